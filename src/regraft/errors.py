@@ -1,0 +1,37 @@
+"""The exception tree. A message says what is wrong, where, and what to do; `exit_code` is what the command line leaves with."""
+
+
+class RegraftError(Exception):
+    """Base of every error regraft raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(RegraftError):
+    """The user's input or options are at fault: one line, exit code 2."""
+
+    exit_code = 2
+
+
+class CheckpointError(InputError):
+    """A model directory cannot be opened, or its tensors contradict its config."""
+
+
+class TokenizerError(InputError):
+    """A tokenizer is missing, malformed, or cannot be changed the way that was asked."""
+
+
+class CorpusError(InputError):
+    """The text given is missing, empty, or too small for what was asked."""
+
+
+class ParameterError(InputError):
+    """A method or option is unknown, or a value lies outside its range."""
+
+
+class RecipeError(InputError):
+    """A recipe file does not validate."""
+
+
+class OutputError(InputError):
+    """The output directory is in the way, equals an input, or cannot be written."""

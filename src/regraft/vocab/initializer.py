@@ -1,0 +1,106 @@
+"""The contract of a start for new rows: `initializer(source, target, context) -> Graft | Rows`.
+
+Enters: one trained table with its tokenizer, the new tokens with their bytes and their split by the old tokenizer, and what else the
+user gave. Leaves: a `Graft` (weights over old rows) wherever the start is linear, else `Rows`. The caller applies the same graft to the
+input table, an untied head and biases, unless `separate_head` says that the head needs its own call.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from regraft.errors import ParameterError
+from regraft.graft import Graft, Rows
+from regraft.method import Method
+
+if TYPE_CHECKING:
+    from regraft.corpus import Corpus
+    from regraft.vocab.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained table and the tokenizer that indexes it.
+
+    Attributes
+    ----------
+    table : (vocab_size, d) the rows being started from, in the checkpoint's dtype, padding rows cut off.
+    tokenizer : the old tokenizer.
+    role : "input" for the input table (also when it is tied to the head), "head" for an untied head.
+    tied : whether the input table is also the head.
+    initializer_range : the model's own standard deviation for fresh weights.
+    bias : (vocab_size,) output bias, or None.
+    """
+
+    table: torch.Tensor
+    tokenizer: "Tokenizer"
+    role: Literal["input", "head"] = "input"
+    tied: bool = True
+    initializer_range: float = 0.02
+    bias: torch.Tensor | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.table.shape[0])
+
+
+@dataclass(frozen=True)
+class Target:
+    """The tokens that need rows.
+
+    Attributes
+    ----------
+    ids : (m,) ids of the new tokens in the new tokenizer.
+    tokenizer : the new tokenizer.
+    source_ids : (new vocabulary,) the old id of each token of the new tokenizer, -1 where it has none.
+    """
+
+    ids: npt.NDArray[np.int64]
+    tokenizer: "Tokenizer"
+    source_ids: npt.NDArray[np.int64]
+    old_tokenizer: "Tokenizer"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def surfaces(self) -> list[bytes]:
+        """Bytes of each new token; a word-initial marker of SentencePiece or byte-level BPE is a leading space."""
+        return [self.tokenizer.surface(int(i)) for i in self.ids]
+
+    @cached_property
+    def pieces(self) -> list[list[int]]:
+        """How the old tokenizer's model spells each new token's bytes: old ids, without special or unknown tokens; may be empty."""
+        return [self.old_tokenizer.spell(surface, self.tokenizer.continues_word(int(i))) for surface, i in zip(self.surfaces, self.ids, strict=True)]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What else a start may ask for. `corpus` is training text only, never held-out text."""
+
+    corpus: "Corpus | None" = None
+    seed: int = 0
+    scratch: dict[str, object] = field(default_factory=dict, compare=False)
+
+    def texts(self, method: str) -> Sequence[str]:
+        """Training documents, or an error that names the option."""
+        if self.corpus is None:
+            raise ParameterError(f"{method} needs text to learn from: give --corpus PATH")
+        return list(self.corpus.documents("train"))
+
+
+class Initializer(Method):
+    """Base of every start for new rows."""
+
+    family: ClassVar[str] = "initializer"
+    separate_head: ClassVar[bool] = False  # True: called again with role="head" for an untied head
+
+    @abstractmethod
+    def __call__(self, source: Source, target: Target, context: Context) -> Graft | Rows:
+        """Start the rows of `target` from `source`."""
