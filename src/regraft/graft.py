@@ -139,7 +139,7 @@ class Graft:
         total = torch.zeros(flat.shape[1], dtype=torch.float64)
         for start in range(0, flat.shape[0], block):
             total += weights[start : start + block] @ flat[start : start + block].to(torch.float64)
-        return total.numpy()
+        return np.asarray(total.numpy())
 
     def explain(self, row: int, top: int = 8) -> list[tuple[int, float]]:
         """The old rows that make new row `row`: (old index, weight), largest weight first."""
@@ -181,8 +181,16 @@ class Graft:
         shared = np.zeros(0) if self.shared is None else self.shared
         share = np.zeros(0) if self.share is None else self.share
         with path.open("wb") as file:
-            np.savez_compressed(file, indptr=self.weights.indptr, indices=self.weights.indices, data=self.weights.data,
-                                shape=np.array(self.shape), shared=shared, share=share, fallback=self.fallback)
+            np.savez_compressed(
+                file,
+                indptr=self.weights.indptr,
+                indices=self.weights.indices,
+                data=self.weights.data,
+                shape=np.array(self.shape),
+                shared=shared,
+                share=share,
+                fallback=self.fallback,
+            )
 
     @classmethod
     def load(cls, path: Path) -> "Graft":

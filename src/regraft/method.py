@@ -1,6 +1,6 @@
 """What a method is: a frozen record of the paper's hyper-parameters, found by name in its family.
 
-Enters: subclasses of `Method`, one a file. Leaves: `resolve("initializer", "zip-tie", {"norm": "match_script"})`, an instance with validated
+Enters: subclasses of `Method`, one a file. Leaves: `resolve("initializer", "zip-tie", {"norm": "match_script"})`, an instance with checked
 fields, and `list_methods()`, from which the command line and the documentation draw their tables.
 """
 
@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import re
+from abc import ABC
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
@@ -44,7 +45,7 @@ T = TypeVar("T", bound="Method")
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-class Method:
+class Method(ABC):
     """Base of every method. A subclass is made a frozen, keyword-only pydantic dataclass when it is defined.
 
     Class attributes: `name` (the slug; by default the class name in kebab case), `family`, `paper`, `summary` (one line).
@@ -72,7 +73,7 @@ def family_resolver(family: str) -> ClassResolver[Any]:
     if family not in FAMILIES:
         raise ParameterError(f"unknown family '{family}': choose one of {', '.join(FAMILIES)}")
     module, base = FAMILIES[family]
-    return ClassResolver.from_subclasses(getattr(importlib.import_module(module), base), exclude=_abstract(module, base))
+    return ClassResolver.from_subclasses(getattr(importlib.import_module(module), base), skip=_abstract(module, base))
 
 
 def resolve(family: str, name: str, settings: Mapping[str, Any] | None = None) -> Any:

@@ -32,8 +32,15 @@ def progress_bar(description: str, total: float | None = None, unit: str = "") -
     """A bar with elapsed and remaining time; nested calls share one display. `total=None` shows a pulse."""
     outermost = not _active
     if outermost:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(),
-                   TimeRemainingColumn(), TextColumn("{task.fields[note]}", style="dim"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+        )
         progress = Progress(*columns, console=console, transient=not console.is_terminal, disable=not console.is_terminal)
         _active.append(progress)
         progress.start()

@@ -6,10 +6,10 @@ input table, an untied head and biases, unless `separate_head` says that the hea
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from regraft.method import Method
 if TYPE_CHECKING:
     from regraft.corpus import Corpus
     from regraft.vocab.tokenizer import Tokenizer
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Source:
     @property
     def vocab_size(self) -> int:
         return int(self.table.shape[0])
+
+    def generator(self, context: "Context") -> torch.Generator:
+        """A generator for sampled rows; the head's draws differ from the input table's."""
+        return torch.Generator().manual_seed(2 * context.seed + (self.role == "head"))
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,10 @@ class Target:
     @cached_property
     def pieces(self) -> list[list[int]]:
         """How the old tokenizer's model spells each new token's bytes: old ids, without special or unknown tokens; may be empty."""
-        return [self.old_tokenizer.spell(surface, self.tokenizer.continues_word(int(i))) for surface, i in zip(self.surfaces, self.ids, strict=True)]
+        return [
+            self.old_tokenizer.spell(surface, self.tokenizer.continues_word(int(i)))
+            for surface, i in zip(self.surfaces, self.ids, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -86,13 +96,19 @@ class Context:
 
     corpus: "Corpus | None" = None
     seed: int = 0
-    scratch: dict[str, object] = field(default_factory=dict, compare=False)
+    memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def texts(self, method: str) -> Sequence[str]:
         """Training documents, or an error that names the option."""
         if self.corpus is None:
             raise ParameterError(f"{method} needs text to learn from: give --corpus PATH")
         return list(self.corpus.documents("train"))
+
+    def remember(self, key: str, compute: Callable[[], T]) -> T:
+        """`compute()`, once per context: the head's call reuses what the input table's call learned from the corpus."""
+        if key not in self.memory:
+            self.memory[key] = compute()
+        return cast(T, self.memory[key])
 
 
 class Initializer(Method):

@@ -1,0 +1,40 @@
+# Everything here sets itself up: a fresh machine needs Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := $(if $(CI),-c constraints.txt,)
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= true
+ifneq ($(wildcard ../shared/data),)
+export REGRAFT_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: demo test lint bench reproduce docs clean
+.DEFAULT_GOAL := test
+
+# PyTorch's CPU wheel where pip can find one; elsewhere PyTorch's own index for CPU builds.
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/install.sh
+	$(PYTHON) -m venv $(VENV)
+	BIN=$(BIN) CONSTRAINTS="$(CONSTRAINTS)" sh scripts/install.sh
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/regraft demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/run.py
+
+# make reproduce METHOD=zip-tie
+reproduce: $(VENV)/.installed
+	$(BIN)/regraft reproduce $(METHOD)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

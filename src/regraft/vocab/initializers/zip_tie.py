@@ -1,0 +1,59 @@
+"""Zip-tie: a new token is tied to the pieces that used to spell it, with a choice of weights and row length."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from regraft.graft import Graft
+from regraft.method import Paper
+from regraft.vocab.initializer import Context, Initializer, Source, Target
+from regraft.vocab.initializers.constituent_exponential import exponential_weights
+from regraft.vocab.scripts import script_of
+
+
+class ZipTie(Initializer):
+    r"""Zip-tie embedding: :math:`E_t = \sum_i w_i E_{p_i}` over the old tokenizer's pieces of the bare surface form of *t*.
+
+    The surface form loses the word-initial marker's dummy space and keeps a real one; input rows and head rows each come from their own
+    table, a head bias from the pieces' biases. Rows meant for padding are never tied.
+
+    Parameters
+    ----------
+    weights : "mean" (the paper), "exp_last" (input rows weigh the last piece most, head rows the first), "exp_first" (the other way
+        round) or "sum" (weights 1; for comparison, far outside the hull).
+    norm : "none", or "match_script": scale each row to the median norm of the old rows whose tokens are written in the same script.
+
+    Returns a graft of shape (new tokens, old tokens); rows sum to 1 unless `weights` is "sum" or `norm` rescales them.
+    """
+
+    paper = Paper("Bailong: Bilingual Transfer Learning based on QLoRA and Zip-tie Embedding", "Chen & Li", 2024, "2404.00862")
+    summary = "tied to the pieces that used to spell it; optional norm matching"
+    separate_head: ClassVar[bool] = True
+
+    weights: Literal["mean", "exp_last", "exp_first", "sum"] = "mean"
+    norm: Literal["none", "match_script"] = "none"
+
+    def __call__(self, source: Source, target: Target, context: Context) -> Graft:
+        graft = Graft.from_ragged(target.pieces, source.vocab_size, self._weights(source, target), normalize=self.weights != "sum")
+        return match_script_norm(graft, source, target) if self.norm == "match_script" else graft
+
+    def _weights(self, source: Source, target: Target) -> list[list[float]] | None:
+        if self.weights in ("mean", "sum"):
+            return None
+        last_heaviest = (self.weights == "exp_last") == (source.role == "input")
+        return [exponential_weights(len(p), 2.0, "last" if last_heaviest else "first") for p in target.pieces]
+
+
+def match_script_norm(graft: Graft, source: Source, target: Target) -> Graft:
+    """Scale each row of `graft` to the median norm of the old rows of its script (of all rows, where the script is new)."""
+    norms = torch.linalg.vector_norm(source.table.to(torch.float32), dim=1).numpy()
+    scripts = np.array([script_of(source.tokenizer.surface(i)) for i in range(source.vocab_size)])
+    medians = {script: float(np.median(norms[scripts == script])) for script in np.unique(scripts)}
+    overall = float(np.median(norms))
+    wanted = np.array([medians.get(script_of(surface), overall) for surface in target.surfaces])
+    actual = torch.linalg.vector_norm(graft.apply(source.table.to(torch.float32)), dim=1).numpy()
+    scale = np.where(actual > 0, wanted / np.maximum(actual, 1e-12), 1.0)
+    share = None if graft.share is None else graft.share * scale
+    return Graft(sparse.csr_matrix(sparse.diags(scale) @ graft.weights), graft.shared, share, graft.fallback)
