@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from regraft.catalogues import CatalogueError, read_mo, read_po
 from regraft.errors import CorpusError
@@ -241,16 +241,16 @@ def _csv(path: Path, column: str) -> Iterator[str]:
 
 def _tsv(path: Path, column: str) -> Iterator[str]:
     """TSV comes with quoting (as spreadsheets write it) and without (as corpora do): quoted if the whole file parses that way."""
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
     try:
-        for _ in _table(path, column, delimiter="\t", quoting=csv.QUOTE_MINIMAL):
+        for _ in _table(path, column, delimiter="\t", quoting=quoting):
             pass
-        quoting = csv.QUOTE_MINIMAL
     except UnreadableError:
         quoting = csv.QUOTE_NONE
     return _table(path, column, delimiter="\t", quoting=quoting)
 
 
-def _table(path: Path, column: str, delimiter: str, quoting: int) -> Iterator[str]:
+def _table(path: Path, column: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[str]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses fields past 128 kB
     with open_text(path, newline="") as file:
         rows = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
