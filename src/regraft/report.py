@@ -1,0 +1,229 @@
+"""A report: what was found, as tables, plots and marked-up text, shown on a terminal, as JSON, or as one self-contained HTML page.
+
+Enters: rows (plain dicts), plotly figures, HTML fragments. Leaves: the same content three ways. The page loads nothing from a network, so it
+can be mailed, archived and opened in ten years. Every text is escaped, except fragments, whose makers escape their own.
+"""
+
+import dataclasses
+import html
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jinja2 import Environment
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from regraft import __version__
+from regraft.errors import OutputError
+
+MISSING = "–"
+Row = Mapping[str, Any]
+Best = Mapping[str, Literal["low", "high"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """How one column is shown: its heading, one text a row, and whether it is numeric (aligned right)."""
+
+    heading: str
+    cells: list[str]
+    values: list[Any]
+    numeric: bool
+    best: frozenset[int] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One part of a report. `kind` says which of `rows`, `figure`, `fragment` it carries."""
+
+    kind: Literal["table", "figure", "html"]
+    title: str
+    caption: str
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    figure: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fragment: str = ""
+    best: Best = dataclasses.field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[Column]:
+        return table_columns(self.rows, self.best)
+
+    @property
+    def figure_json(self) -> str:
+        """The figure for a `<script type="application/json">` element: no "<" can end the element early."""
+        return json.dumps(self.figure, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+
+    @property
+    def height(self) -> int:
+        return int(self.figure.get("layout", {}).get("height") or 420)
+
+
+class Report:
+    """Sections in the order they were added, under a `title` and a one-paragraph `lead` that says what was found."""
+
+    def __init__(self, title: str, lead: str = "") -> None:
+        self.title, self.lead = title, lead
+        self.sections: list[Section] = []
+
+    def add_table(self, title: str, rows: Iterable[Row], caption: str = "", *, best: Best | None = None) -> None:
+        """Add a table, one column per key in order of first appearance; None is shown as a dash, and a column of only None not at all.
+
+        `best` marks the best value of a column, for example ``{"bits_per_byte": "low"}``.
+        """
+        self.sections.append(Section("table", title, caption, rows=[plain(dict(row)) for row in rows], best=dict(best or {})))
+
+    def add_figure(self, title: str, figure: Any, caption: str = "") -> None:
+        """Add a plotly figure. Its template is dropped: the page gives it colours that fit light and dark."""
+        data = plain(figure.to_plotly_json())
+        data.get("layout", {}).pop("template", None)
+        self.sections.append(Section("figure", title, caption, figure=data))
+
+    def add_html(self, title: str, fragment: str, caption: str = "") -> None:
+        """Add an HTML fragment, whose texts its maker has escaped."""
+        self.sections.append(Section("html", title, caption, fragment=fragment))
+
+    def print(self, console: Console | None = None) -> None:
+        """Show title, lead and tables on a terminal (plots and fragments need the page)."""
+        console = console or Console()
+        console.print(Text(self.title, style="bold"))
+        if self.lead:
+            console.print(Text(self.lead))
+        for section in self.sections:
+            if section.kind == "table":
+                console.print()
+                console.print(terminal_table(section))
+                if section.caption:
+                    console.print(Text(section.caption, style="dim"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain dicts, lists, strings, finite numbers, truth values and None."""
+        kinds = {"table": "rows", "figure": "figure", "html": "fragment"}
+        sections = [
+            {"kind": s.kind, "title": s.title, "caption": s.caption, kinds[s.kind]: getattr(s, kinds[s.kind])} for s in self.sections
+        ]
+        return {"title": self.title, "lead": self.lead, "regraft": __version__, "sections": sections}
+
+    def to_html(self) -> str:
+        """The page: styles, scripts and (when there are figures) plotly.js are all inside."""
+        source = resources.files("regraft").joinpath("templates/report.html").read_text(encoding="utf-8")
+        template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+        plotly_js = ""
+        if any(section.kind == "figure" for section in self.sections):
+            from plotly.offline import get_plotlyjs
+
+            plotly_js = get_plotlyjs()
+        return template.render(report=self, plotly_js=plotly_js, version=__version__)
+
+    def save_html(self, path: str | Path) -> Path:
+        """Write the page; it appears whole or not at all. Raises `OutputError` when it can't be written."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(self.to_html(), encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise OutputError(f"{path}: the report can't be written ({error.strerror}); choose another place") from None
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: arrays become lists, dataclasses and mappings dicts, NaN and infinities None, the rest text."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (bytes, bytearray)):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+def table_columns(rows: Sequence[Row], best: Best | None = None) -> list[Column]:
+    """Rows turned into columns of formatted text; numbers of one column share their decimals, so that they align."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = []
+    for name in names:
+        values = [row.get(name) for row in rows]
+        present = [v for v in values if v is not None]
+        if not present:
+            continue
+        numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in present)
+        cells = _number_cells(values) if numeric else [_cell(v) for v in values]
+        columns.append(
+            Column(name.replace("_", " "), cells, values, numeric, _best(values, (best or {}).get(name)) if numeric else frozenset())
+        )
+    return columns
+
+
+def _best(values: Sequence[Any], direction: str | None) -> frozenset[int]:
+    present = [v for v in values if v is not None]
+    if direction is None or len(present) < 2:
+        return frozenset()
+    winner = min(present) if direction == "low" else max(present)
+    return frozenset(i for i, v in enumerate(values) if v == winner)
+
+
+def _number_cells(values: Sequence[Any]) -> list[str]:
+    present = [v for v in values if v is not None]
+    if all(isinstance(v, int) or float(v).is_integer() for v in present):
+        return [MISSING if v is None else f"{int(v):,}" for v in values]
+    largest = max(abs(v) for v in present)
+    decimals = 3 if largest < 10 else 2 if largest < 100 else 1 if largest < 1000 else 0
+    return [MISSING if v is None else _number(v, decimals) for v in values]
+
+
+def _number(value: float, decimals: int) -> str:
+    """Fixed decimals; a value that they would round to nothing is shown with two digits and a power of ten."""
+    if value and abs(value) < 0.5 * 10**-decimals:
+        return f"{value:.1e}"
+    return f"{value:,.{decimals}f}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return _number(value, 3)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(_cell(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
+    return str(value)
+
+
+def terminal_table(section: Section) -> Table:
+    """A rich table of a section: numbers to the right, best values bold."""
+    table = Table(title=Text(section.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = section.columns
+    for index, column in enumerate(columns):
+        table.add_column(Text(column.heading), justify="right" if column.numeric else "left", no_wrap=column.numeric or index == 0)
+    for row in range(len(section.rows)):
+        table.add_row(*(Text(column.cells[row], style="bold green" if row in column.best else "") for column in columns))
+    return table
+
+
+def escape(text: Any) -> str:
+    """Text made safe to stand in HTML, in elements and in quoted attributes."""
+    return html.escape(str(text), quote=True)
