@@ -11,7 +11,7 @@ from regraft.method import Paper
 from regraft.progress import progress_bar
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.initializers.merge import Mix, merge_mixes
-from regraft.vocab.segmentation import batches, overlay
+from regraft.vocab.overlay import batches, overlay
 
 Spellings = dict[int, Counter[tuple[int, ...]]]
 

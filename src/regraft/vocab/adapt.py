@@ -1,0 +1,209 @@
+"""The main job: a trained model gets a new vocabulary, and its user learns what that gained and cost.
+
+Enters: a checkpoint and text. Leaves: a directory that opens in plain `transformers`, with the map of its new rows (`graft.npz`), its
+provenance (`regraft.json`) and a report (`report.html`, `report.json`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from regraft import provenance
+from regraft.checkpoint import write
+from regraft.corpus import Corpus
+from regraft.errors import ParameterError
+from regraft.meter import Cost, metered
+from regraft.method import resolve
+from regraft.output import check_output
+from regraft.progress import console, step
+from regraft.report import Report
+from regraft.training import Training, TrainingRun, train
+from regraft.vocab.adapt_report import adaptation_report
+from regraft.vocab.initializer import Initializer
+from regraft.vocab.job import Job, Stage, TokenizerRequest
+from regraft.vocab.live import changed_tensors, install
+from regraft.vocab.transplant import Transplant, full_graft, transplant
+
+DEFAULT_METHOD = "constituent-mean"
+SCORE_BYTES = 60_000
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What `adapt` did: where the checkpoint lies, the stages with their scores, and the report."""
+
+    out: Path
+    stages: list[Stage]
+    training: TrainingRun | None
+    transplant: Transplant
+    report: Report
+    metrics: dict[str, Any]
+
+
+def adapt(
+    model: str | Path,
+    *,
+    corpus: Sequence[str | Path],
+    out: str | Path,
+    extend: int | None = None,
+    replace: str | Path | None = None,
+    words: str | Path | None = None,
+    trim: bool = False,
+    route: str = "continued",
+    widen_pretokenizer: bool = False,
+    method: str = DEFAULT_METHOD,
+    settings: Mapping[str, Any] | None = None,
+    training: Training | None = None,
+    source_text: Sequence[str | Path] | None = None,
+    text_column: str | None = None,
+    held_out: float = 0.1,
+    score: bool = True,
+    score_bytes: int | None = SCORE_BYTES,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "auto",
+    pad_to_multiple_of: int = 1,
+    overwrite: bool = False,
+) -> Adaptation:
+    """Give `model` a new vocabulary and write the result to `out`.
+
+    Parameters
+    ----------
+    model : a local checkpoint directory or a Hub id.
+    corpus : files, folders or globs of text; documents are split by hash, and `held_out` of them are only ever scored.
+    out : directory to write; appears whole or not at all.
+    extend, replace, words, trim, route, widen_pretokenizer : see `TokenizerRequest`.
+    method, settings : the start of the new rows (`regraft methods`) and its hyper-parameters.
+    training : what to train afterwards, and for how long; None trains nothing.
+    source_text : text in the model's own language for drift and replay; by default a page of everyday English.
+    score : load the model and score it before and after. Without it (and without `training`) only the tables are ever in memory.
+    score_bytes : most bytes of each text to score, drawn by hash; None scores all of it.
+    device, dtype : where and how the model runs for scoring and training; the files keep their dtype.
+
+    Raises an `InputError` with one line for anything that is wrong with the input; nothing is left behind.
+    """
+    out = Path(out)
+    request = TokenizerRequest(extend=extend, replace=replace, words=words, trim=trim, route=route, widen_pretokenizer=widen_pretokenizer)
+    initializer: Initializer = resolve("initializer", method, settings)
+    check_output(out, model, overwrite=overwrite)
+    with metered() as total:
+        opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)
+        job = Job.prepare(model, opened, request, source_text=source_text, score_bytes=score_bytes, seed=seed)
+        with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"):
+            result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
+        stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype)
+    metrics = summarize(job, result, stages, run, total)
+    report = adaptation_report(job, result, stages, run, initializer, metrics)
+    _write(job, result, trained, initializer, training, metrics, report, out, overwrite, seed)
+    return Adaptation(out, stages, run, result, report, metrics)
+
+
+def measure(
+    job: Job, result: Transplant, training: Training | None, *, score: bool, device: str, dtype: str
+) -> tuple[list[Stage], TrainingRun | None, dict[str, torch.Tensor]]:
+    """Score the untouched model, the grafted one and (with `training`) the trained one; the trained tensors by their names on disk."""
+    if not job.scorable:
+        if training is not None:
+            raise ParameterError(f"{job.checkpoint.path} has no language-model head to train with: adapt it without --train")
+        if score:
+            console.print("  the model has no language-model head: only tokenization is measured", style="yellow")
+        return [], None, {}
+    if not score and training is None:
+        return [], None, {}
+    model, old_tokenizer, new_tokenizer = job.load(dtype, device)
+    stages = []
+    if score:
+        with step("scoring the untouched model"):
+            stages.append(job.score("untouched", model, old_tokenizer, new=False))
+    install(model, result)
+    if score:
+        with step("scoring the new rows"):
+            stages.append(job.score("grafted", model, new_tokenizer))
+    if training is None:
+        return stages, None, {}
+    run = train(
+        model,
+        new_tokenizer,
+        list(job.corpus.documents("train")),
+        training,
+        new_ids=job.change.new_ids.tolist(),
+        replay_texts=job.ordinary if training.replay else None,
+    )
+    if score:
+        with step("scoring the trained model"):
+            stages.append(job.score("trained", model, new_tokenizer))
+    return stages, run, changed_tensors(model, job.checkpoint, run.changed)
+
+
+def summarize(job: Job, result: Transplant, stages: list[Stage], run: TrainingRun | None, total: Cost) -> dict[str, Any]:
+    """Every figure of the run as plain numbers."""
+    certificate = result.certificate
+    return {
+        "new_tokens": len(result.new_ids),
+        "unreachable": len(job.change.unreachable),
+        "rows": result.rows,
+        "origins": result.origin_counts(),
+        "fallback_rows": 0 if result.graft is None else len(result.graft.fallback),
+        "in_hull": None if certificate is None else certificate.inside,
+        "hull_slack": None if certificate is None else certificate.slack,
+        "tokenization": tokenization(job),
+        "stages": [stage.to_dict() for stage in stages],
+        "training": None if run is None else run.to_dict(),
+        "graft_seconds": result.cost.seconds,
+        "graft_peak_mb": result.cost.peak_mb,
+        "seconds": total.seconds,
+        "peak_mb": total.peak_mb,
+    }
+
+
+def tokenization(job: Job) -> dict[str, dict[str, float]]:
+    """Tokens per byte of the scored texts under the old and the new tokenizer."""
+    found = {}
+    for name, texts in (("domain", job.domain), ("ordinary", job.ordinary)):
+        size = sum(len(text.encode()) for text in texts)
+        counts = [sum(map(len, tokenizer.encode_batch(texts))) for tokenizer in (job.tokenizer, job.change.tokenizer)]
+        found[name] = {"bytes": size, "old_tokens_per_byte": counts[0] / max(1, size), "new_tokens_per_byte": counts[1] / max(1, size)}
+    return found
+
+
+def _write(
+    job: Job,
+    result: Transplant,
+    trained: Mapping[str, torch.Tensor],
+    initializer: Initializer,
+    training: Training | None,
+    metrics: dict[str, Any],
+    report: Report,
+    out: Path,
+    overwrite: bool,
+    seed: int,
+) -> None:
+    graft = full_graft(result, job.change.source_ids, job.tokenizer.vocab_size)
+
+    def finish(folder: Path) -> None:
+        job.change.tokenizer.save(folder)
+        if graft is not None:
+            graft.save(folder / "graft.npz")
+        np.save(folder / "origins.npy", result.origins, allow_pickle=False)
+        report.save_html(folder / "report.html")
+        (folder / "report.json").write_text(json.dumps(report.to_json(), ensure_ascii=False), encoding="utf-8")
+        provenance.save(
+            folder,
+            provenance.record(
+                job.checkpoint,
+                verb="adapt",
+                method=initializer,
+                training=training,
+                seed=seed,
+                corpus=job.corpus,
+                metrics=metrics,
+            ),
+        )
+
+    with step(f"writing {out}"):
+        write(job.checkpoint, out, tensors={**result.tensors, **trained}, config={"vocab_size": result.rows}, extra=finish, overwrite=overwrite)

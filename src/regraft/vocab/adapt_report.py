@@ -1,0 +1,104 @@
+"""The report of one adaptation: what was gained, what it cost, and what the new tokens look like."""
+
+from typing import Any
+
+from regraft.figures import token_lengths, training_curves
+from regraft.report import Report
+from regraft.segmentation import nearest_html, segmentation_html
+from regraft.training import TrainingRun
+from regraft.vocab.initializer import Initializer
+from regraft.vocab.job import Job, Stage
+from regraft.vocab.transplant import Transplant
+from regraft.vocab.views import nearest_old_tokens, sample_segmentations
+
+Row = dict[str, Any]
+
+
+def adaptation_report(
+    job: Job, result: Transplant, stages: list[Stage], run: TrainingRun | None, initializer: Initializer, metrics: dict[str, Any]
+) -> Report:
+    """Tables, plots and marked-up samples of one adaptation."""
+    report = Report(f"{job.checkpoint.path.name}: {len(result.new_ids):,} new tokens", lead(metrics, stages))
+    if stages:
+        report.add_table("What text costs", [stage_row(stage) for stage in stages], stage_caption(job), best={"bits_per_byte": "low"})
+    report.add_table("Tokenization of held-out text", tokenization_rows(metrics))
+    report.add_table("Where the rows came from", [row_origins(metrics, initializer)], origin_caption(metrics))
+    if run is not None and len(run.curve) > 1:
+        untouched = stages[0].domain.bits_per_byte if stages and stages[0].domain else None
+        curve = [(point.seconds, point.bits_per_byte) for point in run.curve]
+        report.add_figure("Training", training_curves({initializer.name: curve}, untouched=untouched), "Bits per byte of training text against time.")
+    if len(result.new_ids):
+        report.add_html("Before and after", segmentation_html(sample_segmentations(job)), "Held-out passages as each tokenizer cuts them.")
+        report.add_figure("Length of the new pieces", token_lengths([job.change.tokenizer.surface(int(i)) for i in result.new_ids]))
+        report.add_html("Nearest old tokens", nearest_html(nearest_old_tokens(job, result)), "By cosine of input rows, before training.")
+    if job.change.notes:
+        report.add_table("Notes", [{"note": note} for note in job.change.notes])
+    return report
+
+
+def lead(metrics: dict[str, Any], stages: list[Stage]) -> str:
+    """One paragraph that says what happened."""
+    cut = metrics["tokenization"]["domain"]
+    saved = 1 - cut["new_tokens_per_byte"] / cut["old_tokens_per_byte"] if cut["old_tokens_per_byte"] else 0.0
+    said = f"{metrics['new_tokens']:,} new tokens spell held-out text in {saved:.1%} fewer tokens."
+    if len(stages) > 1 and stages[0].domain and stages[-1].domain:
+        before, after = stages[0].domain.bits_per_byte, stages[-1].domain.bits_per_byte
+        said += f" It costs {after:.3f} bits per byte, {after / before - 1:+.1%} against the untouched model's {before:.3f}."
+        if stages[0].ordinary and stages[-1].ordinary:
+            ordinary = stages[-1].ordinary.bits_per_byte / stages[0].ordinary.bits_per_byte - 1
+            said += f" Ordinary text costs {ordinary:+.1%}."
+    return said
+
+
+def stage_row(stage: Stage) -> Row:
+    """One line of the cost table."""
+    row: Row = {"model": stage.name}
+    if stage.domain:
+        low, high = stage.domain.interval()
+        row |= {
+            "bits_per_byte": stage.domain.bits_per_byte,
+            "95% interval": f"{low:.3f} to {high:.3f}",
+            "tokens_per_word": stage.domain.tokens_per_word,
+            "bytes read per second": stage.domain.bytes_per_second,
+        }
+    if stage.ordinary:
+        row |= {"ordinary text: bits_per_byte": stage.ordinary.bits_per_byte, "ordinary text: tokens_per_word": stage.ordinary.tokens_per_word}
+    if stage.greedy_hits is not None:
+        row["greedy hits"] = f"{stage.greedy_hits:,} of {stage.greedy_positions:,}"
+    return row
+
+
+def stage_caption(job: Job) -> str:
+    size = sum(len(text.encode()) for text in job.domain)
+    return (
+        f"Held-out text, {size:,} bytes in {len(job.domain):,} documents; lower is better. Greedy hits: positions of ordinary text, cut as "
+        "before, at which a new token would be the model's first choice."
+    )
+
+
+def tokenization_rows(metrics: dict[str, Any]) -> list[Row]:
+    rows = []
+    for name, cut in metrics["tokenization"].items():
+        old, new = cut["old_tokens_per_byte"], cut["new_tokens_per_byte"]
+        change = f"{new / old - 1:+.1%}" if old else None
+        rows.append({"text": name, "bytes": cut["bytes"], "tokens per byte before": old, "tokens per byte after": new, "change": change})
+    return rows
+
+
+def row_origins(metrics: dict[str, Any], initializer: Initializer) -> Row:
+    return {
+        "start": initializer.name,
+        **metrics["origins"],
+        "without spelling": metrics["fallback_rows"],
+        "unreachable pieces": metrics["unreachable"],
+        "inside the hull": None if metrics["in_hull"] is None else f"{metrics['in_hull']:.1%}",
+        "worst slack": metrics["hull_slack"],
+    }
+
+
+def origin_caption(metrics: dict[str, Any]) -> str:
+    if metrics["in_hull"] == 1.0:
+        return "Every new row is a convex combination of old ones: no hidden state can rank a new token above all old ones."
+    if metrics["in_hull"] is None:
+        return "Sampled rows carry no weights, so nothing is known of the convex hull of the old rows."
+    return "Rows outside the convex hull of the old ones can outrank every old token; the count of greedy hits shows whether they do."

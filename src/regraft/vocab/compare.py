@@ -1,0 +1,260 @@
+"""Every start of new rows on the same tokenizer change, beside the untouched model, in one table.
+
+Enters: a model, text, the names of methods. Leaves: one row a method, also where another failed, as a table, JSON and one HTML page. Rows
+are kept as they finish, so that an interrupted comparison goes on where it stopped.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regraft.corpus import Corpus
+from regraft.errors import RegraftError
+from regraft.figures import bars, token_lengths, trade_off, training_curves
+from regraft.meter import metered
+from regraft.method import list_methods, resolve
+from regraft.output import write_text
+from regraft.progress import console, progress_bar
+from regraft.report import Report
+from regraft.segmentation import nearest_html, segmentation_html
+from regraft.training import Training, train
+from regraft.vocab.adapt import SCORE_BYTES
+from regraft.vocab.initializer import Initializer
+from regraft.vocab.job import Job, Stage, TokenizerRequest
+from regraft.vocab.live import install
+from regraft.vocab.transplant import Transplant, transplant
+from regraft.vocab.views import nearest_old_tokens, sample_segmentations
+
+UNTOUCHED = "untouched"
+DEFAULT_TRAINING = Training(steps=20)
+Row = dict[str, Any]
+
+
+@dataclass
+class Comparison:
+    """`rows` as `regraft compare --json` prints them, best first after the untouched model; `curves` of training by method."""
+
+    rows: list[Row]
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    report: Report | None = None
+
+
+def compare(
+    model: str | Path,
+    *,
+    corpus: Sequence[str | Path],
+    methods: Sequence[str] | str = "all",
+    out: str | Path | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    training: Training | None = DEFAULT_TRAINING,
+    source_text: Sequence[str | Path] | None = None,
+    text_column: str | None = None,
+    held_out: float = 0.1,
+    score_bytes: int | None = SCORE_BYTES,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "auto",
+    **request: Any,
+) -> Comparison:
+    """Run `methods` on one tokenizer change and measure each beside the untouched model.
+
+    Parameters
+    ----------
+    methods : names, or "all".
+    out : directory for `comparison.json`, `comparison.html` and the rows of finished methods; None keeps nothing.
+    settings : hyper-parameters by method name.
+    training : the same small budget for every method; None leaves `bits_per_byte_after` empty.
+    request : `extend`, `replace`, `words`, `trim`, `route`, `widen_pretokenizer`; see `TokenizerRequest`.
+
+    The other parameters are those of `adapt`. A method that fails has its message in `error`; the others go on.
+    """
+    chosen = starts(methods, settings or {})
+    job = Job.prepare(
+        model,
+        Corpus.open(corpus, held_out=held_out, text_column=text_column),
+        TokenizerRequest(**request),
+        source_text=source_text,
+        score_bytes=score_bytes,
+        seed=seed,
+    )
+    kept = KeptRows(Path(out) if out else None, fingerprint(job, training, dtype))
+    live = _Live(job, training, dtype, device)
+    comparison = Comparison([kept.row(UNTOUCHED) or kept.keep(live.untouched())])
+    first = None
+    with progress_bar("comparing", total=len(chosen), unit="methods") as bar:
+        for start in chosen:
+            bar.say(start.name)
+            row, result, curve = kept.row(start.name), None, kept.curve(start.name)
+            if row is None:
+                row, result, curve = live.measure(start)
+                kept.keep(row, curve)
+            first = first or result
+            comparison.rows.append(row)
+            if curve:
+                comparison.curves[start.name] = curve
+            bar.advance()
+    comparison.rows[1:] = sorted(comparison.rows[1:], key=rank)
+    comparison.report = comparison_report(job, comparison, first)
+    if out:
+        write_text(Path(out) / "comparison.json", json.dumps({"rows": comparison.rows}, indent=1, ensure_ascii=False))
+        comparison.report.save_html(Path(out) / "comparison.html")
+    return comparison
+
+
+def starts(methods: Sequence[str] | str, settings: Mapping[str, Mapping[str, Any]]) -> list[Initializer]:
+    """The named initializers, or all of them."""
+    if methods == "all" or list(methods) == ["all"]:
+        names = [cls.name for cls in list_methods("initializer")]
+    else:
+        names = [methods] if isinstance(methods, str) else list(methods)
+    return [resolve("initializer", name, settings.get(name)) for name in names]
+
+
+def rank(row: Row) -> tuple[bool, float]:
+    """Best first: by bits per byte after training where measured, else at step 0; failures last."""
+    after = row["bits_per_byte_after"]
+    value = after if after is not None else row["bits_per_byte"]
+    return (value is None, value if value is not None else row["drift_bits_per_byte"] or 0.0)
+
+
+class _Live:
+    """The loaded model, whose tables are exchanged method by method and whose trained tensors are put back after each."""
+
+    def __init__(self, job: Job, training: Training | None, dtype: str, device: str) -> None:
+        self.job, self.training = job, training
+        self.reference: Stage | None = None
+        self.model, self.old_tokenizer, self.new_tokenizer = job.load(dtype, device) if job.scorable else (None, None, None)
+        if not job.scorable:
+            console.print("  the model has no language-model head: only tokenization and cost are compared", style="yellow")
+
+    def untouched(self) -> Row:
+        row = blank_row(UNTOUCHED) | {"tokens_per_byte": tokens_per_byte(self.job, new=False)}
+        if self.model is not None:
+            stage = self.job.score(UNTOUCHED, self.model, self.old_tokenizer, new=False)
+            row |= stage_figures(stage) | {"drift_bits_per_byte": 0.0}
+        return row
+
+    def measure(self, start: Initializer) -> tuple[Row, Transplant | None, list[tuple[float, float]]]:
+        """One row: start, score, train, score; what went wrong instead, if something did."""
+        row = blank_row(start.name)
+        curve: list[tuple[float, float]] = []
+        try:
+            with metered() as cost:
+                result = transplant(self.job.checkpoint, self.job.tokenizer, self.job.change, start, self.job.context)
+            certificate = result.certificate
+            row |= {
+                "seconds": cost.seconds,
+                "peak_mb": cost.peak_mb,
+                "in_hull": certificate and certificate.inside,
+                "tokens_per_byte": tokens_per_byte(self.job, new=True),
+            }
+            if self.model is not None:
+                install(self.model, result)
+                row |= stage_figures(self.job.score(start.name, self.model, self.new_tokenizer))
+                if self.training is not None:
+                    after, curve = self.train()
+                    row["bits_per_byte_after"] = after
+            return row, result, curve
+        except (RegraftError, RuntimeError, ValueError, MemoryError) as error:
+            return row | {"error": f"{type(error).__name__}: {error}"}, None, curve
+
+    def train(self) -> tuple[float, list[tuple[float, float]]]:
+        """Bits per byte after the budget, and the curve; the model's other tensors are put back as they were."""
+        assert self.training is not None
+        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        try:
+            new_ids = self.job.change.new_ids.tolist()
+            run = train(self.model, self.new_tokenizer, list(self.job.corpus.documents("train")), self.training, new_ids=new_ids)
+            stage = self.job.score("trained", self.model, self.new_tokenizer, new=False)
+            assert stage.domain is not None
+            return stage.domain.bits_per_byte, [(point.seconds, point.bits_per_byte) for point in run.curve]
+        finally:
+            with torch.no_grad():
+                for name, tensor in self.model.state_dict().items():
+                    tensor.copy_(before[name])
+
+
+def blank_row(method: str) -> Row:
+    names = ("bits_per_byte", "bits_per_byte_after", "drift_bits_per_byte", "tokens_per_byte", "greedy_hits", "in_hull", "seconds", "peak_mb", "error")
+    return {"method": method, **dict.fromkeys(names)}
+
+
+def stage_figures(stage: Stage) -> Row:
+    return {
+        "bits_per_byte": stage.domain and stage.domain.bits_per_byte,
+        "ordinary_bits_per_byte": stage.ordinary and stage.ordinary.bits_per_byte,
+        "greedy_hits": stage.greedy_hits,
+    }
+
+
+def tokens_per_byte(job: Job, *, new: bool) -> float:
+    tokenizer = job.change.tokenizer if new else job.tokenizer
+    return sum(map(len, tokenizer.encode_batch(job.domain))) / max(1, sum(len(text.encode()) for text in job.domain))
+
+
+def fingerprint(job: Job, training: Training | None, dtype: str) -> str:
+    """Identifies a comparison: rows of another model, corpus, tokenizer change or budget are not reused."""
+    parts = [job.checkpoint.source_hash(), job.corpus.sha256, json.dumps(job.change.tokenizer.spec["model"], sort_keys=True), repr(training), dtype]
+    parts += [str(job.context.seed), *job.domain, *job.ordinary]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+class KeptRows:
+    """Rows of finished methods in `rows.jsonl`, reused when the fingerprint is the same."""
+
+    def __init__(self, folder: Path | None, key: str) -> None:
+        self.path, self.key = folder and folder / "rows.jsonl", key
+        self.found: dict[str, dict[str, Any]] = {}
+        if self.path and self.path.is_file():
+            for line in self.path.read_text("utf-8").splitlines():
+                entry = json.loads(line)
+                if entry["key"] == key and entry["row"]["error"] is None:
+                    self.found[entry["row"]["method"]] = entry
+
+    def row(self, method: str) -> Row | None:
+        return self.found[method]["row"] if method in self.found else None
+
+    def curve(self, method: str) -> list[tuple[float, float]]:
+        return [(float(x), float(y)) for x, y in self.found.get(method, {}).get("curve", [])]
+
+    def keep(self, row: Row, curve: Sequence[tuple[float, float]] = ()) -> Row:
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": self.key, "row": row, "curve": list(curve)}, ensure_ascii=False) + "\n")
+        return row
+
+
+def comparison_report(job: Job, comparison: Comparison, result: Transplant | None) -> Report:
+    """The table, the plots and the samples of a comparison."""
+    new = len(job.change.new_ids)
+    report = Report(f"{job.checkpoint.path.name}: {len(comparison.rows) - 1} ways to start {new:,} new tokens", comparison_lead(comparison))
+    untouched = comparison.rows[0]["bits_per_byte"]
+    best = {"bits_per_byte": "low", "bits_per_byte_after": "low", "seconds": "low", "peak_mb": "low"}
+    report.add_table("Methods", comparison.rows, "Per byte of held-out text; drift is the change on ordinary text.", best=best)  # type: ignore[arg-type]
+    if untouched is not None:
+        report.add_figure("Quality against length", trade_off(comparison.rows), "Lower left is better; larger marks drift more on ordinary text.")
+        report.add_figure("Step 0", bars({row["method"]: row["bits_per_byte"] for row in comparison.rows}, title="bits per byte"))
+    if comparison.curves:
+        report.add_figure("Training", training_curves(comparison.curves, untouched=untouched), "Bits per byte of training text against time.")
+    report.add_html("Before and after", segmentation_html(sample_segmentations(job)), "Held-out passages as each tokenizer cuts them.")
+    report.add_figure("Length of the new pieces", token_lengths([job.change.tokenizer.surface(int(i)) for i in job.change.new_ids]))
+    if result is not None:
+        report.add_html("Nearest old tokens", nearest_html(nearest_old_tokens(job, result)), "By cosine of input rows, first method, before training.")
+    return report
+
+
+def comparison_lead(comparison: Comparison) -> str:
+    """Which method came first, and against what."""
+    reference, ranked = comparison.rows[0], [row for row in comparison.rows[1:] if row["bits_per_byte"] is not None]
+    if not ranked or reference["bits_per_byte"] is None:
+        return "No method could be scored."
+    after = ranked[0]["bits_per_byte_after"]
+    said = f"{ranked[0]['method']} comes first with {ranked[0]['bits_per_byte']:.3f} bits per byte at step 0"
+    said += f" and {after:.3f} after training" if after is not None else ""
+    return said + f"; the untouched model needs {reference['bits_per_byte']:.3f}."

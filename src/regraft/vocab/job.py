@@ -1,0 +1,188 @@
+"""What `adapt` and `compare` share: a model, its new tokenizer, and the texts on which both are scored."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from regraft.checkpoint import Checkpoint
+from regraft.corpus import Corpus
+from regraft.errors import CorpusError, ParameterError
+from regraft.evaluation import Score, greedy_hits, score_text
+from regraft.progress import console, step
+from regraft.vocab.initializer import Context
+from regraft.vocab.live import load_model, load_tokenizer
+from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, replace, scripts_cut_at_marks, trim
+
+EVERYDAY_ENGLISH = "everyday_english.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerRequest:
+    """How the tokenizer is to change: exactly one of `extend`, `replace`, `words`, `trim`.
+
+    Parameters
+    ----------
+    extend : number of new pieces to learn from the corpus.
+    replace : a Hugging Face tokenizer directory or `tokenizer.json` to change to.
+    words : a file with one word or phrase a line; each becomes one token.
+    trim : keep only the pieces that the corpus uses.
+    route : how `extend` learns: "continued" training, or merging an auxiliary tokenizer with "new-first" or "old-first" merges.
+    widen_pretokenizer : let combining marks belong to letters before learning.
+    """
+
+    extend: int | None = None
+    replace: str | Path | None = None
+    words: str | Path | None = None
+    trim: bool = False
+    route: str = "continued"
+    widen_pretokenizer: bool = False
+
+    def __post_init__(self) -> None:
+        asked = [name for name in ("extend", "replace", "words", "trim") if getattr(self, name) not in (None, False)]
+        if len(asked) != 1:
+            raise ParameterError(f"say how the vocabulary changes with exactly one of --extend, --replace, --words, --trim (got {asked or 'none'})")
+        if self.extend is not None and self.extend < 1:
+            raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
+
+    def apply(self, tokenizer: Tokenizer, corpus: Corpus) -> Change:
+        """The changed tokenizer; only the corpus's training documents are read."""
+        if self.extend is not None:
+            return extend(tokenizer, corpus.documents("train"), self.extend, route=self.route, widen=self.widen_pretokenizer)  # type: ignore[arg-type]
+        if self.replace is not None:
+            return replace(tokenizer, Tokenizer.from_directory(self.replace))
+        if self.words is not None:
+            return add_words(tokenizer, read_words(Path(self.words)))
+        return trim(tokenizer, corpus.documents("train"))
+
+    def describe(self) -> str:
+        if self.extend is not None:
+            return f"extend by {self.extend} pieces ({self.route})"
+        return f"replace by {self.replace}" if self.replace else f"add the words of {self.words}" if self.words else "trim to the corpus"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One state of the model with what its held-out text costs. `ordinary` is the text it must not forget."""
+
+    name: str
+    domain: Score | None
+    ordinary: Score | None
+    greedy_hits: int | None = None
+    greedy_positions: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "stage": self.name,
+            "domain": self.domain and self.domain.to_dict(),
+            "ordinary": self.ordinary and self.ordinary.to_dict(),
+            "greedy_hits": self.greedy_hits,
+            "greedy_positions": self.greedy_positions,
+        }
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model about to get a new vocabulary, with its texts. Build with `Job.prepare`."""
+
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    corpus: Corpus
+    change: Change
+    domain: list[str]
+    ordinary: list[str]
+    context: Context
+
+    @classmethod
+    def prepare(
+        cls,
+        model: str | Path,
+        corpus: Corpus,
+        request: TokenizerRequest,
+        *,
+        source_text: Sequence[str | Path] | None = None,
+        score_bytes: int | None = None,
+        seed: int = 0,
+    ) -> "Job":
+        """Open `model`, change its tokenizer over the training documents, and draw the texts to score (at most `score_bytes` each)."""
+        checkpoint = Checkpoint.open(model)
+        tokenizer = Tokenizer.from_directory(checkpoint.path)
+        if not request.widen_pretokenizer and request.replace is None:
+            advise_on_scripts(tokenizer, corpus)
+        with step(f"changing the tokenizer: {request.describe()}"):
+            change = request.apply(tokenizer, corpus)
+        for note in change.notes:
+            console.print(f"  {note}", highlight=False)
+        domain = sample_texts(corpus.documents("held-out"), score_bytes)
+        ordinary = sample_texts(read_source_text(source_text), score_bytes)
+        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, Context(corpus=corpus, seed=seed))
+
+    @property
+    def scorable(self) -> bool:
+        """Whether the model has a head that gives text a probability."""
+        name = (self.checkpoint.config.get("architectures") or [""])[0]
+        return name in {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}
+
+    def load(self, dtype: str, device: str) -> tuple[Any, Any, Any]:
+        """The model and both tokenizers as `transformers` objects."""
+        with step("loading the model"):
+            return load_model(self.checkpoint, dtype, device), load_tokenizer(self.tokenizer), load_tokenizer(self.change.tokenizer)
+
+    def score(self, name: str, model: Any, tokenizer: Any, *, new: bool = True) -> Stage:
+        """Score both texts; with `new`, also count greedy hits of new ids on ordinary text that is cut as before."""
+        domain = score_text(model, tokenizer, self.domain)
+        ordinary = score_text(model, tokenizer, self.ordinary) if self.ordinary else None
+        if not new or self.checkpoint.layout.kind != "decoder":
+            return Stage(name, domain, ordinary)
+        hits = greedy_hits(model, tokenizer, self.unchanged_texts(), self.change.new_ids.tolist())
+        return Stage(name, domain, ordinary, hits.hits, hits.positions)
+
+    def unchanged_texts(self) -> list[str]:
+        """Ordinary texts that both tokenizers cut into the same tokens."""
+        old, new = self.tokenizer.encode_batch(self.ordinary), self.change.tokenizer.encode_batch(self.ordinary)
+        ids = self.change.source_ids
+        return [text for text, a, b in zip(self.ordinary, old, new, strict=True) if a == [int(ids[i]) for i in b]]
+
+
+def advise_on_scripts(tokenizer: Tokenizer, corpus: Corpus) -> None:
+    """Say which scripts of the corpus the pre-tokenizer cuts at combining marks."""
+    cut = scripts_cut_at_marks(tokenizer, corpus.documents("train"))
+    if cut:
+        names = ", ".join(f"{script} ({count} words)" for script, count in sorted(cut.items(), key=lambda item: -item[1]))
+        console.print(f"  the tokenizer cuts words at combining marks in {names}: --widen-pretokenizer lets pieces span them", style="yellow")
+
+
+def sample_texts(texts: Iterable[str], limit: int | None) -> list[str]:
+    """Texts in an order that depends only on each text, up to `limit` bytes in all (whole documents; at least one). No limit: all, as given."""
+    if limit is None:
+        return list(texts)
+    chosen, size = [], 0
+    for text in sorted(texts, key=lambda text: hashlib.blake2b(text.encode(), digest_size=8).digest()):
+        bytes_here = len(text.encode())
+        if not chosen or size + bytes_here <= limit:
+            chosen.append(text)
+            size += bytes_here
+    return chosen
+
+
+def read_source_text(paths: Sequence[str | Path] | None) -> list[str]:
+    """Text in the model's own language, on which drift is measured: `paths`, or a page of everyday English that ships with regraft."""
+    if paths:
+        return list(Corpus.open(paths, held_out=0.0).documents("all"))
+    text = resources.files("regraft").joinpath("samples").joinpath(EVERYDAY_ENGLISH).read_text("utf-8")
+    return [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
+
+
+def read_words(path: Path) -> list[str]:
+    """One word or phrase a line; blank lines and repeats dropped."""
+    try:
+        words = list(dict.fromkeys(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: cannot read the word list ({error}): give a UTF-8 file with one word a line") from None
+    if not words:
+        raise CorpusError(f"{path}: the word list is empty: give a UTF-8 file with one word a line")
+    return words

@@ -1,0 +1,60 @@
+"""A model in memory with its vocabulary exchanged: load, install tables, take changed tensors back out under their names on disk."""
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoTokenizer
+
+from regraft.checkpoint import Checkpoint
+from regraft.errors import CheckpointError
+from regraft.vocab.tokenizer import Tokenizer
+from regraft.vocab.transplant import Transplant
+
+
+def load_model(checkpoint: Checkpoint, dtype: str = "auto", device: str = "cpu") -> Any:
+    """The checkpoint as its own `transformers` class, in evaluation mode. `dtype` "auto" is float32 on a CPU, else the checkpoint's."""
+    names = checkpoint.config.get("architectures") or []
+    model_class = getattr(transformers, names[0], None) if names else None
+    if model_class is None:
+        raise CheckpointError(f"{checkpoint.path}: transformers has no class {names[0] if names else '(none named in config.json)'}")
+    wanted = torch.float32 if dtype == "auto" and device == "cpu" else dtype
+    return model_class.from_pretrained(checkpoint.path, dtype=wanted).to(device).eval()
+
+
+def load_tokenizer(tokenizer: Tokenizer) -> Any:
+    """`tokenizer` as `transformers` would load it from a saved directory."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        return AutoTokenizer.from_pretrained(folder)
+
+
+def install(model: Any, result: Transplant) -> None:
+    """Give `model` the tables of `result`, resizing it to their number of rows."""
+    model.resize_token_embeddings(result.rows, mean_resizing=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.copy_(result.input)
+        head = model.get_output_embeddings()
+        if head is not None and result.head is not None:
+            head.weight.copy_(result.head)
+        if head is not None and result.bias is not None and getattr(head, "bias", None) is not None:
+            head.bias.copy_(result.bias)
+
+
+def changed_tensors(model: Any, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Parameters `names` of `model` under their names in `checkpoint`, in the dtype they have there.
+
+    Raises `CheckpointError` for a parameter that the files do not hold under a recognizable name.
+    """
+    state: Mapping[str, torch.Tensor] = model.state_dict()
+    prefix = f"{model.base_model_prefix}."
+    found = {}
+    for name in names:
+        stored = next((n for n in (name, name.removeprefix(prefix), prefix + name) if n in checkpoint.tensors), None)
+        if stored is None:
+            raise CheckpointError(f"{checkpoint.path}: trained parameter {name} is not stored under that name, so it cannot be written back")
+        found[stored] = state[name].detach().cpu().to(checkpoint.read(stored).dtype)
+    return found

@@ -1,0 +1,182 @@
+"""Build the tables of a model with a new vocabulary: old rows copied, new rows started, biases and heads with them.
+
+Enters: a checkpoint, a tokenizer change, a start. Leaves: a `Transplant`, the changed tensors under their names in the checkpoint, with
+the map that made them. No model is loaded; memory is that of the tables.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+
+from regraft.checkpoint import Checkpoint
+from regraft.errors import CheckpointError, TokenizerError
+from regraft.graft import ORIGINS, Graft, HullCertificate, Rows, iterate_blocks
+from regraft.meter import Cost, metered
+from regraft.vocab.initializer import Context, Initializer, Source, Target
+from regraft.vocab.moments import mean_and_std
+from regraft.vocab.tokenizer import Change, Tokenizer
+
+
+@dataclass(frozen=True)
+class Transplant:
+    """New tables and where each row came from.
+
+    Attributes
+    ----------
+    input, head : (rows, d) new tables; `head` is None where it is tied to the input table or absent.
+    bias : (rows,) output bias, or None.
+    tensors : every changed tensor by its name in the checkpoint's files (stored copies included).
+    graft : the map of the new rows for the input table, shape (new tokens, old tokens); None for sampled rows.
+    origins : (vocab_size,) index into `graft.ORIGINS`.
+    new_ids : (m,) ids of the started rows.
+    """
+
+    input: torch.Tensor
+    head: torch.Tensor | None
+    bias: torch.Tensor | None
+    tensors: dict[str, torch.Tensor]
+    graft: Graft | None
+    origins: npt.NDArray[np.uint8]
+    new_ids: npt.NDArray[np.int64]
+    certificate: HullCertificate | None
+    cost: Cost = field(default_factory=Cost)
+
+    @property
+    def rows(self) -> int:
+        return int(self.input.shape[0])
+
+    def origin_counts(self) -> dict[str, int]:
+        return {name: int((self.origins == code).sum()) for code, name in enumerate(ORIGINS)}
+
+
+def transplant(
+    checkpoint: Checkpoint,
+    old_tokenizer: Tokenizer,
+    change: Change,
+    initializer: Initializer,
+    context: Context,
+    pad_to_multiple_of: int = 1,
+) -> Transplant:
+    """Start the rows of `change`'s new tokens and lay out the whole new tables.
+
+    The tables have one row per id of the new tokenizer, or as many as the source had if that is more (its padding), rounded up to
+    `pad_to_multiple_of`; rows that no token owns take the mean of all old rows, which can never be the greedy choice.
+
+    Raises `CheckpointError` if the source's tokenizer has ids that its table lacks or a row that is started from holds NaN or infinity.
+    """
+    layout = checkpoint.layout
+    vocab_size = old_tokenizer.vocab_size
+    if vocab_size > layout.rows:
+        raise CheckpointError(f"{checkpoint.path}: the tokenizer has {vocab_size} ids but the table only {layout.rows} rows: wrong tokenizer?")
+    if change.tokenizer.vocab_size < 1:
+        raise TokenizerError("the new tokenizer has no tokens")
+    keeps_ids = len(change.source_ids) >= vocab_size and bool((change.source_ids[:vocab_size] == np.arange(vocab_size)).all())
+    rows = max(len(change.source_ids), layout.rows if keeps_ids else 0)
+    rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of
+    target = Target(ids=change.new_ids, tokenizer=change.tokenizer, source_ids=change.source_ids, old_tokenizer=old_tokenizer)
+    with metered() as cost:
+        return _build(checkpoint, old_tokenizer, target, initializer, context, rows, cost)
+
+
+def _build(
+    checkpoint: Checkpoint, old: Tokenizer, target: Target, initializer: Initializer, context: Context, rows: int, cost: Cost
+) -> Transplant:
+    layout = checkpoint.layout
+    full_bias = checkpoint.read(layout.bias[0]).reshape(-1) if layout.bias else None
+    old_bias = None if full_bias is None else full_bias[: old.vocab_size]
+
+    def start(role: str, old_table: torch.Tensor) -> Graft | Rows:
+        source = Source(
+            table=old_table[: old.vocab_size],
+            tokenizer=old,
+            role="head" if role == "head" else "input",
+            tied=layout.tied,
+            initializer_range=layout.initializer_range,
+            bias=old_bias,
+        )
+        return initializer(source, target, context)
+
+    old_input = checkpoint.read(layout.input[0])
+    check_finite(old_input[: old.vocab_size], checkpoint, layout.input[0])
+    started = start("input", old_input)
+    new_input = lay_out(old_input, target, started, rows)
+    graft = started if isinstance(started, Graft) else None
+    new_head = None
+    if layout.head:
+        old_head = checkpoint.read(layout.head[0])
+        check_finite(old_head[: old.vocab_size], checkpoint, layout.head[0])
+        if graft is None or initializer.separate_head:
+            started = start("head", old_head)
+        new_head = lay_out(old_head, target, started, rows)
+    new_bias = None if full_bias is None else lay_out(full_bias, target, started, rows)
+    tensors = dict.fromkeys(layout.input, new_input)
+    if new_head is not None:
+        tensors |= dict.fromkeys(layout.head, new_head)
+    if new_bias is not None:
+        tensors |= {name: new_bias.reshape(*checkpoint.tensors[name].shape[:-1], rows) for name in layout.bias}
+    return Transplant(
+        new_input, new_head, new_bias, tensors, graft, origins(target, graft), target.ids, certificate(graft, started), cost
+    )
+
+
+def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int) -> torch.Tensor:
+    """The new table (or bias) of `rows` rows: copied, started and unowned rows each in their place, in `old`'s dtype."""
+    vocab_size = target.old_tokenizer.vocab_size
+    if isinstance(started, Graft):
+        fresh = started.apply(old[:vocab_size])
+    elif old.ndim == 1:
+        fresh = started.bias if started.bias is not None else old[:vocab_size].to(torch.float64).mean().to(old.dtype).expand(len(target))
+    else:
+        fresh = started.values.to(old.dtype)
+    table = torch.empty((rows, *old.shape[1:]), dtype=old.dtype)
+    owned = np.zeros(rows, dtype=bool)
+    owned[: len(target.source_ids)] = target.source_ids >= 0
+    owned[target.ids] = True
+    if not owned.all():
+        mean = mean_and_std(old[:vocab_size].reshape(vocab_size, -1))[0].to(old.dtype)
+        table[torch.from_numpy(~owned)] = mean if old.ndim > 1 else mean[0]
+    places = np.flatnonzero(target.source_ids >= 0)
+    for block in iterate_blocks(len(places), 16384):
+        table[torch.from_numpy(places[block])] = old[torch.from_numpy(target.source_ids[places[block]])]
+    table[torch.from_numpy(target.ids)] = fresh
+    return table
+
+
+def origins(target: Target, graft: Graft | None) -> npt.NDArray[np.uint8]:
+    """Where the row of each id of the new tokenizer came from, as an index into `ORIGINS`."""
+    codes = np.full(len(target.source_ids), ORIGINS.index("copied"), dtype=np.uint8)
+    codes[target.ids] = ORIGINS.index("sampled") if graft is None else graft.origins()
+    return codes
+
+
+def certificate(graft: Graft | None, head: Graft | Rows) -> HullCertificate | None:
+    """The hull certificate of the rows that make logits (an untied head's own graft if it has one); None for sampled rows."""
+    if isinstance(head, Graft):
+        return head.certificate()
+    return graft.certificate() if graft is not None else None
+
+
+def full_graft(result: Transplant, source_ids: npt.NDArray[np.int64], columns: int) -> Graft | None:
+    """The map of the whole new vocabulary, shape (new vocabulary, old tokens): identity rows for copied ids and the graft's for new ones."""
+    if result.graft is None:
+        return None
+    places = np.flatnonzero(source_ids >= 0)
+    copied = sparse.coo_matrix((np.ones(len(places)), (places, source_ids[places])), shape=(len(source_ids), columns))
+    lift = sparse.coo_matrix((np.ones(len(result.new_ids)), (result.new_ids, np.arange(len(result.new_ids)))), shape=(len(source_ids), len(result.new_ids)))
+    share = None
+    if result.graft.share is not None:
+        share = np.zeros(len(source_ids))
+        share[result.new_ids] = result.graft.share
+    return Graft(sparse.csr_matrix(copied + lift @ result.graft.weights), result.graft.shared, share, result.new_ids[result.graft.fallback])
+
+
+def check_finite(table: torch.Tensor, checkpoint: Checkpoint, name: str) -> None:
+    """Raise `CheckpointError` naming the first row of `table` that holds NaN or infinity."""
+    for block in iterate_blocks(table.shape[0], 16384):
+        finite = torch.isfinite(table[block]).all(dim=-1)
+        if not bool(finite.all()):
+            row = block.start + int((~finite).nonzero()[0])
+            raise CheckpointError(f"{checkpoint.path}: row {row} of {name} holds NaN or infinity: repair the checkpoint before adapting it")
