@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 
 from regraft.errors import CheckpointError
 from regraft.layout import Layout, find_layout
+from regraft.locate import INDEX, locate, read_json, read_shards, transformer_folder
 from regraft.output import atomic_directory, check_space, link_or_copy
 from regraft.shards import (
     CHUNK,
@@ -32,7 +33,6 @@ from regraft.shards import (
     plan_tensor,
     read_chunks,
     read_rows,
-    read_shard,
     read_tensor,
     rewrite_shard,
     same_bytes,
@@ -40,9 +40,6 @@ from regraft.shards import (
 
 __all__ = ["Appended", "Blocks", "Checkpoint", "Layout", "TensorInfo", "Value", "WriteReport", "write"]
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.md"]
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 # The same weights in formats that are not rewritten: beside new tables they would be a model with the old vocabulary.
 OTHER_WEIGHTS = re.compile(
     r"(pytorch_model.*\.bin(\.index\.json)?|tf_model.*|flax_model.*|rust_model\.ot|.*\.(onnx|gguf|pth|pt|ckpt)|consolidated.*|"
@@ -86,10 +83,10 @@ class Checkpoint:
         Raises `CheckpointError` in one line: nothing there, only pickles or GGUF, a damaged or missing shard, an index that names
         what is not there, or tensors that contradict config.json.
         """
-        root, hub_id = _locate(path_or_id, revision)
-        path = _transformer_folder(root)
-        config = _read_json(path / "config.json", f"{path}: no config.json: not a Hugging Face checkpoint")
-        shards, index = _read_shards(path)
+        root, hub_id = locate(path_or_id, revision)
+        path = transformer_folder(root)
+        config = read_json(path / "config.json", f"{path}: no config.json: not a Hugging Face checkpoint")
+        shards, index = read_shards(path)
         tensors = {name: info for shard in shards.values() for name, info in shard.tensors.items()}
         layout = find_layout(path, config, tensors, lambda a, b: same_bytes(tensors[a], tensors[b]))
         return cls(path, root, config, layout, tensors, shards, index, hub_id, revision)
@@ -145,6 +142,7 @@ def write(
     config: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes | None] | None = None,
     extra: Callable[[Path], None] | None = None,
+    record: Callable[[Path, Sequence[str]], None] | None = None,
     overwrite: bool = False,
     link: bool = True,
 ) -> WriteReport:
@@ -157,7 +155,9 @@ def write(
     config : fields of config.json to set, in nested configs that have them too; token ids also in generation_config.json. `vocab_size`
         follows the input table by itself.
     files : files beside config.json to write (or with None: to leave out).
-    extra : called with the temporary directory just before it takes its final name.
+    extra : called with the temporary directory just before it takes its final name, to add or replace files.
+    record : called last, with the temporary directory and the names of all files in it that are not the source's; such as
+        ``functools.partial(provenance.save, provenance.record(...))``.
     link : share unchanged shards with the source (shared blocks or hard links) instead of copying them. A hard link is one file with two
         names: whoever later overwrites such a shard *in place* changes the source too. All other files are copied.
 
@@ -175,110 +175,21 @@ def write(
         linked, copied, left_out, size = _take_over(checkpoint, temporary, skipped, link)
         for name, shard in changed.items():
             size += rewrite_shard(shard, temporary / inside / name, {n: plans[n] for n in shard.tensors if n in plans})
-        for name, content in texts.items():
-            if content is not None:
+        for name, text in texts.items():
+            if text is not None:
                 target = temporary / inside / PurePosixPath(name)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
-                size += len(content)
+                target.write_bytes(text)
+                size += len(text)
+        rewritten = [(inside / name).as_posix() for name in changed]
+        new = [(inside / name).as_posix() for name, text in texts.items() if text is not None]
+        before = _stamps(temporary)
         if extra is not None:
             extra(temporary)
-    rewritten = tuple((inside / name).as_posix() for name in changed)
-    return WriteReport(size, linked, copied, time.perf_counter() - start, rewritten, tuple(left_out))
-
-
-def _locate(path_or_id: str | Path, revision: str | None) -> tuple[Path, str | None]:
-    path = Path(path_or_id).expanduser()
-    if path.is_dir():
-        return path.resolve(), None
-    if path.is_file():
-        raise CheckpointError(f"{path}: is a file: give the directory that holds config.json and the weights")
-    name = str(path_or_id)
-    if not HUB_ID.fullmatch(name):
-        raise CheckpointError(f"{name}: no such directory")
-    import huggingface_hub
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)), name
-    except HFValidationError:
-        raise CheckpointError(f"{name}: no such directory, and not a Hub id either") from None
-    except Exception as error:  # the Hub client raises its own, requests' and httpx's errors
-        reason = type(error).__name__
-        raise CheckpointError(
-            f"{name}: no such directory, and not to be had from the Hub or its cache ({reason}): give a local path"
-        ) from None
-
-
-def _transformer_folder(root: Path) -> Path:
-    """`root`, or for a sentence-transformers folder the module that holds the transformer."""
-    if not (root / "modules.json").is_file():
-        return root
-    modules = _read_json(root / "modules.json", "", kind=list)
-    for module in modules:
-        if isinstance(module, dict) and str(module.get("type", "")).rsplit(".", 1)[-1] == "Transformer":
-            folder = PurePosixPath(str(module.get("path", "")))
-            if folder.is_absolute() or ".." in folder.parts:
-                raise CheckpointError(f"{root / 'modules.json'}: module path {folder} leads out of the folder")
-            return root / folder
-    raise CheckpointError(f"{root / 'modules.json'}: none of the modules is a Transformer, so there is no vocabulary to change")
-
-
-def _read_json(path: Path, missing: str, kind: type = dict) -> Any:
-    try:
-        data = json.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(missing) from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(data, kind):
-        raise CheckpointError(f"{path}: not a JSON {'object' if kind is dict else 'array'}")
-    return data
-
-
-def _read_shards(path: Path) -> tuple[dict[str, Shard], dict[str, Any] | None]:
-    if (path / SINGLE).is_file():
-        return {SINGLE: read_shard(path / SINGLE)}, None
-    if not (path / INDEX).is_file():
-        raise CheckpointError(_why_no_weights(path))
-    index = _read_json(path / INDEX, "")
-    weight_map = index.get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(file, str) for file in weight_map.values()):
-        raise CheckpointError(f"{path / INDEX}: has no weight_map: fetch it again")
-    shards: dict[str, Shard] = {}
-    for name in sorted(set(weight_map.values())):
-        if Path(name).name != name:
-            raise CheckpointError(f"{path / INDEX}: names a shard outside the folder: {name}")
-        if not (path / name).is_file():
-            raise CheckpointError(f"{path}: shard {name} is missing (named in {INDEX}): fetch it again")
-        shards[name] = read_shard(path / name)
-    for tensor, name in weight_map.items():
-        if tensor not in shards[name].tensors:
-            raise CheckpointError(f"{path / name}: tensor {tensor} is missing (named in {INDEX}): fetch the shard again")
-    stored = [tensor for shard in shards.values() for tensor in shard.tensors]
-    if len(stored) != len(set(stored)):
-        twice = next(tensor for tensor in stored if stored.count(tensor) > 1)
-        raise CheckpointError(f"{path}: tensor {twice} is in two shards: the files do not belong together")
-    return shards, index
-
-
-def _why_no_weights(path: Path) -> str:
-    names = [file.name for file in path.iterdir()]
-    if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in names):
-        return (
-            f"{path}: weights only as pickle (.bin), which can run code and is not loaded: if you trust them, convert with "
-            "`AutoModel.from_pretrained(DIR).save_pretrained(NEW)` (or the model's own class), or with the Hub's space safetensors/convert"
-        )
-    if any(name.endswith(".gguf") for name in names):
-        return (
-            f"{path}: weights only as GGUF: convert with `AutoModelForCausalLM.from_pretrained(DIR, gguf_file=FILE).save_pretrained(NEW)` "
-            "and the tokenizer likewise"
-        )
-    if "adapter_config.json" in names:
-        return f"{path}: is a PEFT adapter without its base model: merge it first (`merge_and_unload`) and save the result"
-    return f"{path}: no {SINGLE} or {INDEX}: not a checkpoint, or not fetched completely"
+        if record is not None:
+            touched = [name for name, stamp in _stamps(temporary).items() if before.get(name) != stamp]
+            record(temporary, sorted({*rewritten, *new, *touched}))
+    return WriteReport(size, linked, copied, time.perf_counter() - start, tuple(rewritten), tuple(left_out))
 
 
 def _hash_tensor(digest: Any, info: TensorInfo, whole: bool) -> None:
@@ -290,7 +201,8 @@ def _hash_tensor(digest: Any, info: TensorInfo, whole: bool) -> None:
     block, count = 4 << 10, min(SAMPLES, info.nbytes // (64 << 10) + 2)
     with info.file.open("rb", buffering=0) as file:
         for i in range(count):
-            digest.update(os.pread(file.fileno(), block, info.offset + (info.nbytes - block) * i // (count - 1)))
+            file.seek(info.offset + (info.nbytes - block) * i // (count - 1))
+            digest.update(file.read(block))
 
 
 def _plan(checkpoint: Checkpoint, tensors: Mapping[str, Value]) -> dict[str, Plan]:
@@ -325,7 +237,7 @@ def _changed_files(checkpoint: Checkpoint, plans: Mapping[str, Plan], fields: di
     generation = checkpoint.path / "generation_config.json"
     ids = {key: value for key, value in fields.items() if key.endswith("_token_id")}
     if ids and generation.is_file():
-        files[generation.name] = _dump(_read_json(generation, "") | ids)
+        files[generation.name] = _dump(read_json(generation, "") | ids)
     if checkpoint.index is not None and plans:
         files[INDEX] = _dump(_updated_index(checkpoint, plans))
     return files
@@ -360,6 +272,15 @@ def _dump(data: Any) -> bytes:
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
 
+def _stamps(directory: Path) -> dict[str, tuple[int, int, int]]:
+    """What tells whether a file was written again: name -> (inode, size, time of change)."""
+    found = {}
+    for name in content(directory):
+        state = (directory / name).stat()
+        found[name.as_posix()] = (state.st_ino, state.st_size, state.st_mtime_ns)
+    return found
+
+
 def _space_needed(checkpoint: Checkpoint, plans: Mapping[str, Plan], changed: Mapping[str, Shard], link: bool) -> int:
     """Bytes the new directory takes if every unchanged shard can be linked (`link`) or none can."""
     grown = sum(plan.nbytes - checkpoint.tensors[name].nbytes for name, plan in plans.items())
@@ -375,7 +296,7 @@ def _take_over(checkpoint: Checkpoint, temporary: Path, skipped: set[Path], link
     linked = copied = size = 0
     left_out: list[str] = []
     inside = checkpoint.path.relative_to(checkpoint.root)
-    for relative in _content(checkpoint.root):
+    for relative in content(checkpoint.root):
         if relative in skipped:
             continue
         source, target = checkpoint.root / relative, temporary / relative
@@ -398,11 +319,11 @@ def _other_weights(path: Path) -> bool:
     return len(path.parts) == 1 and path.name not in (INDEX,) and OTHER_WEIGHTS.fullmatch(path.name) is not None
 
 
-def _content(root: Path) -> Iterator[Path]:
-    """Regular files below `root` (through links to files, not to folders), relative to it; regraft.json of an earlier run stays behind."""
+def content(root: Path, *, records: bool = False) -> Iterator[Path]:
+    """Regular files below `root` (through links to files, not to folders), relative to it; with `records` also its regraft.json."""
     for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if name not in NOT_CONTENT and not name.startswith(f".{root.name}.regraft-"))
+        names[:] = sorted(name for name in names if name not in NOT_CONTENT)
         for name in sorted(files):
             path = Path(folder) / name
-            if path.is_file() and path != root / "regraft.json":
+            if path.is_file() and (records or path != root / "regraft.json"):
                 yield path.relative_to(root)
