@@ -1,0 +1,329 @@
+"""Hugging Face checkpoints: opened without loading weights, written shard by shard.
+
+Enters: a local directory or a Hub id. Leaves: a `Checkpoint` that knows where each tensor lies and which ones belong to the vocabulary
+(`layout`), and, from `write`, a new directory in which only the shards with a changed tensor were rewritten. The cost follows the change,
+not the model. No pickle is ever loaded and no code of a checkpoint is ever run.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from regraft.errors import CheckpointError
+from regraft.layout import Layout, find_layout
+from regraft.locate import INDEX, locate, read_json, read_shards, transformer_folder
+from regraft.output import atomic_directory, check_space, link_or_copy
+from regraft.shards import (
+    CHUNK,
+    Appended,
+    Blocks,
+    Plan,
+    Shard,
+    TensorInfo,
+    Value,
+    plan_tensor,
+    read_chunks,
+    read_rows,
+    read_tensor,
+    rewrite_shard,
+    same_bytes,
+)  # fmt: skip
+
+__all__ = ["Appended", "Blocks", "Checkpoint", "Layout", "TensorInfo", "Value", "WriteReport", "write"]
+
+# The same weights in formats that are not rewritten: beside new tables they would be a model with the old vocabulary.
+OTHER_WEIGHTS = re.compile(
+    r"(pytorch_model.*\.bin(\.index\.json)?|tf_model.*|flax_model.*|rust_model\.ot|.*\.(onnx|gguf|pth|pt|ckpt)|consolidated.*|"
+    r".*\.safetensors|.*\.safetensors\.index\.json)"
+)
+OTHER_WEIGHT_FOLDERS = {"onnx", "openvino", "coreml", "original", "gguf"}
+NOT_CONTENT = {".git", ".cache", "__pycache__"}
+SAMPLES = 64  # blocks of a big tensor that enter the content id
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model directory.
+
+    Attributes
+    ----------
+    path : folder with config.json and the weights.
+    root : the whole checkpoint: `path`, or for some sentence-transformers folders its parent.
+    id, revision : the Hub id it came from, if it did.
+    config : config.json as stored.
+    layout : which tensors are over the vocabulary.
+    tensors : every stored tensor by name, in file order.
+    shards : the files that hold them, by file name.
+    index : model.safetensors.index.json, if there is one.
+    """
+
+    path: Path
+    root: Path
+    config: dict[str, Any]
+    layout: Layout
+    tensors: dict[str, TensorInfo]
+    shards: dict[str, Shard] = field(repr=False)
+    index: dict[str, Any] | None = field(default=None, repr=False)
+    id: str | None = None
+    revision: str | None = None
+
+    @classmethod
+    def open(cls, path_or_id: str | Path, *, revision: str | None = None) -> "Checkpoint":
+        """Open a local directory, or a Hub id (from the cache, else downloaded).
+
+        Raises `CheckpointError` in one line: nothing there, only pickles or GGUF, a damaged or missing shard, an index that names
+        what is not there, or tensors that contradict config.json.
+        """
+        root, hub_id = locate(path_or_id, revision)
+        path = transformer_folder(root)
+        config = read_json(path / "config.json", f"{path}: no config.json: not a Hugging Face checkpoint")
+        shards, index = read_shards(path)
+        tensors = {name: info for shard in shards.values() for name, info in shard.tensors.items()}
+        layout = find_layout(path, config, tensors, lambda a, b: same_bytes(tensors[a], tensors[b]))
+        return cls(path, root, config, layout, tensors, shards, index, hub_id, revision)
+
+    def read(self, name: str) -> torch.Tensor:
+        """The tensor `name` as a copy in memory, in its stored dtype."""
+        return read_tensor(self._info(name))
+
+    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows `start` to `stop` of a table, shape (stop - start, d), without reading the others."""
+        return read_rows(self._info(name), start, stop)
+
+    def _info(self, name: str) -> TensorInfo:
+        if name not in self.tensors:
+            raise CheckpointError(f"{self.path}: has no tensor {name}")
+        return self.tensors[name]
+
+    def source_hash(self) -> str:
+        """A content id: "sha256:..." over config, tokenizer files, shard headers, tables, and blocks of every other tensor.
+
+        Training any layer, or changing any row of a table of up to 256 MiB, changes it. It reads some MB of each big tensor and not
+        the whole model, so it takes seconds on any size.
+        """
+        digest = hashlib.sha256()
+        for path in sorted(self.path.glob("*")):
+            if path.is_file() and path.suffix in (".json", ".txt", ".model", ".jinja") and path.name != "regraft.json":
+                digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+                digest.update(path.read_bytes())
+        for name, shard in sorted(self.shards.items()):
+            digest.update(f"{name} {shard.path.stat().st_size}\n".encode() + shard.header)
+            for tensor, info in shard.tensors.items():
+                _hash_tensor(digest, info, whole=tensor in self.layout.names and info.nbytes <= 256 << 20)
+        return f"sha256:{digest.hexdigest()}"
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """What `write` did: bytes written or copied, files linked and copied, and what was left out because it holds the old vocabulary."""
+
+    bytes_written: int
+    files_linked: int
+    files_copied: int
+    seconds: float
+    files_rewritten: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def write(
+    checkpoint: Checkpoint,
+    out: str | Path,
+    *,
+    tensors: Mapping[str, Value],
+    config: Mapping[str, Any] | None = None,
+    files: Mapping[str, bytes | None] | None = None,
+    extra: Callable[[Path], None] | None = None,
+    record: Callable[[Path, Sequence[str]], None] | None = None,
+    overwrite: bool = False,
+    link: bool = True,
+) -> WriteReport:
+    """Write `checkpoint` with other `tensors` to the directory `out`, which appears whole or not at all.
+
+    Parameters
+    ----------
+    tensors : new values by stored name: a tensor, rows to append (`Appended`), or an iterator over row blocks (`Blocks`). A value for one
+        name of a tied set goes to every stored copy.
+    config : fields of config.json to set, in nested configs that have them too; token ids also in generation_config.json. `vocab_size`
+        follows the input table by itself.
+    files : files beside config.json to write (or with None: to leave out).
+    extra : called with the temporary directory just before it takes its final name, to add or replace files.
+    record : called last, with the temporary directory and the names of all files in it that are not the source's; such as
+        ``functools.partial(provenance.save, provenance.record(...))``.
+    link : share unchanged shards with the source (shared blocks or hard links) instead of copying them. A hard link is one file with two
+        names: whoever later overwrites such a shard *in place* changes the source too. All other files are copied.
+
+    Memory: what the caller holds in `tensors`, plus some chunks. Raises `OutputError` (see `atomic_directory`) and `CheckpointError`
+    (a tensor that does not fit).
+    """
+    start = time.perf_counter()
+    plans = _plan(checkpoint, tensors)
+    changed = {name: shard for name, shard in checkpoint.shards.items() if any(tensor in plans for tensor in shard.tensors)}
+    inside = checkpoint.path.relative_to(checkpoint.root)
+    texts = _changed_files(checkpoint, plans, dict(config or {})) | dict(files or {})
+    with atomic_directory(out, overwrite=overwrite, sources=(checkpoint.root,)) as temporary:
+        check_space(temporary, _space_needed(checkpoint, plans, changed, link))
+        skipped = {inside / name for name in [*changed, *texts]}
+        linked, copied, left_out, size = _take_over(checkpoint, temporary, skipped, link)
+        for name, shard in changed.items():
+            size += rewrite_shard(shard, temporary / inside / name, {n: plans[n] for n in shard.tensors if n in plans})
+        for name, text in texts.items():
+            if text is not None:
+                target = temporary / inside / PurePosixPath(name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(text)
+                size += len(text)
+        rewritten = [(inside / name).as_posix() for name in changed]
+        new = [(inside / name).as_posix() for name, text in texts.items() if text is not None]
+        before = _stamps(temporary)
+        if extra is not None:
+            extra(temporary)
+        if record is not None:
+            touched = [name for name, stamp in _stamps(temporary).items() if before.get(name) != stamp]
+            record(temporary, sorted({*rewritten, *new, *touched}))
+    return WriteReport(size, linked, copied, time.perf_counter() - start, tuple(rewritten), tuple(left_out))
+
+
+def _hash_tensor(digest: Any, info: TensorInfo, whole: bool) -> None:
+    """All of the tensor, or its first and last bytes and evenly spread blocks of 4 KiB (more of them for a bigger tensor)."""
+    if whole or info.nbytes <= 16 << 10:
+        for chunk in read_chunks(info):
+            digest.update(chunk)
+        return
+    block, count = 4 << 10, min(SAMPLES, info.nbytes // (64 << 10) + 2)
+    with info.file.open("rb", buffering=0) as file:
+        for i in range(count):
+            file.seek(info.offset + (info.nbytes - block) * i // (count - 1))
+            digest.update(file.read(block))
+
+
+def _plan(checkpoint: Checkpoint, tensors: Mapping[str, Value]) -> dict[str, Plan]:
+    plans: dict[str, Plan] = {}
+    for name, value in tensors.items():
+        checkpoint._info(name)
+        for alias in checkpoint.layout.copies(name):
+            if alias not in plans or alias == name:
+                plans[alias] = plan_tensor(alias, checkpoint.tensors[alias], value)
+    rows = {
+        name: max(plan.shape[:2]) if plan.shape[0] == 1 else plan.shape[0]
+        for name, plan in plans.items()
+        if name in checkpoint.layout.names
+    }
+    for name in checkpoint.layout.names:
+        rows.setdefault(name, checkpoint.layout.rows)
+    if len(set(rows.values())) > 1:
+        raise CheckpointError("the tensors over the vocabulary would differ in rows: " + ", ".join(f"{n} {r}" for n, r in rows.items()))
+    return plans
+
+
+def _changed_files(checkpoint: Checkpoint, plans: Mapping[str, Plan], fields: dict[str, Any]) -> dict[str, bytes | None]:
+    """Contents of config.json, generation_config.json and the index where they change."""
+    files: dict[str, bytes | None] = {}
+    table = plans.get(checkpoint.layout.input[0])
+    if table is not None and table.shape[0] != checkpoint.layout.rows:
+        fields.setdefault("vocab_size", table.shape[0])
+        if "decoder_vocab_size" in checkpoint.config:
+            fields.setdefault("decoder_vocab_size", table.shape[0])
+    if fields:
+        files["config.json"] = _dump(_with_fields(checkpoint.config, fields))
+    generation = checkpoint.path / "generation_config.json"
+    ids = {key: value for key, value in fields.items() if key.endswith("_token_id")}
+    if ids and generation.is_file():
+        files[generation.name] = _dump(read_json(generation, "") | ids)
+    if checkpoint.index is not None and plans:
+        files[INDEX] = _dump(_updated_index(checkpoint, plans))
+    return files
+
+
+def _with_fields(config: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with `fields` set at the top and in nested text configs that have them."""
+    new = copy.deepcopy(config)
+    nested = [new[key] for key in ("text_config", "llm_config", "language_config") if isinstance(new.get(key), dict)]
+    for key, value in fields.items():
+        places = [part for part in nested if key in part]
+        for part in places:
+            part[key] = value
+        if key in new or not places:
+            new[key] = value
+    return new
+
+
+def _updated_index(checkpoint: Checkpoint, plans: Mapping[str, Plan]) -> dict[str, Any]:
+    index = copy.deepcopy(checkpoint.index or {})
+    metadata = index.get("metadata")
+    if isinstance(metadata, dict):
+        grown = sum(plan.nbytes - checkpoint.tensors[name].nbytes for name, plan in plans.items())
+        more = sum(torch.Size(plan.shape).numel() - torch.Size(checkpoint.tensors[name].shape).numel() for name, plan in plans.items())
+        for key, difference in (("total_size", grown), ("total_parameters", more)):
+            if isinstance(metadata.get(key), int):
+                metadata[key] += difference
+    return index
+
+
+def _dump(data: Any) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _stamps(directory: Path) -> dict[str, tuple[int, int, int]]:
+    """What tells whether a file was written again: name -> (inode, size, time of change)."""
+    found = {}
+    for name in content(directory):
+        state = (directory / name).stat()
+        found[name.as_posix()] = (state.st_ino, state.st_size, state.st_mtime_ns)
+    return found
+
+
+def _space_needed(checkpoint: Checkpoint, plans: Mapping[str, Plan], changed: Mapping[str, Shard], link: bool) -> int:
+    """Bytes the new directory takes if every unchanged shard can be linked (`link`) or none can."""
+    grown = sum(plan.nbytes - checkpoint.tensors[name].nbytes for name, plan in plans.items())
+    shards = changed if link else checkpoint.shards
+    return grown + sum(shard.path.stat().st_size for shard in shards.values()) + CHUNK
+
+
+def _take_over(checkpoint: Checkpoint, temporary: Path, skipped: set[Path], link: bool) -> tuple[int, int, list[str], int]:
+    """Bring every unchanged file into `temporary`; returns (linked, copied, left out, bytes copied).
+
+    Shards may be linked. Everything else is copied, so that saving a tokenizer over it cannot reach the source.
+    """
+    linked = copied = size = 0
+    left_out: list[str] = []
+    inside = checkpoint.path.relative_to(checkpoint.root)
+    for relative in content(checkpoint.root):
+        if relative in skipped:
+            continue
+        source, target = checkpoint.root / relative, temporary / relative
+        beside = relative.relative_to(inside) if relative.is_relative_to(inside) else None
+        shard = beside is not None and beside.as_posix() in checkpoint.shards
+        if beside is not None and not shard and _other_weights(beside):
+            left_out.append(relative.as_posix())
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if link_or_copy(source, target, link=link and shard) == "linked":
+            linked += 1
+        else:
+            copied, size = copied + 1, size + target.stat().st_size
+    return linked, copied, left_out, size
+
+
+def _other_weights(path: Path) -> bool:
+    if path.parts[0] in OTHER_WEIGHT_FOLDERS and len(path.parts) > 1:
+        return True
+    return len(path.parts) == 1 and path.name not in (INDEX,) and OTHER_WEIGHTS.fullmatch(path.name) is not None
+
+
+def content(root: Path, *, records: bool = False) -> Iterator[Path]:
+    """Regular files below `root` (through links to files, not to folders), relative to it; with `records` also its regraft.json."""
+    for folder, names, files in os.walk(root):
+        names[:] = sorted(name for name in names if name not in NOT_CONTENT)
+        for name in sorted(files):
+            path = Path(folder) / name
+            if path.is_file() and (records or path != root / "regraft.json"):
+                yield path.relative_to(root)

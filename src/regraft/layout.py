@@ -1,0 +1,270 @@
+"""Where a checkpoint keeps its vocabulary: input table, head, output biases, and every stored copy of them.
+
+Enters: the config, the tensors that the files hold. Leaves: a `Layout`. The architecture is built on PyTorch's `meta` device (no weights,
+no memory), its tables are found by identity and not by name, and their names are then looked up in the files, where a base-model prefix
+may be missing or added and where tied tables may be stored once or several times.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from regraft.errors import CheckpointError
+from regraft.shards import TensorInfo, Value
+
+Kind = Literal["decoder", "encoder", "encoder-decoder"]
+Same = Callable[[str, str], bool]
+
+# Names under which input tables are stored, for architectures that cannot be built here. Positions and token types are never among them.
+INPUT_NAMES = re.compile(
+    r"(^|\.)(embed_tokens|wte|word_embeddings|tok_embeddings|word_embedding|embed_in|token_embedding|tokens_embed|shared)\.weight$"
+)
+NOT_VOCABULARY = re.compile(r"position|token_type|type_embed|segment|wpe|per_layer|relative|vision|visual|audio|image")
+# Heads that a file may hold although its architecture has none (a language model saved under its base class).
+HEAD_NAMES = re.compile(r"(^|\.)(lm_head|lm_head\.decoder|cls\.predictions\.decoder|embed_out)\.weight$")
+BIAS_NAMES = re.compile(r"(^|\.)((lm_head|lm_head\.decoder|cls\.predictions|cls\.predictions\.decoder)\.bias|final_logits_bias)$")
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of the tensors over the vocabulary, as the files spell them.
+
+    Attributes
+    ----------
+    input : the input table; the first name is the one to read, the rest are stored copies of it (also a tied head's).
+    head : an untied head and its copies; empty if the head is tied or there is none.
+    bias : output biases over the vocabulary and their copies; shape (V,), or (1, V) for `final_logits_bias`.
+    tied : whether the input table is also the head.
+    rows, dim : shape of the input table, padding rows included.
+    kind : which way the model reads.
+    initializer_range : standard deviation of the model's own fresh rows.
+    """
+
+    input: tuple[str, ...]
+    head: tuple[str, ...]
+    bias: tuple[str, ...]
+    tied: bool
+    rows: int
+    dim: int
+    kind: Kind
+    initializer_range: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.input + self.head + self.bias
+
+    def copies(self, name: str) -> tuple[str, ...]:
+        """All names that store the same tensor as `name`."""
+        return next((group for group in (self.input, self.head, self.bias) if name in group), (name,))
+
+    def assign(self, table: Value, head: Value | None = None, bias: Value | None = None) -> dict[str, Value]:
+        """`tensors` for `regraft.checkpoint.write`: the new value of each tensor over the vocabulary, under all its names."""
+        values: dict[str, Value] = dict.fromkeys(self.input, table)
+        for names, value, what in ((self.head, head, "head"), (self.bias, bias, "output bias")):
+            if names and value is None:
+                raise ValueError(f"this checkpoint has an {what} of its own ({names[0]}): give new rows for it as well")
+            if value is not None:
+                values |= dict.fromkeys(names, value)
+        return values
+
+
+def find_layout(directory: Path, config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], same: Same) -> Layout:
+    """Find the vocabulary's tensors among `tensors`.
+
+    `same(a, b)` says whether two stored tensors are equal byte for byte. Raises `CheckpointError`: the architecture is unknown, no table
+    or more than one candidate is found, or shapes contradict the config.
+    """
+    model_config = _load_config(directory, config)
+    model = _build_empty(directory, model_config, config)
+    text_config = model_config.get_text_config()
+    vocab_size = int(getattr(text_config, "vocab_size", 0) or config.get("vocab_size", 0))
+    finder = _Finder(directory, tensors, same, model)
+    stored = finder.find_input()
+    table = tensors[stored[0]]
+    _check_table(directory, stored[0], table, vocab_size, finder.expected_dim)
+    names, heads = finder.separate_head(stored)
+    for name in heads:
+        _check_table(directory, name, tensors[name], vocab_size, None)
+    biases = finder.find_biases(table.shape[0])
+    tied = not heads and finder.has_head
+    kind = _kind(model_config, config, type(model).__name__ if model is not None else "")
+    return Layout(names, heads, biases, tied, table.shape[0], table.shape[1], kind, _initializer_range(text_config))
+
+
+class _Finder:
+    """Matches the architecture's tables with the files' tensors."""
+
+    def __init__(self, directory: Path, tensors: Mapping[str, TensorInfo], same: Same, model: Any) -> None:
+        self.directory, self.tensors, self.same, self.model = directory, tensors, same, model
+        self.parameters: dict[str, torch.Tensor] = {}
+        self.input_group: list[str] = []
+        self.head_group: list[str] = []
+        self.head_names: set[str] = set()
+        self.bias_group: list[str] = []
+        self.expected_dim: int | None = None
+        if model is not None:
+            self._read_architecture(model)
+
+    def _read_architecture(self, model: Any) -> None:
+        self.parameters = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+        with contextlib.suppress(NotImplementedError, AttributeError):
+            weight = model.get_input_embeddings().weight
+            self.input_group = self._aliases(weight)
+            self.expected_dim = int(weight.shape[1])
+        head: Any = None
+        with contextlib.suppress(NotImplementedError, AttributeError):
+            head = model.get_output_embeddings()
+        if getattr(head, "weight", None) is not None:
+            self.head_group = self._aliases(head.weight)
+            modules = [name for name, module in model.named_modules(remove_duplicate=False) if module is head]
+            self.head_names = {f"{name}.weight" for name in modules}
+            if getattr(head, "bias", None) is not None:
+                self.bias_group = self._aliases(head.bias)
+        self.bias_group += [name for name in self.parameters if name.endswith("final_logits_bias")]
+
+    def _aliases(self, tensor: torch.Tensor) -> list[str]:
+        return [name for name, other in self.parameters.items() if other is tensor]
+
+    @property
+    def has_head(self) -> bool:
+        return bool(self.head_group) or any(HEAD_NAMES.search(name) for name in self.tensors)
+
+    def stored(self, names: Iterable[str]) -> list[str]:
+        """Names in the files for `names` of the model: as they are, or with the base model's prefix removed or added."""
+        wanted, prefix = list(names), f"{getattr(self.model, 'base_model_prefix', '')}."
+        found = []
+        for name in wanted:
+            for spelling in (name, name.removeprefix(prefix), prefix + name):
+                another = spelling in self.parameters and spelling not in wanted
+                if spelling in self.tensors and spelling not in found and not another:
+                    found.append(spelling)
+        return found
+
+    def find_input(self) -> tuple[str, ...]:
+        """Every stored name of the input table; names of the head come last."""
+        found = self.stored(self.input_group)
+        if not found:  # renamed between library versions: well-known names, never one that the architecture uses for something else
+            found = [n for n in self.tensors if INPUT_NAMES.search(n) and not NOT_VOCABULARY.search(n) and n not in self.parameters]
+            if self.expected_dim is not None:
+                found = [n for n in found if self.tensors[n].shape[1:] == (self.expected_dim,)]
+            if len({self.tensors[n].shape for n in found}) > 1 or any(not self.same(found[0], n) for n in found[1:]):
+                raise CheckpointError(
+                    f"{self.directory}: cannot tell which is the input table: {', '.join(found[:4])}; please report this model type"
+                )
+        if not found:
+            wanted = self.input_group[0] if self.input_group else "an input table over the vocabulary"
+            raise CheckpointError(f"{self.directory}: no tensor for {wanted} in the files: they do not belong to this config.json")
+        leftovers = [n for n in self.tensors if HEAD_NAMES.search(n) and n not in self.parameters and n not in found]
+        self.head_names |= set(leftovers)
+        found += [n for n in leftovers if self.tensors[n].shape == self.tensors[found[0]].shape]
+        return tuple(sorted(found, key=lambda n: n in self.head_names))
+
+    def separate_head(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(stored copies of the input table, stored copies of an untied head).
+
+        Values decide, as in transformers: a head declared tied but stored with other values is not tied.
+        """
+        untied = self.stored(n for n in self.head_group if n not in self.input_group)
+        if self.head_group and not set(self.head_group) & set(self.input_group) and not untied:
+            raise CheckpointError(f"{self.directory}: config.json says the head is not tied, but {self.head_group[0]} is not in the files")
+        copies = [n for n in names if n not in untied]
+        different = [n for n in copies[1:] if not self.same(copies[0], n)]
+        for name in different:
+            if name not in self.head_names:
+                raise CheckpointError(
+                    f"{self.directory}: {copies[0]} and {name} differ: separate vocabularies for encoder and decoder are not supported yet"
+                )
+        heads = untied + [n for n in different if n not in untied]
+        for name in heads[1:]:
+            if not self.same(heads[0], name):
+                raise CheckpointError(f"{self.directory}: {heads[0]} and {name} both look like the head and differ")
+        return tuple(n for n in copies if n not in different), tuple(heads)
+
+    def find_biases(self, rows: int) -> tuple[str, ...]:
+        """Stored output biases with `rows` entries."""
+        found = self.stored(self.bias_group)
+        found += [n for n in self.tensors if BIAS_NAMES.search(n) and n not in self.parameters and n not in found]
+        for name in found:
+            shape = self.tensors[name].shape
+            if shape not in ((rows,), (1, rows)):
+                raise CheckpointError(
+                    f"{self.directory}: output bias {name} has shape {shape}, the input table {rows} rows: the files contradict each other"
+                )
+            if self.tensors[name].dtype != self.tensors[found[0]].dtype or not self.same(found[0], name):
+                raise CheckpointError(f"{self.directory}: output biases {found[0]} and {name} differ, so it is unclear which one counts")
+        return tuple(found)
+
+
+def _load_config(directory: Path, config: Mapping[str, Any]) -> Any:
+    import transformers  # seconds to import: only when a checkpoint is opened
+
+    if "auto_map" in config and config.get("model_type") not in transformers.CONFIG_MAPPING:
+        raise CheckpointError(f"{directory}: this model runs code of its own (auto_map in config.json), which regraft does not execute")
+    try:
+        return transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # transformers reports a bad config through many exception types
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{directory}: config.json is not one that transformers {transformers.__version__} knows: {reason}") from None
+
+
+def _build_empty(directory: Path, model_config: Any, config: Mapping[str, Any]) -> Any:
+    """The architecture on the meta device, or None if it cannot be built there."""
+    import transformers
+
+    names = [name for name in config.get("architectures") or [] if isinstance(name, str)]
+    cls = next((found for name in names if isinstance(found := getattr(transformers, name, None), type)), None)
+    try:
+        with torch.device("meta"):
+            if cls is not None and issubclass(cls, transformers.PreTrainedModel):
+                return cls(model_config)
+            return transformers.AutoModel.from_config(model_config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    except Exception as error:  # a constructor that needs real values; a config that contradicts itself
+        if isinstance(error, ValueError | AssertionError):
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+            raise CheckpointError(f"{directory}: the architecture in config.json cannot be built: {reason}") from None
+        return None
+
+
+def _check_table(directory: Path, name: str, info: TensorInfo, vocab_size: int, dim: int | None) -> None:
+    if len(info.shape) != 2:
+        raise CheckpointError(f"{directory}: {name} has shape {info.shape}, not (vocabulary, dimension)")
+    if info.dtype not in FLOATS:
+        raise CheckpointError(f"{directory}: {name} is quantized ({info.dtype}): start from the unquantized checkpoint")
+    if vocab_size and vocab_size != info.shape[0]:
+        raise CheckpointError(
+            f"{directory}: config.json says vocab_size {vocab_size}, but {name} has {info.shape[0]} rows: the files do not match"
+        )
+    if dim is not None and dim != info.shape[1]:
+        raise CheckpointError(
+            f"{directory}: config.json says {dim} hidden dimensions, but {name} has {info.shape[1]}: the files do not match"
+        )
+
+
+def _kind(model_config: Any, config: Mapping[str, Any], class_name: str) -> Kind:
+    from transformers.models.auto import modeling_auto
+
+    if getattr(model_config, "is_encoder_decoder", False) and "Encoder" not in class_name:
+        return "encoder-decoder"
+    if "CausalLM" in class_name or "LMHeadModel" in class_name or getattr(model_config, "is_decoder", False):
+        return "decoder"
+    masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    text_type = model_config.get_text_config().model_type
+    types = {str(config.get("model_type")), text_type}
+    return "decoder" if types & set(causal) and not types & set(masked) else "encoder"
+
+
+def _initializer_range(text_config: Any) -> float:
+    """The standard deviation with which the architecture itself starts embedding rows."""
+    if getattr(text_config, "model_type", "") in ("t5", "mt5", "umt5"):
+        return float(text_config.initializer_factor)  # T5 draws its table from N(0, factor)
+    for field in ("initializer_range", "init_std"):
+        if isinstance(value := getattr(text_config, field, None), int | float):
+            return float(value)
+    return 0.02
