@@ -6,7 +6,8 @@ provenance (`regraft.json`) and a report (`report.html`, `report.json`).
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def adapt(
     out = Path(out)
     request = TokenizerRequest(extend=extend, replace=replace, words=words, trim=trim, route=route, widen_pretokenizer=widen_pretokenizer)
     initializer: Initializer = resolve("initializer", method, settings)
-    check_output(out, model, overwrite=overwrite)
+    check_output(out, overwrite=overwrite, sources=[Path(model)] if Path(model).exists() else [])
     with metered() as total:
         opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)
         job = Job.prepare(model, opened, request, source_text=source_text, score_bytes=score_bytes, seed=seed)
@@ -99,7 +100,18 @@ def adapt(
         stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype)
     metrics = summarize(job, result, stages, run, total)
     report = adaptation_report(job, result, stages, run, initializer, metrics)
-    _write(job, result, trained, initializer, training, metrics, report, out, overwrite, seed)
+    run_record = provenance.record(
+        job.checkpoint,
+        "adapt",
+        method=initializer.name,
+        parameters=asdict(initializer) | {"tokenizer": request.describe(), "training": None if training is None else asdict(training)},
+        seed=seed,
+        corpus=job.corpus_record(),
+        timings={"graft": result.cost.seconds, "total": total.seconds},
+        metrics=metrics,
+        notes=job.change.notes,
+    )
+    _write(job, result, trained, run_record, report, out, overwrite)
     return Adaptation(out, stages, run, result, report, metrics)
 
 
@@ -132,7 +144,7 @@ def measure(
         list(job.corpus.documents("train")),
         training,
         new_ids=job.change.new_ids.tolist(),
-        replay_texts=job.ordinary if training.replay else None,
+        replay_texts=job.replay or None,
     )
     if score:
         with step("scoring the trained model"):
@@ -175,35 +187,29 @@ def _write(
     job: Job,
     result: Transplant,
     trained: Mapping[str, torch.Tensor],
-    initializer: Initializer,
-    training: Training | None,
-    metrics: dict[str, Any],
+    run_record: dict[str, Any],
     report: Report,
     out: Path,
     overwrite: bool,
-    seed: int,
 ) -> None:
     graft = full_graft(result, job.change.source_ids, job.tokenizer.vocab_size)
+    inside = job.checkpoint.path.relative_to(job.checkpoint.root)
 
     def finish(folder: Path) -> None:
-        job.change.tokenizer.save(folder)
+        job.change.tokenizer.save(folder / inside)
         if graft is not None:
             graft.save(folder / "graft.npz")
         np.save(folder / "origins.npy", result.origins, allow_pickle=False)
         report.save_html(folder / "report.html")
         (folder / "report.json").write_text(json.dumps(report.to_json(), ensure_ascii=False), encoding="utf-8")
-        provenance.save(
-            folder,
-            provenance.record(
-                job.checkpoint,
-                verb="adapt",
-                method=initializer,
-                training=training,
-                seed=seed,
-                corpus=job.corpus,
-                metrics=metrics,
-            ),
-        )
 
     with step(f"writing {out}"):
-        write(job.checkpoint, out, tensors={**result.tensors, **trained}, config={"vocab_size": result.rows}, extra=finish, overwrite=overwrite)
+        write(
+            job.checkpoint,
+            out,
+            tensors={**result.tensors, **trained},
+            config={"vocab_size": result.rows, **job.change.tokenizer_config_ids()},
+            extra=finish,
+            record=partial(provenance.save, run_record),
+            overwrite=overwrite,
+        )

@@ -26,7 +26,9 @@ def adaptation_report(
     if run is not None and len(run.curve) > 1:
         untouched = stages[0].domain.bits_per_byte if stages and stages[0].domain else None
         curve = [(point.seconds, point.bits_per_byte) for point in run.curve]
-        report.add_figure("Training", training_curves({initializer.name: curve}, untouched=untouched), "Bits per byte of training text against time.")
+        report.add_figure(
+            "Training", training_curves({initializer.name: curve}, untouched=untouched), "Bits per byte of training text against time."
+        )
     if len(result.new_ids):
         report.add_html("Before and after", segmentation_html(sample_segmentations(job)), "Held-out passages as each tokenizer cuts them.")
         report.add_figure("Length of the new pieces", token_lengths([job.change.tokenizer.surface(int(i)) for i in result.new_ids]))
@@ -62,7 +64,10 @@ def stage_row(stage: Stage) -> Row:
             "bytes read per second": stage.domain.bytes_per_second,
         }
     if stage.ordinary:
-        row |= {"ordinary text: bits_per_byte": stage.ordinary.bits_per_byte, "ordinary text: tokens_per_word": stage.ordinary.tokens_per_word}
+        row |= {
+            "ordinary text: bits_per_byte": stage.ordinary.bits_per_byte,
+            "ordinary text: tokens_per_word": stage.ordinary.tokens_per_word,
+        }
     if stage.greedy_hits is not None:
         row["greedy hits"] = f"{stage.greedy_hits:,} of {stage.greedy_positions:,}"
     return row

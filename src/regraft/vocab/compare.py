@@ -94,7 +94,7 @@ def compare(
                 row, result, curve = live.measure(start)
                 kept.keep(row, curve)
             first = first or result
-            comparison.rows.append(row)
+            comparison.rows.append(with_drift(row, comparison.rows[0]))
             if curve:
                 comparison.curves[start.name] = curve
             bar.advance()
@@ -179,8 +179,25 @@ class _Live:
                     tensor.copy_(before[name])
 
 
+def with_drift(row: Row, untouched: Row) -> Row:
+    """The row with its change on ordinary text against the untouched model's."""
+    if row.get("ordinary_bits_per_byte") is None or untouched.get("ordinary_bits_per_byte") is None:
+        return row
+    return row | {"drift_bits_per_byte": row["ordinary_bits_per_byte"] - untouched["ordinary_bits_per_byte"]}
+
+
 def blank_row(method: str) -> Row:
-    names = ("bits_per_byte", "bits_per_byte_after", "drift_bits_per_byte", "tokens_per_byte", "greedy_hits", "in_hull", "seconds", "peak_mb", "error")
+    names = (
+        "bits_per_byte",
+        "bits_per_byte_after",
+        "drift_bits_per_byte",
+        "tokens_per_byte",
+        "greedy_hits",
+        "in_hull",
+        "seconds",
+        "peak_mb",
+        "error",
+    )
     return {"method": method, **dict.fromkeys(names)}
 
 
@@ -199,7 +216,13 @@ def tokens_per_byte(job: Job, *, new: bool) -> float:
 
 def fingerprint(job: Job, training: Training | None, dtype: str) -> str:
     """Identifies a comparison: rows of another model, corpus, tokenizer change or budget are not reused."""
-    parts = [job.checkpoint.source_hash(), job.corpus.sha256, json.dumps(job.change.tokenizer.spec["model"], sort_keys=True), repr(training), dtype]
+    parts = [
+        job.checkpoint.source_hash(),
+        job.corpus.sha256,
+        json.dumps(job.change.tokenizer.spec["model"], sort_keys=True),
+        repr(training),
+        dtype,
+    ]
     parts += [str(job.context.seed), *job.domain, *job.ordinary]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -238,14 +261,20 @@ def comparison_report(job: Job, comparison: Comparison, result: Transplant | Non
     best = {"bits_per_byte": "low", "bits_per_byte_after": "low", "seconds": "low", "peak_mb": "low"}
     report.add_table("Methods", comparison.rows, "Per byte of held-out text; drift is the change on ordinary text.", best=best)  # type: ignore[arg-type]
     if untouched is not None:
-        report.add_figure("Quality against length", trade_off(comparison.rows), "Lower left is better; larger marks drift more on ordinary text.")
+        report.add_figure(
+            "Quality against length", trade_off(comparison.rows), "Lower left is better; larger marks drift more on ordinary text."
+        )
         report.add_figure("Step 0", bars({row["method"]: row["bits_per_byte"] for row in comparison.rows}, title="bits per byte"))
     if comparison.curves:
-        report.add_figure("Training", training_curves(comparison.curves, untouched=untouched), "Bits per byte of training text against time.")
+        report.add_figure(
+            "Training", training_curves(comparison.curves, untouched=untouched), "Bits per byte of training text against time."
+        )
     report.add_html("Before and after", segmentation_html(sample_segmentations(job)), "Held-out passages as each tokenizer cuts them.")
     report.add_figure("Length of the new pieces", token_lengths([job.change.tokenizer.surface(int(i)) for i in job.change.new_ids]))
     if result is not None:
-        report.add_html("Nearest old tokens", nearest_html(nearest_old_tokens(job, result)), "By cosine of input rows, first method, before training.")
+        report.add_html(
+            "Nearest old tokens", nearest_html(nearest_old_tokens(job, result)), "By cosine of input rows, first method, before training."
+        )
     return report
 
 

@@ -45,7 +45,9 @@ class TokenizerRequest:
     def __post_init__(self) -> None:
         asked = [name for name in ("extend", "replace", "words", "trim") if getattr(self, name) not in (None, False)]
         if len(asked) != 1:
-            raise ParameterError(f"say how the vocabulary changes with exactly one of --extend, --replace, --words, --trim (got {asked or 'none'})")
+            raise ParameterError(
+                f"say how the vocabulary changes with exactly one of --extend, --replace, --words, --trim (got {asked or 'none'})"
+            )
         if self.extend is not None and self.extend < 1:
             raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
 
@@ -95,6 +97,7 @@ class Job:
     change: Change
     domain: list[str]
     ordinary: list[str]
+    replay: list[str]
     context: Context
 
     @classmethod
@@ -105,10 +108,14 @@ class Job:
         request: TokenizerRequest,
         *,
         source_text: Sequence[str | Path] | None = None,
+        replay: bool = False,
         score_bytes: int | None = None,
         seed: int = 0,
     ) -> "Job":
-        """Open `model`, change its tokenizer over the training documents, and draw the texts to score (at most `score_bytes` each)."""
+        """Open `model`, change its tokenizer over the training documents, and draw the texts to score (at most `score_bytes` each).
+
+        With `replay`, only the held-out half of `source_text` is scored; the other half is there to be trained on.
+        """
         checkpoint = Checkpoint.open(model)
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         if not request.widen_pretokenizer and request.replace is None:
@@ -118,8 +125,19 @@ class Job:
         for note in change.notes:
             console.print(f"  {note}", highlight=False)
         domain = sample_texts(corpus.documents("held-out"), score_bytes)
-        ordinary = sample_texts(read_source_text(source_text), score_bytes)
-        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, Context(corpus=corpus, seed=seed))
+        source = open_source_text(source_text, held_out=0.5 if replay else 0.0)
+        ordinary = sample_texts(source.documents("held-out" if replay else "all"), score_bytes)
+        replayed = list(source.documents("train")) if replay else []
+        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, Context(corpus=corpus, seed=seed))
+
+    def corpus_record(self) -> dict[str, Any]:
+        """The corpus as provenance names it."""
+        return {
+            "name": self.corpus.name,
+            "sha256": self.corpus.sha256,
+            "bytes": self.corpus.size_bytes,
+            "documents": self.corpus.count("all"),
+        }
 
     @property
     def scorable(self) -> bool:
@@ -153,7 +171,9 @@ def advise_on_scripts(tokenizer: Tokenizer, corpus: Corpus) -> None:
     cut = scripts_cut_at_marks(tokenizer, corpus.documents("train"))
     if cut:
         names = ", ".join(f"{script} ({count} words)" for script, count in sorted(cut.items(), key=lambda item: -item[1]))
-        console.print(f"  the tokenizer cuts words at combining marks in {names}: --widen-pretokenizer lets pieces span them", style="yellow")
+        console.print(
+            f"  the tokenizer cuts words at combining marks in {names}: --widen-pretokenizer lets pieces span them", style="yellow"
+        )
 
 
 def sample_texts(texts: Iterable[str], limit: int | None) -> list[str]:
@@ -169,12 +189,14 @@ def sample_texts(texts: Iterable[str], limit: int | None) -> list[str]:
     return chosen
 
 
-def read_source_text(paths: Sequence[str | Path] | None) -> list[str]:
+def open_source_text(paths: Sequence[str | Path] | None, held_out: float) -> Corpus:
     """Text in the model's own language, on which drift is measured: `paths`, or a page of everyday English that ships with regraft."""
     if paths:
-        return list(Corpus.open(paths, held_out=0.0).documents("all"))
+        return Corpus.open(paths, held_out=held_out)
     text = resources.files("regraft").joinpath("samples").joinpath(EVERYDAY_ENGLISH).read_text("utf-8")
-    return [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
+    return Corpus.from_texts(
+        [paragraph for paragraph in text.split("\n\n") if paragraph.strip()], held_out=held_out, name="everyday English"
+    )
 
 
 def read_words(path: Path) -> list[str]:

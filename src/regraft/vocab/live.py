@@ -55,6 +55,8 @@ def changed_tensors(model: Any, checkpoint: Checkpoint, names: Iterable[str]) ->
     for name in names:
         stored = next((n for n in (name, name.removeprefix(prefix), prefix + name) if n in checkpoint.tensors), None)
         if stored is None:
-            raise CheckpointError(f"{checkpoint.path}: trained parameter {name} is not stored under that name, so it cannot be written back")
+            raise CheckpointError(
+                f"{checkpoint.path}: trained parameter {name} is not stored under that name, so it cannot be written back"
+            )
         found[stored] = state[name].detach().cpu().to(checkpoint.read(stored).dtype)
     return found

@@ -70,7 +70,9 @@ def transplant(
     layout = checkpoint.layout
     vocab_size = old_tokenizer.vocab_size
     if vocab_size > layout.rows:
-        raise CheckpointError(f"{checkpoint.path}: the tokenizer has {vocab_size} ids but the table only {layout.rows} rows: wrong tokenizer?")
+        raise CheckpointError(
+            f"{checkpoint.path}: the tokenizer has {vocab_size} ids but the table only {layout.rows} rows: wrong tokenizer?"
+        )
     if change.tokenizer.vocab_size < 1:
         raise TokenizerError("the new tokenizer has no tokens")
     keeps_ids = len(change.source_ids) >= vocab_size and bool((change.source_ids[:vocab_size] == np.arange(vocab_size)).all())
@@ -117,9 +119,7 @@ def _build(
         tensors |= dict.fromkeys(layout.head, new_head)
     if new_bias is not None:
         tensors |= {name: new_bias.reshape(*checkpoint.tensors[name].shape[:-1], rows) for name in layout.bias}
-    return Transplant(
-        new_input, new_head, new_bias, tensors, graft, origins(target, graft), target.ids, certificate(graft, started), cost
-    )
+    return Transplant(new_input, new_head, new_bias, tensors, graft, origins(target, graft), target.ids, certificate(graft, started), cost)
 
 
 def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int) -> torch.Tensor:
@@ -165,7 +165,9 @@ def full_graft(result: Transplant, source_ids: npt.NDArray[np.int64], columns: i
         return None
     places = np.flatnonzero(source_ids >= 0)
     copied = sparse.coo_matrix((np.ones(len(places)), (places, source_ids[places])), shape=(len(source_ids), columns))
-    lift = sparse.coo_matrix((np.ones(len(result.new_ids)), (result.new_ids, np.arange(len(result.new_ids)))), shape=(len(source_ids), len(result.new_ids)))
+    lift = sparse.coo_matrix(
+        (np.ones(len(result.new_ids)), (result.new_ids, np.arange(len(result.new_ids)))), shape=(len(source_ids), len(result.new_ids))
+    )
     share = None
     if result.graft.share is not None:
         share = np.zeros(len(source_ids))

@@ -38,7 +38,8 @@ def nearest_old_tokens(job: Job, result: Transplant, tokens: int = 24, neighbors
     old_places = old_places[~np.isin(job.change.source_ids[old_places], list(job.tokenizer.special_ids))]
     scores = torch.cat(
         [
-            rows @ torch.nn.functional.normalize(result.input[torch.from_numpy(old_places[start : start + 16384])].to(torch.float32), dim=1).T
+            rows
+            @ torch.nn.functional.normalize(result.input[torch.from_numpy(old_places[start : start + 16384])].to(torch.float32), dim=1).T
             for start in range(0, len(old_places), 16384)
         ],
         dim=1,
