@@ -1,0 +1,40 @@
+"""What surgery on a tokenizer gives back: the new tokenizer, and where each of its tokens comes from."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from regraft.vocab.tokenizer.model import Tokenizer
+
+
+@dataclass(frozen=True)
+class Change:
+    """A new tokenizer beside the old one.
+
+    Attributes
+    ----------
+    tokenizer : the new tokenizer.
+    source_ids : (new vocab_size,) int64; the old id of each new id, -1 where the token is new or the id is a hole.
+    unreachable : new ids that no text was found to produce.
+    notes : what the user should know, one line each.
+    """
+
+    tokenizer: Tokenizer
+    source_ids: npt.NDArray[np.int64]
+    unreachable: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def new_ids(self) -> npt.NDArray[np.int64]:
+        """Ids that need rows of their own: tokens without a source, holes left out. Shape (m,), ascending."""
+        return np.array([i for i in np.flatnonzero(self.source_ids < 0).tolist() if i in self.tokenizer.pieces], dtype=np.int64)
+
+
+def kept_ids(old: Tokenizer, new: Tokenizer) -> npt.NDArray[np.int64]:
+    """`source_ids` of a change that only adds: every old id is its own source."""
+    source_ids = np.full(new.vocab_size, -1, dtype=np.int64)
+    old_ids = np.fromiter(old.pieces, dtype=np.int64, count=len(old.pieces))
+    source_ids[old_ids] = old_ids
+    return source_ids

@@ -1,0 +1,120 @@
+"""Continued training: new pieces are learned on top of the old ones, over text as the old tokenizer cuts it.
+
+Every new merge ranks after all old merges, so text is first cut exactly as before and only then joined further. Hence text that holds no new
+piece keeps its old ids, and every new piece is what some text is cut into.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import regex
+
+from regraft.errors import ParameterError, TokenizerError
+from regraft.vocab.tokenizer.alphabet import WORD_MARKER, from_stand_ins, is_inside_character, is_whole_text
+from regraft.vocab.tokenizer.change import Change, kept_ids
+from regraft.vocab.tokenizer.learner import Learner, Step
+from regraft.vocab.tokenizer.model import Tokenizer
+from regraft.vocab.tokenizer.reachability import check_reachability
+from regraft.vocab.tokenizer.rewrite import add_pieces, refresh_companions
+from regraft.vocab.tokenizer.units import Units, count_units
+from regraft.vocab.tokenizer.wordpiece import WordPieceLearner
+
+Join = Callable[[Learner, int, int], str | None]
+
+# joining these keeps SentencePiece pieces within one kind of character, as its own trainer does
+_LETTERS = regex.compile(r"[\p{L}\p{M}\u200c\u200d'’]+")
+_MARKS = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
+_ROUNDS = 5  # of learning again without pieces that turned out unreachable
+
+
+def extend_continued(tokenizer: Tokenizer, texts: Iterable[str], size: int, min_frequency: int) -> Change:
+    """Learn `size` pieces on `texts`. See `extend`."""
+    stored = list(texts)
+    units = count_units(tokenizer, stored)
+    banned: set[str] = set()
+    for _ in range(_ROUNDS):
+        copied = Units([list(s) for s in units.sequences], units.counts, units.missing, units.cost)
+        learner = _learn(tokenizer, copied, size, min_frequency, banned)
+        extended = add_pieces(tokenizer, learner)
+        new = range(tokenizer.vocab_size, extended.vocab_size)
+        unreachable = check_reachability(extended, new, stored)
+        dropped = {extended.pieces[i] for i in unreachable}
+        if not dropped:
+            break
+        banned |= dropped
+    fresh, notes = refresh_companions(tokenizer, extended)
+    return Change(fresh, kept_ids(tokenizer, fresh), unreachable, [*_describe(learner, banned), *notes])
+
+
+def _learn(tokenizer: Tokenizer, units: Units, size: int, min_frequency: int, banned: Collection[str]) -> Learner:
+    make = WordPieceLearner.for_tokenizer(tokenizer) if tokenizer.algorithm == "wordpiece" else Learner
+    learner = make(units, make_join(tokenizer, banned), tokenizer.vocab_size, min_frequency)
+    learner.run(size)
+    if tokenizer.algorithm in ("wordpiece", "unigram"):
+        # no merge list needs the steps in between: a piece that none of the text uses any more makes room for another
+        while learner.live() < size:
+            before = learner.fresh
+            learner.run(before + size - learner.live())
+            if learner.fresh == before:
+                break
+    supported = learner.live() if tokenizer.algorithm in ("wordpiece", "unigram") else learner.fresh
+    if supported == 0:
+        raise TokenizerError(
+            f"the text has no pair of pieces to join that occurs {min_frequency} times or more: give more text, or a lower min_frequency"
+        )
+    if supported < size:
+        raise TokenizerError(f"asked for {size} new pieces, the corpus supports {supported}: use --extend {supported} or more text")
+    return learner
+
+
+def make_join(tokenizer: Tokenizer, banned: Collection[str] = ()) -> Join:
+    """The rule for two neighbours: the piece they make, or None where they must stay apart."""
+    taken = {*tokenizer.vocab, *tokenizer.model_vocab, *banned}
+    apart = {*tokenizer.added, tokenizer.unknown_id}
+    prefix, pieces = tokenizer.continuing_prefix, tokenizer.pieces
+    accept = {"byte-bpe": _accept_bytes, "wordpiece": _accept_short(tokenizer)}.get(tokenizer.algorithm, _accept_marked)
+
+    def join(learner: Learner, left: int, right: int) -> str | None:
+        if left in apart or right in apart:
+            return None
+        first = pieces[left] if left in pieces else learner.strings[left]
+        second = pieces[right] if right in pieces else learner.strings[right]
+        piece = first + second.removeprefix(prefix) if prefix else first + second
+        return piece if piece not in taken and accept(piece) else None
+
+    return join
+
+
+def _accept_bytes(piece: str) -> bool:
+    data = from_stand_ins(piece)
+    return data is not None and (is_whole_text(data) or is_inside_character(data))
+
+
+def _accept_marked(piece: str) -> bool:
+    body = piece.lstrip(WORD_MARKER)
+    return WORD_MARKER not in body and (not body or bool(_LETTERS.fullmatch(body) or _MARKS.fullmatch(body)))
+
+
+def _accept_short(tokenizer: Tokenizer) -> Callable[[str], bool]:
+    longest: Any = tokenizer.model.get("max_input_chars_per_word", 100)
+    return lambda piece: len(piece) <= longest
+
+
+def _describe(learner: Learner, banned: Collection[str]) -> list[str]:
+    notes = []
+    steps: list[Step] = [step for step in learner.steps if step.fresh]
+    characters = sum(1 for step in steps if step.left < 0)
+    unused = sum(1 for step in steps if learner.use[step.symbol] <= 0)
+    if characters:
+        notes.append(f"{characters} of the new pieces are characters that the vocabulary lacked")
+    if unused and type(learner) is Learner:
+        notes.append(f"{unused} of {len(steps)} new pieces are steps towards longer ones: in this text they never stand alone")
+    if banned:
+        notes.append(f"{len(banned)} candidate pieces that no text would produce were left out")
+    return notes
+
+
+def check_size(size: int) -> None:
+    """Raise `ParameterError` unless `size` is a number of pieces that can be asked for."""
+    if size < 1:
+        raise ParameterError(f"--extend {size}: ask for 1 or more new pieces")

@@ -1,0 +1,53 @@
+"""The files of a tokenizer on disk: which names belong to it, and how they are written without touching what they are linked to."""
+
+import os
+from pathlib import Path
+
+from regraft.errors import OutputError
+
+TEXT_FILES = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
+# the same vocabulary in formats that are not written here: stale as soon as the vocabulary changes
+BINARY_FILES = (
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "spm.model",
+    "source.spm",
+    "target.spm",
+    "tiktoken.model",
+    "tekken.json",
+    "qwen.tiktoken",
+)
+
+
+def read_companions(directory: Path) -> dict[str, bytes]:
+    """Name -> content of the tokenizer files in `directory` other than `tokenizer.json`."""
+    return {name: (directory / name).read_bytes() for name in (*TEXT_FILES, *BINARY_FILES) if (directory / name).is_file()}
+
+
+def write_companions(directory: Path, contents: dict[str, bytes]) -> None:
+    """Write each file by rename, so that a hard-linked original keeps its content, and remove tokenizer files that are not in `contents`."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            fresh = directory / f".{name}.new"
+            with fresh.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(directory / name)
+        for name in (*TEXT_FILES, *BINARY_FILES):
+            if name not in contents:
+                (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot write the tokenizer: {error.strerror or error}") from None
