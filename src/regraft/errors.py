@@ -25,6 +25,10 @@ class CorpusError(InputError):
     """The text given is missing, empty, or too small for what was asked."""
 
 
+class EvaluationError(InputError):
+    """A model cannot be measured the way that was asked: it has no head for it, or its tokenizer does not fit."""
+
+
 class ParameterError(InputError):
     """A method or option is unknown, or a value lies outside its range."""
 

@@ -1,0 +1,174 @@
+"""A language model as two halves, backbone and head, with what its tokenizer puts around a document.
+
+Enters: a `transformers` model with a vocabulary head and its tokenizer. Leaves: hidden states for a batch, and logits for any selection of
+those hidden states. Scoring and training need logits at few positions at a time: over a vocabulary of 100k, a batch's logits are the
+largest tensor of all.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from regraft.errors import EvaluationError
+
+Kind = Literal["decoder", "masked"]
+SEPARATOR = "<|endoftext|>"  # what models without a BOS were pre-trained to see between documents, also where chat tuning renamed EOS
+LOGITS_BYTES = 64 * 2**20  # logits held at once when scoring; cross-entropy makes one temporary of the same size
+UNLIMITED = 10**6  # tokenizers write "no limit" as a huge number
+
+
+class LanguageModel:
+    """`model` split where the vocabulary starts.
+
+    The head is run by the model's own `forward` on hidden states of our choosing, so that whatever an architecture does between its last
+    hidden state and its logits (a transform, a soft cap, a scale, a bias) is done, for every architecture.
+
+    Raises `EvaluationError` if the model has no vocabulary head, or is an encoder-decoder.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.kind = kind_of(model)
+        self.backbone: nn.Module = model.base_model
+        self._output_type: type = BaseModelOutputWithPastAndCrossAttentions
+        rows = int(model.get_input_embeddings().weight.shape[0])
+        highest = max(tokenizer.get_vocab().values(), default=-1)
+        if highest >= rows:
+            raise EvaluationError(f"the tokenizer has ids up to {highest} but the model has {rows} rows: they do not belong together")
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def head(self) -> nn.Module:
+        """The module that maps hidden states to logits."""
+        head: nn.Module = self.model.get_output_embeddings()
+        return head
+
+    @property
+    def vocab_rows(self) -> int:
+        """Columns of the logits, padding included."""
+        return int(self.head.weight.shape[0])  # type: ignore[union-attr, index]
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """Longest sequence the model takes, special tokens included."""
+        config = self.model.config.get_text_config()
+        limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
+        limit = min((int(n) for n in limits if n), default=UNLIMITED)
+        if "roberta" in config.model_type:  # RoBERTa's positions start after its padding id
+            limit -= int(config.pad_token_id) + 1
+        return min(limit, int(min(self.tokenizer.model_max_length, UNLIMITED)))
+
+    @cached_property
+    def added(self) -> tuple[list[int], list[int]]:
+        """Special ids that the tokenizer itself puts before and after a text."""
+        encoded = self.tokenizer("a", return_special_tokens_mask=True)
+        ids, mask = encoded["input_ids"], encoded["special_tokens_mask"]
+        if 0 not in mask:
+            return [], []
+        first, last = mask.index(0), len(mask) - mask[::-1].index(0)
+        return list(ids[:first]), list(ids[last:])
+
+    @cached_property
+    def prefix(self) -> list[int]:
+        """What a document is conditioned on and is never scored: BOS where the tokenizer adds it, else the document separator, else none.
+
+        The separator is ``<|endoftext|>`` if the vocabulary has it, else EOS, else BOS. Measured on SmolLM2-135M-Instruct (adds no BOS;
+        its EOS is a chat marker) in bits per byte of Wikipedia: 1.296 after ``<|endoftext|>``, 1.332 after its BOS or EOS, 1.319 after
+        nothing with each document's first token left out.
+        """
+        before, _ = self.added
+        if before:
+            return before
+        separator = self.separator
+        return [] if separator is None else [separator]
+
+    @cached_property
+    def separator(self) -> int | None:
+        """The id that stands between documents, or None."""
+        added = self.tokenizer.get_added_vocab()
+        if SEPARATOR in added:
+            return int(added[SEPARATOR])
+        for candidate in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id, self.tokenizer.bos_token_id):
+            if candidate is not None:
+                return int(candidate)
+        return None
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without special tokens."""
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def hidden(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Last hidden states, shape (batch, length, d), of `ids` (batch, length), padded on the right where `mask` is 0."""
+        options = {"use_cache": False} if self.kind == "decoder" else {}
+        output = self.backbone(input_ids=ids, attention_mask=mask, **options)
+        self._output_type = type(output)
+        states: torch.Tensor = output.last_hidden_state
+        return states
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits, shape (n, vocabulary rows), of hidden states (n, d)."""
+        output = self._output_type(last_hidden_state=states.unsqueeze(0))
+        ids = torch.zeros((1, states.shape[0]), dtype=torch.long, device=states.device)
+        with replaced_forward(self.backbone, lambda *args, **kwargs: output):
+            logits: torch.Tensor = self.model(input_ids=ids).logits
+        return logits[0]
+
+    def block(self, limit: int = LOGITS_BYTES) -> int:
+        """How many positions have float32 logits that fit in `limit` bytes."""
+        return max(1, limit // (4 * self.vocab_rows))
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, forward: Any) -> Iterator[None]:
+    """`module` answers with `forward` inside the context."""
+    own = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
+
+
+@contextmanager
+def inference(model: Any) -> Iterator[None]:
+    """No gradients and no dropout inside the context; the training flag is put back after."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def kind_of(model: Any) -> Kind:
+    """Whether `model` predicts the next token or masked ones.
+
+    Raises `EvaluationError` if it does neither, and says what is possible.
+    """
+    names = {cls.__name__ for cls in type(model).__mro__}
+    if getattr(model.config, "is_encoder_decoder", False):
+        name = type(model).__name__
+        raise EvaluationError(f"{name} is an encoder-decoder: text alone has no likelihood under it; compare tokens per byte instead")
+    if names & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
+        return "decoder"
+    if names & set(MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()):
+        return "masked"
+    raise EvaluationError(
+        f"{type(model).__name__} has no language-model head, so text has no likelihood under it: "
+        "compare tokens per byte and hidden states, or load a checkpoint with a causal or masked LM head"
+    )
