@@ -36,7 +36,7 @@ def read_companions(directory: Path) -> dict[str, bytes]:
 
 
 def write_companions(directory: Path, contents: dict[str, bytes]) -> None:
-    """Write each file by rename, so that a hard-linked original keeps its content, and remove tokenizer files that are not in `contents`."""
+    """Write each file by rename, so that a hard-linked original keeps its content, and remove tokenizer files not in `contents`."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

@@ -226,7 +226,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` without special tokens added. Raises `TokenizerError` at a lone surrogate."""
-        return cast("list[int]", self.backend.encode(checked(text), add_special_tokens=False).ids)
+        return self.backend.encode(checked(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, in threads."""
@@ -234,7 +234,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`, special tokens included."""
-        return cast(str, self.backend.decode(list(ids), skip_special_tokens=False))
+        return self.backend.decode(list(ids), skip_special_tokens=False)
 
     def editable(self) -> dict[str, Any]:
         """A copy of the spec that may be changed; large lists are copied one level deep."""
