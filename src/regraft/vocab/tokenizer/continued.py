@@ -106,8 +106,8 @@ def _accept_marked(piece: str) -> bool:
 def _longest_number(tokenizer: Tokenizer) -> int | None:
     """The most digits that a new piece may hold in a row, None for any number.
 
-    A model that learned numbers digit by digit must go on reading them so, whatever the pre-tokenizer in the file would let through: 0 where
-    no old piece joins a digit to anything, 1 where digits are joined to other characters but never to each other.
+    A model that learned numbers digit by digit must go on reading them so, whatever the pre-tokenizer in the file would let through: 0
+    where no old piece joins a digit to anything, 1 where digits are joined to other characters but never to each other.
     """
     longest = 0
     for token in tokenizer.model_vocab.values():
