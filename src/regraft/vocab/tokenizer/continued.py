@@ -1,7 +1,7 @@
 """Continued training: new pieces are learned on top of the old ones, over text as the old tokenizer cuts it.
 
-Every new merge ranks after all old merges, so text is first cut exactly as before and only then joined further. Hence text that holds no new
-piece keeps its old ids, and every new piece is what some text is cut into.
+Every new merge ranks after all old merges, so text is first cut exactly as before and only then joined further. Hence text that holds no
+new piece keeps its old ids, and every new piece is what some text is cut into.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -23,7 +23,10 @@ Join = Callable[[Learner, int, int], str | None]
 
 # joining these keeps SentencePiece pieces within one kind of character, as its own trainer does
 _LETTERS = regex.compile(r"[\p{L}\p{M}\u200c\u200d'’]+")
-_MARKS = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
+_SYMBOLS = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
+_NUMBER = regex.compile(r"\p{N}+")
+_DIGITS = regex.compile(r"\p{Nd}+")
+_LONGEST = 128  # characters of a piece as written in the vocabulary: rows of dashes and spaces would double for ever
 _ROUNDS = 5  # of learning again without pieces that turned out unreachable
 
 
@@ -73,6 +76,7 @@ def make_join(tokenizer: Tokenizer, banned: Collection[str] = ()) -> Join:
     apart = {*tokenizer.added, tokenizer.unknown_id}
     prefix, pieces = tokenizer.continuing_prefix, tokenizer.pieces
     accept = {"byte-bpe": _accept_bytes, "wordpiece": _accept_short(tokenizer)}.get(tokenizer.algorithm, _accept_marked)
+    longest_number = _longest_number(tokenizer)
 
     def join(learner: Learner, left: int, right: int) -> str | None:
         if left in apart or right in apart:
@@ -80,7 +84,11 @@ def make_join(tokenizer: Tokenizer, banned: Collection[str] = ()) -> Join:
         first = pieces[left] if left in pieces else learner.strings[left]
         second = pieces[right] if right in pieces else learner.strings[right]
         piece = first + second.removeprefix(prefix) if prefix else first + second
-        return piece if piece not in taken and accept(piece) else None
+        if piece in taken or not accept(piece) or len(piece) > _LONGEST:
+            return None
+        if longest_number is not None and any(len(run) > longest_number for run in _DIGITS.findall(piece)):
+            return None
+        return piece
 
     return join
 
@@ -92,7 +100,26 @@ def _accept_bytes(piece: str) -> bool:
 
 def _accept_marked(piece: str) -> bool:
     body = piece.lstrip(WORD_MARKER)
-    return WORD_MARKER not in body and (not body or bool(_LETTERS.fullmatch(body) or _MARKS.fullmatch(body)))
+    return WORD_MARKER not in body and (not body or any(kind.fullmatch(body) for kind in (_LETTERS, _SYMBOLS, _NUMBER)))
+
+
+def _longest_number(tokenizer: Tokenizer) -> int | None:
+    """The most digits that a new piece may hold in a row, None for any number.
+
+    A model that learned numbers digit by digit must go on reading them so, whatever the pre-tokenizer in the file would let through: 0
+    where no old piece joins a digit to anything, 1 where digits are joined to other characters but never to each other.
+    """
+    longest = 0
+    for token in tokenizer.model_vocab.values():
+        if token in tokenizer.added:
+            continue
+        text = tokenizer.surface(token).decode("utf-8", "ignore")
+        runs = _DIGITS.findall(text)
+        if runs and len(text) > 1:
+            longest = max(longest, *map(len, runs))
+            if longest > 1:
+                return None
+    return longest
 
 
 def _accept_short(tokenizer: Tokenizer) -> Callable[[str], bool]:

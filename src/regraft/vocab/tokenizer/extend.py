@@ -1,12 +1,16 @@
 """Extend and replace: the two ways to give a model another vocabulary."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
+from regraft.errors import ParameterError
 from regraft.vocab.overlap import match_tokens
+from regraft.vocab.tokenizer.auxiliary import extend_auxiliary
 from regraft.vocab.tokenizer.change import Change
 from regraft.vocab.tokenizer.continued import check_size, extend_continued
+from regraft.vocab.tokenizer.loading import make_loadable
 from regraft.vocab.tokenizer.model import Tokenizer
+from regraft.vocab.tokenizer.pretokenizer import measure_segmentation, scripts_cut_at_marks, widen_pretokenizer
 
 Route = Literal["continued", "new-first", "old-first"]
 
@@ -22,10 +26,37 @@ def extend(
 ) -> Change:
     """Add `size` pieces learned on `texts`; ids of old tokens stay, new ids follow the highest one.
 
+    Parameters
+    ----------
+    texts : training text; read once and held in memory.
+    route : "continued" learns merges on top of the old ones; "new-first" and "old-first" merge in an auxiliary tokenizer.
+    min_frequency : how often a pair must occur to be learned.
+    widen : first let marks belong to the letters before them, see `widen_pretokenizer`.
+
     Raises `ParameterError` for a size below 1 or an unknown route, `TokenizerError` when the texts support fewer pieces.
     """
     check_size(size)
-    return extend_continued(tokenizer, texts, size, min_frequency)
+    if route not in get_args(Route):
+        raise ParameterError(f"route '{route}': choose one of {', '.join(get_args(Route))}")
+    stored = list(texts)
+    notes: list[str] = []
+    base = tokenizer
+    cut = scripts_cut_at_marks(tokenizer, stored)
+    if widen:
+        base = widen_pretokenizer(tokenizer)
+        effect = measure_segmentation(tokenizer, base, stored)
+        notes.append("the pre-tokenizer has no pattern to widen" if base is tokenizer else f"pre-tokenizer widened: {effect}")
+    elif cut:
+        worst = ", ".join(f"{script} ({count} words)" for script, count in list(cut.items())[:5])
+        notes.append(
+            f"the pre-tokenizer cuts words at combining marks, so no new piece can join them: {worst}; --widen-pretokenizer mends it"
+        )
+    if route == "continued":
+        change = extend_continued(base, stored, size, min_frequency)
+    else:
+        change = extend_auxiliary(base, stored, size, route, min_frequency)
+    loadable, more = make_loadable(change.tokenizer, stored)
+    return Change(loadable, change.source_ids, change.unreachable, [*notes, *change.notes, *more])
 
 
 def replace(tokenizer: Tokenizer, target: Tokenizer) -> Change:

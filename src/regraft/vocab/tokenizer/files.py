@@ -1,5 +1,6 @@
 """The files of a tokenizer on disk: which names belong to it, and how they are written without touching what they are linked to."""
 
+import json
 import os
 from pathlib import Path
 
@@ -35,8 +36,17 @@ def read_companions(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in (*TEXT_FILES, *BINARY_FILES) if (directory / name).is_file()}
 
 
+def read_model_type(directory: Path) -> str | None:
+    """The `model_type` of the model's `config.json` in `directory`, if it has one."""
+    try:
+        config = json.loads((directory / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return config.get("model_type") if isinstance(config, dict) else None
+
+
 def write_companions(directory: Path, contents: dict[str, bytes]) -> None:
-    """Write each file by rename, so that a hard-linked original keeps its content, and remove tokenizer files that are not in `contents`."""
+    """Write each file by rename, so that a hard-linked original keeps its content, and remove tokenizer files not in `contents`."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

@@ -8,6 +8,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from regraft.progress import progress_bar
 from regraft.vocab.tokenizer.units import Units
@@ -15,8 +16,11 @@ from regraft.vocab.tokenizer.units import Units
 
 @dataclass(frozen=True)
 class Step:
-    """One thing learned. `left`, `right` are symbols (-1, -1 for a character the vocabulary lacked); `fresh` is False when another pair
-    made the same piece before, so that no id is needed."""  # noqa: D209
+    """One thing learned.
+
+    `left` and `right` are symbols, -1 both for a character the vocabulary lacked. `fresh` is False when another pair made the same piece
+    before, so that no id is needed.
+    """
 
     symbol: int
     left: int
@@ -52,7 +56,7 @@ class Learner:
         for index, (sequence, count) in enumerate(zip(units.sequences, units.counts, strict=True)):
             for symbol in sequence:
                 self.use[symbol] += count
-            for pair in zip(sequence, sequence[1:], strict=False):
+            for pair in pairwise(sequence):
                 self._pairs[pair] += count
                 self._where[pair].add(index)
         for symbol in units.missing:

@@ -27,13 +27,22 @@ class Tokenizer:
     ----------
     spec : the parsed `tokenizer.json`.
     companions : name -> content of the files beside it (`tokenizer_config.json`, `chat_template.jinja`, `vocab.txt`, ...).
+    model_type : what the model's `config.json` beside it calls itself, or None; `transformers` picks a tokenizer class by it.
     algorithm : "byte-bpe", "sentencepiece-bpe" (with or without byte fallback), "wordpiece" or "unigram".
     """
 
-    def __init__(self, spec: dict[str, Any], companions: Mapping[str, bytes] | None = None, *, where: str = "tokenizer.json") -> None:
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        companions: Mapping[str, bytes] | None = None,
+        *,
+        where: str = "tokenizer.json",
+        model_type: str | None = None,
+    ) -> None:
         self.spec = spec
         self.companions = dict(companions or {})
         self.where = where
+        self.model_type = model_type
         self.algorithm: Algorithm = _algorithm(spec, where)
 
     @classmethod
@@ -52,14 +61,20 @@ class Tokenizer:
             spec = json.loads(file.read_bytes())
         except (ValueError, RecursionError) as error:
             raise TokenizerError(f"{file}: not valid JSON ({error}); fetch the file again") from None
-        return cls.from_spec(spec, files.read_companions(file.parent), where=str(file))
+        companions = files.read_companions(file.parent)
+        return cls.from_spec(spec, companions, where=str(file), model_type=files.read_model_type(file.parent))
 
     @classmethod
     def from_spec(
-        cls, spec: dict[str, Any], companions: Mapping[str, bytes] | None = None, *, where: str = "tokenizer.json"
+        cls,
+        spec: dict[str, Any],
+        companions: Mapping[str, bytes] | None = None,
+        *,
+        where: str = "tokenizer.json",
+        model_type: str | None = None,
     ) -> "Tokenizer":
         """Build from a parsed `tokenizer.json`; checks that the `tokenizers` library accepts it."""
-        tokenizer = cls(spec, companions, where=where)
+        tokenizer = cls(spec, companions, where=where, model_type=model_type)
         _ = tokenizer.backend
         return tokenizer
 
@@ -73,7 +88,8 @@ class Tokenizer:
 
     def with_spec(self, spec: dict[str, Any], companions: Mapping[str, bytes] | None = None) -> "Tokenizer":
         """A new tokenizer with another spec and, unless given, the same companions."""
-        return Tokenizer.from_spec(spec, self.companions if companions is None else companions, where=self.where)
+        companions = self.companions if companions is None else companions
+        return Tokenizer.from_spec(spec, companions, where=self.where, model_type=self.model_type)
 
     @cached_property
     def backend(self) -> tokenizers.Tokenizer:
@@ -226,7 +242,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` without special tokens added. Raises `TokenizerError` at a lone surrogate."""
-        return cast("list[int]", self.backend.encode(checked(text), add_special_tokens=False).ids)
+        return self.backend.encode(checked(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, in threads."""
@@ -234,7 +250,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`, special tokens included."""
-        return cast(str, self.backend.decode(list(ids), skip_special_tokens=False))
+        return self.backend.decode(list(ids), skip_special_tokens=False)
 
     def editable(self) -> dict[str, Any]:
         """A copy of the spec that may be changed; large lists are copied one level deep."""

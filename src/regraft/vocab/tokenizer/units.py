@@ -1,7 +1,7 @@
 """Text as the old tokenizer cuts it: what the learners of new pieces count.
 
-Enters: texts. Leaves: `Units`, the distinct sequences of old ids within which pieces may be joined, with their counts. No sequence crosses an
-added token, a pre-token border or, where words carry a marker, the start of a word.
+Enters: texts. Leaves: `Units`, the distinct sequences of old ids within which pieces may be joined, with their counts. No sequence crosses
+an added token, a pre-token border or, where words carry a marker, the start of a word.
 """
 
 import re

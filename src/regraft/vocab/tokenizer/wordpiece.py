@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from regraft.vocab.tokenizer.learner import Learner
@@ -68,9 +69,9 @@ class WordPieceLearner(Learner):
         for symbol in new:
             self.use[symbol] += count
             self._holds[symbol].add(index)
-        for pair in zip(old, old[1:], strict=False):
+        for pair in pairwise(old):
             self._pairs[pair] -= count
-        for pair in zip(new, new[1:], strict=False):
+        for pair in pairwise(new):
             self._pairs[pair] += count
             self._where[pair].add(index)
             risen.add(pair)

@@ -1,0 +1,172 @@
+"""Whole words and phrases from a list, each made a single token."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from regraft.errors import TokenizerError
+from regraft.vocab.tokenizer.change import Change, kept_ids
+from regraft.vocab.tokenizer.model import Tokenizer, checked
+from regraft.vocab.tokenizer.reachability import check_reachability
+from regraft.vocab.tokenizer.rewrite import EPSILON, append_merges, pin_added_tokens, refresh_companions
+from regraft.vocab.tokenizer.units import make_splitter
+
+Tree = tuple[int, int, int]  # a span of pieces: start, split, end
+
+
+def add_words(tokenizer: Tokenizer, words: Sequence[str]) -> Change:
+    """Make each of `words` a single token where it stands as a word (behind a space).
+
+    A word that the pre-tokenizer leaves whole becomes a piece of the model; in BPE by merges ranked after all old ones, with the pieces in
+    between that they need. A phrase, or a word whose merges would touch old pieces, becomes an added token that matches whole words only.
+    Words that are one token already are left alone. Raises `TokenizerError` if nothing is left to add.
+    """
+    wanted = list(dict.fromkeys(word for word in (checked(w).strip() for w in words) if word))
+    if not wanted:
+        raise TokenizerError("no words to add: the list is empty")
+    writer = _Writer(tokenizer)
+    split = make_splitter(tokenizer)
+    phrases, known = [], 0
+    for word in wanted:
+        if len(tokenizer.encode(f" {word}")) == 1 or len(tokenizer.encode(word)) == 1:
+            known += 1
+            continue
+        strings = list(split(word if tokenizer.algorithm == "wordpiece" else f" {word}"))
+        if len(strings) != 1 or not writer.add(strings[0]):
+            phrases.append(word)
+    if known == len(wanted):
+        raise TokenizerError(f"nothing to add: {'the word is' if known == 1 else f'all {known} words are'} a single token already")
+    return _finish(tokenizer, writer, phrases, known, wanted)
+
+
+def _finish(tokenizer: Tokenizer, writer: "_Writer", phrases: list[str], known: int, wanted: list[str]) -> Change:
+    extended = _add_phrases(tokenizer.with_spec(writer.spec), phrases)
+    fresh, notes = refresh_companions(tokenizer, extended)
+    lines = []
+    if known:
+        lines.append(f"{known} of {len(wanted)} words were a single token already")
+    if writer.between:
+        lines.append(f"{writer.between} more pieces were needed to build {writer.whole} words by merges")
+    if phrases:
+        named = ", ".join(f"'{p}'" for p in phrases[:3]) + (", ..." if len(phrases) > 3 else "")
+        lines.append(f"{len(phrases)} phrases became added tokens, matched as whole words before the model sees the text: {named}")
+    new = range(tokenizer.vocab_size, fresh.vocab_size)
+    unreachable = check_reachability(fresh, new, [f" {w}" for w in wanted])
+    return Change(fresh, kept_ids(tokenizer, fresh), unreachable, [*lines, *notes])
+
+
+class _Writer:
+    """A spec that grows word by word."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.spec = tokenizer.editable()
+        pin_added_tokens(tokenizer, self.spec)
+        self.whole = self.between = 0
+        self._next = tokenizer.vocab_size
+        self._new: dict[str, int] = {}
+        self._merges: dict[tuple[str, str], int] = {}
+        self._taken = {*tokenizer.vocab, *tokenizer.model_vocab}
+
+    def add(self, string: str) -> bool:
+        """Make the model string one piece; False if only an added token can."""
+        if string in self._new:
+            return True
+        if string in self._taken:
+            return False
+        if self.tokenizer.algorithm == "wordpiece":
+            if len(string) > self.tokenizer.model.get("max_input_chars_per_word", 100):
+                return False
+            self._name(string)
+        elif self.tokenizer.algorithm == "unigram":
+            return self._add_scored(string)
+        else:
+            return self._add_merges(string)
+        self.whole += 1
+        return True
+
+    def _name(self, piece: str, score: float = 0.0) -> None:
+        self._new[piece] = self._next
+        vocab: Any = self.spec["model"]["vocab"]
+        if self.tokenizer.algorithm == "unigram":
+            vocab.append([piece, score])
+        else:
+            vocab[piece] = self._next
+        self._next += 1
+
+    def _add_scored(self, string: str) -> bool:
+        tokens = self.tokenizer.backend.model.tokenize(string)
+        if any(token.id == self.tokenizer.unknown_id for token in tokens):
+            return False
+        self._name(string, sum(self.tokenizer.model["vocab"][token.id][1] for token in tokens) + EPSILON)
+        self.whole += 1
+        return True
+
+    def _add_merges(self, string: str) -> bool:
+        pieces = self._cut(string)
+        tree = None if pieces is None else _bracket(pieces, self._taken, self._new)
+        if pieces is None or tree is None:
+            return False
+        fresh: list[tuple[str, str]] = []
+        for start, split, end in tree:
+            pair = ("".join(pieces[start:split]), "".join(pieces[split:end]))
+            if pair not in self._merges:
+                self._merges[pair] = len(self._merges)
+                fresh.append(pair)
+            if "".join(pair) not in self._new:
+                self._name("".join(pair))
+                self.between += "".join(pair) != string
+        append_merges(self.spec, fresh)
+        self.whole += 1
+        return True
+
+    def _cut(self, string: str) -> list[str] | None:
+        """The word's pieces after the old merges and those added so far; None where the model cannot write it in pieces."""
+        model = self.tokenizer
+        pieces = [model.pieces[token.id] for token in model.backend.model.tokenize(string)]
+        if "".join(pieces) != string:  # bytes of byte fallback, unknown characters
+            return None
+        while True:
+            pairs = [(self._merges[pair], i) for i, pair in enumerate(pairwise(pieces)) if pair in self._merges]
+            if not pairs:
+                return pieces
+            _, i = min(pairs)
+            pieces[i : i + 2] = [pieces[i] + pieces[i + 1]]
+
+
+def _bracket(pieces: list[str], taken: set[str], new: dict[str, int]) -> list[Tree] | None:
+    """An order of joining `pieces` into one that makes no old piece on the way (an old piece made a new way would cut old text anew).
+
+    Left to right where possible; returned innermost first, or None if every order makes an old piece.
+    """
+    count = len(pieces)
+    best: dict[tuple[int, int], list[Tree]] = {(i, i + 1): [] for i in range(count)}
+    for length in range(2, count + 1):
+        for start in range(count - length + 1):
+            end = start + length
+            string = "".join(pieces[start:end])
+            if string in taken and string not in new:
+                continue
+            for split in range(end - 1, start, -1):
+                if (start, split) in best and (split, end) in best:
+                    best[start, end] = [*best[start, split], *best[split, end], (start, split, end)]
+                    break
+    return best.get((0, count))
+
+
+def _add_phrases(tokenizer: Tokenizer, phrases: Iterable[str]) -> Tokenizer:
+    phrases = [phrase for phrase in phrases if phrase not in tokenizer.vocab]
+    if not phrases:
+        return tokenizer
+    spec = tokenizer.editable()
+    first, normalized = tokenizer.vocab_size, tokenizer.algorithm in ("wordpiece", "byte-bpe")
+    spec["added_tokens"] = list(spec.get("added_tokens") or [])
+    lowest = min(score for _, score in tokenizer.model["vocab"]) if tokenizer.algorithm == "unigram" else 0.0
+    for number, phrase in enumerate(phrases):
+        flags = {"single_word": True, "lstrip": False, "rstrip": False, "normalized": normalized, "special": False}
+        spec["added_tokens"].append({"id": first + number, "content": phrase, **flags})
+        if tokenizer.algorithm == "unigram":
+            spec["model"]["vocab"].append([phrase, lowest])
+        else:
+            spec["model"]["vocab"][phrase] = first + number
+    return tokenizer.with_spec(spec)
