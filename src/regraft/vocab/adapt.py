@@ -94,7 +94,8 @@ def adapt(
     check_output(out, overwrite=overwrite, sources=[Path(model)] if Path(model).exists() else [])
     with metered() as total:
         opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)
-        job = Job.prepare(model, opened, request, source_text=source_text, score_bytes=score_bytes, seed=seed)
+        replay = training is not None and training.replay > 0
+        job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed)
         with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"):
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
         stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype)
@@ -145,11 +146,12 @@ def measure(
         training,
         new_ids=job.change.new_ids.tolist(),
         replay_texts=job.replay or None,
+        on_evaluate=job.watcher(new_tokenizer),
     )
     if score:
         with step("scoring the trained model"):
             stages.append(job.score("trained", model, new_tokenizer))
-    return stages, run, changed_tensors(model, job.checkpoint, run.changed)
+    return stages, run, changed_tensors(model, job.checkpoint)
 
 
 def summarize(job: Job, result: Transplant, stages: list[Stage], run: TrainingRun | None, total: Cost) -> dict[str, Any]:
@@ -208,7 +210,7 @@ def _write(
             job.checkpoint,
             out,
             tensors={**result.tensors, **trained},
-            config={"vocab_size": result.rows, **job.change.tokenizer_config_ids()},
+            config={"vocab_size": result.rows},
             extra=finish,
             record=partial(provenance.save, run_record),
             overwrite=overwrite,

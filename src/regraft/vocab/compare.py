@@ -18,7 +18,6 @@ from regraft.errors import RegraftError
 from regraft.figures import bars, token_lengths, trade_off, training_curves
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
-from regraft.output import write_text
 from regraft.progress import console, progress_bar
 from regraft.report import Report
 from regraft.segmentation import nearest_html, segmentation_html
@@ -101,7 +100,7 @@ def compare(
     comparison.rows[1:] = sorted(comparison.rows[1:], key=rank)
     comparison.report = comparison_report(job, comparison, first)
     if out:
-        write_text(Path(out) / "comparison.json", json.dumps({"rows": comparison.rows}, indent=1, ensure_ascii=False))
+        Path(out, "comparison.json").write_text(json.dumps({"rows": comparison.rows}, indent=1, ensure_ascii=False), encoding="utf-8")
         comparison.report.save_html(Path(out) / "comparison.html")
     return comparison
 
@@ -127,9 +126,10 @@ class _Live:
 
     def __init__(self, job: Job, training: Training | None, dtype: str, device: str) -> None:
         self.job, self.training = job, training
-        self.reference: Stage | None = None
-        self.model, self.old_tokenizer, self.new_tokenizer = job.load(dtype, device) if job.scorable else (None, None, None)
-        if not job.scorable:
+        self.model: Any = None
+        if job.scorable:
+            self.model, self.old_tokenizer, self.new_tokenizer = job.load(dtype, device)
+        else:
             console.print("  the model has no language-model head: only tokenization and cost are compared", style="yellow")
 
     def untouched(self) -> Row:
@@ -169,7 +169,8 @@ class _Live:
         before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         try:
             new_ids = self.job.change.new_ids.tolist()
-            run = train(self.model, self.new_tokenizer, list(self.job.corpus.documents("train")), self.training, new_ids=new_ids)
+            texts, watch = self.job.corpus.documents("train"), self.job.watcher(self.new_tokenizer)
+            run = train(self.model, self.new_tokenizer, texts, self.training, new_ids=new_ids, on_evaluate=watch)
             stage = self.job.score("trained", self.model, self.new_tokenizer, new=False)
             assert stage.domain is not None
             return stage.domain.bits_per_byte, [(point.seconds, point.bits_per_byte) for point in run.curve]

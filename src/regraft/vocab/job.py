@@ -1,7 +1,7 @@
 """What `adapt` and `compare` share: a model, its new tokenizer, and the texts on which both are scored."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ from regraft.vocab.live import load_model, load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, replace, scripts_cut_at_marks, trim
 
 EVERYDAY_ENGLISH = "everyday_english.txt"
+WATCH_BYTES = 8_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +160,11 @@ class Job:
         hits = greedy_hits(model, tokenizer, self.unchanged_texts(), self.change.new_ids.tolist())
         return Stage(name, domain, ordinary, hits.hits, hits.positions)
 
+    def watcher(self, tokenizer: Any) -> Callable[[Any, int], float]:
+        """Bits per byte of a small part of the held-out text, for the curve while a model trains."""
+        sample = sample_texts(self.domain, WATCH_BYTES)
+        return lambda model, _: score_text(model, tokenizer, sample).bits_per_byte
+
     def unchanged_texts(self) -> list[str]:
         """Ordinary texts that both tokenizers cut into the same tokens."""
         old, new = self.tokenizer.encode_batch(self.ordinary), self.change.tokenizer.encode_batch(self.ordinary)
@@ -180,7 +186,8 @@ def sample_texts(texts: Iterable[str], limit: int | None) -> list[str]:
     """Texts in an order that depends only on each text, up to `limit` bytes in all (whole documents; at least one). No limit: all, as given."""
     if limit is None:
         return list(texts)
-    chosen, size = [], 0
+    chosen: list[str] = []
+    size = 0
     for text in sorted(texts, key=lambda text: hashlib.blake2b(text.encode(), digest_size=8).digest()):
         bytes_here = len(text.encode())
         if not chosen or size + bytes_here <= limit:

@@ -1,7 +1,6 @@
 """A model in memory with its vocabulary exchanged: load, install tables, take changed tensors back out under their names on disk."""
 
 import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +43,27 @@ def install(model: Any, result: Transplant) -> None:
             head.bias.copy_(result.bias)
 
 
-def changed_tensors(model: Any, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Parameters `names` of `model` under their names in `checkpoint`, in the dtype they have there.
+def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """What differs between `model` and its files: tables and every trained tensor, under the stored names and in the stored dtypes.
 
     Raises `CheckpointError` for a parameter that the files do not hold under a recognizable name.
     """
-    state: Mapping[str, torch.Tensor] = model.state_dict()
+    layout = checkpoint.layout
+    found: dict[str, torch.Tensor] = {layout.input[0]: model.get_input_embeddings().weight}
+    head = model.get_output_embeddings()
+    if layout.head:
+        found[layout.head[0]] = head.weight
+    if layout.bias and getattr(head, "bias", None) is not None:
+        found[layout.bias[0]] = head.bias.reshape(*checkpoint.tensors[layout.bias[0]].shape[:-1], -1)
+    tables = {id(model.get_input_embeddings().weight), *(id(p) for p in (head.parameters() if head is not None else ()))}
     prefix = f"{model.base_model_prefix}."
-    found = {}
-    for name in names:
+    for name, parameter in model.named_parameters():
+        if id(parameter) in tables:
+            continue
         stored = next((n for n in (name, name.removeprefix(prefix), prefix + name) if n in checkpoint.tensors), None)
         if stored is None:
-            raise CheckpointError(
-                f"{checkpoint.path}: trained parameter {name} is not stored under that name, so it cannot be written back"
-            )
-        found[stored] = state[name].detach().cpu().to(checkpoint.read(stored).dtype)
-    return found
+            raise CheckpointError(f"{checkpoint.path}: parameter {name} is not stored under that name, so it cannot be written back")
+        before = checkpoint.read(stored)
+        if before.shape != parameter.shape or not torch.equal(before, parameter.detach().cpu().to(before.dtype)):
+            found[stored] = parameter
+    return {name: tensor.detach().cpu().to(checkpoint.read_rows(name, 0, 1).dtype) for name, tensor in found.items()}

@@ -1,0 +1,99 @@
+"""`regraft adapt`: a trained model gets a new vocabulary."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regraft.cli import options as o
+from regraft.cli.app import Device, DryRun, Dtype, Json, Overwrite, Seed, verb
+from regraft.method import parse_settings
+
+
+@verb()
+def adapt(
+    model: o.Model,
+    corpus: o.CorpusPaths,
+    out: Annotated[Path, typer.Option(help="Directory to write; appears whole or not at all.")],
+    extend: o.Extend = None,
+    replace: o.Replace = None,
+    words: o.Words = None,
+    trim: o.Trim = False,
+    route: o.Route = "continued",
+    widen_pretokenizer: o.Widen = False,
+    method: Annotated[str, typer.Option(help="How new rows start; see `regraft methods`.")] = "constituent-mean",
+    settings: o.Settings = None,
+    train: o.Train = None,
+    train_settings: o.TrainSettings = None,
+    source_text: o.SourceText = None,
+    text_column: o.TextColumn = None,
+    held_out: o.HeldOut = 0.1,
+    score: Annotated[bool, typer.Option("--score/--no-score", help="Load the model and score it before and after.")] = True,
+    score_bytes: o.ScoreBytes = "60000",
+    pad_to_multiple_of: Annotated[int, typer.Option(min=1, help="Round the table's rows up to a multiple of this.")] = 1,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    dtype: Dtype = "auto",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json_output: Json = False,
+) -> dict[str, Any]:
+    """Give MODEL a new vocabulary: an ordinary checkpoint, a report, and the map of its new rows."""
+    from regraft.vocab.adapt import adapt as run
+    from regraft.vocab.dry_run import estimate
+
+    training = training_from(train, train_settings)
+    arguments = {
+        "extend": extend,
+        "replace": replace,
+        "words": words,
+        "trim": trim,
+        "route": route,
+        "widen_pretokenizer": widen_pretokenizer,
+    }
+    if dry_run:
+        found = estimate(
+            model, corpus=corpus, out=out, text_column=text_column, held_out=held_out, method=method, overwrite=overwrite, **arguments
+        )
+        found.report.print()
+        return found.figures
+    done = run(
+        model,
+        corpus=corpus,
+        out=out,
+        method=method,
+        settings=parse_settings(settings or []),
+        training=training,
+        source_text=source_text,
+        text_column=text_column,
+        held_out=held_out,
+        score=score,
+        score_bytes=o.parse_score_bytes(score_bytes),
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        pad_to_multiple_of=pad_to_multiple_of,
+        overwrite=overwrite,
+        **arguments,
+    )
+    if not json_output:
+        done.report.print()
+        print(f"\ncheckpoint: {done.out}\nreport:     {done.out / 'report.html'}")
+    return {"out": str(done.out), "report": str(done.out / "report.html"), **done.metrics}
+
+
+def training_from(budget: str | None, settings: list[str] | None) -> Any:
+    """The `Training` that --train and --train-set ask for, with a curve of about six points; None without --train."""
+    from regraft.errors import ParameterError
+    from regraft.method import configure
+    from regraft.training import Training
+
+    if budget is None:
+        if settings:
+            raise ParameterError("--train-set needs a budget: give --train 2min or --train 200")
+        return None
+    length = o.parse_budget(budget)
+    if length in ({"steps": 0}, {"minutes": 0.0}):
+        return None
+    every = max(next(iter(length.values())) / 5, 1 if "steps" in length else 0.1)
+    return configure(Training, {"evaluate_every": every} | length | parse_settings(settings or []))

@@ -1,0 +1,105 @@
+"""The `regraft` command and what every verb shares: options, errors, exit codes, JSON."""
+
+import functools
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from regraft import __version__
+from regraft.errors import RegraftError
+from regraft.progress import console
+
+app = typer.Typer(
+    help="Give a trained model what it was not born with, without pre-training it again, and measure what that cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Device = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option(help="Precision in memory: auto (float32 on a CPU), float32, bfloat16, float16. Files keep theirs.")]
+Workers = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all cores.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be read, written and needed, and stop.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a non-empty output directory, once the new one is complete.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
+
+
+def verb(name: str | None = None) -> Callable[[F], F]:
+    """Register a command. It returns a JSON-ready object (printed with --json) or None; errors become one line and an exit code."""
+
+    def register(command: F) -> F:
+        signature = inspect.signature(command)
+
+        @functools.wraps(command)
+        def run(*args: Any, **kwargs: Any) -> None:
+            debug, as_json = kwargs.pop("debug", False), kwargs.get("json_output", False)
+            set_threads(kwargs.pop("workers", 0))
+            try:
+                result = command(*args, **kwargs)
+            except KeyboardInterrupt:
+                stop("interrupted; nothing half-written was left", 130, debug)
+            except RegraftError as error:
+                stop(str(error), error.exit_code, debug)
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; say nothing more at exit
+                raise typer.Exit(1) from None
+            except Exception as error:
+                stop(f"internal error: {type(error).__name__}: {error} (run again with --debug for a traceback)", 1, debug)
+            else:
+                if as_json:
+                    print(json.dumps(result, ensure_ascii=False, allow_nan=False))
+
+        shared = {"workers": (Workers, 0), "debug": (Debug, False)}
+        extra = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, (a, d) in shared.items()]
+        run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *extra])  # type: ignore[attr-defined]
+        run.__annotations__ = {**command.__annotations__, **{n: a for n, (a, _) in shared.items()}}
+        app.command(name)(run)
+        return command
+
+    return register
+
+
+def stop(message: str, code: int, debug: bool) -> None:
+    """Print one line (and the traceback under --debug) and leave with `code`."""
+    if debug:
+        traceback.print_exc()
+    console.print(f"regraft: {message}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def set_threads(workers: int) -> None:
+    """Limit PyTorch's and the tokenizers' threads; 0 leaves the libraries' own choice."""
+    if workers:
+        os.environ["RAYON_NUM_THREADS"] = str(workers)
+        import torch
+
+        torch.set_num_threads(workers)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"regraft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Give a trained model what it was not born with, without pre-training it again, and measure what that cost."""
+
+
+def main() -> None:
+    """Entry point of the `regraft` command."""
+    from regraft.cli import adapt, compare, data, demo, evaluate, methods, recipes, reproduce, undo  # noqa: F401  # each registers its verb
+
+    app()

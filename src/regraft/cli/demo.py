@@ -1,0 +1,22 @@
+"""`regraft demo`: the whole way once, on a real model and real text."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regraft.cli.app import Json, Overwrite, verb
+
+
+@verb()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the model, the adapted model and the report.")] = Path("demo-output"),
+    minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of training.")] = 2.0,
+    extend: Annotated[int, typer.Option(min=1, help="New pieces to learn.")] = 1000,
+    overwrite: Overwrite = True,
+    json_output: Json = False,
+) -> dict[str, Any]:
+    """Adapt SmolLM2-135M to clinical English: read, learn pieces, graft rows, score, train, score again, write."""
+    from regraft.demo import run
+
+    return run(out, minutes=minutes, extend=extend, overwrite=overwrite, json_output=json_output)

@@ -1,0 +1,57 @@
+"""Options that several verbs take, declared once, and how their texts are read."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regraft.errors import ParameterError
+
+Model = Annotated[str, typer.Argument(help="A checkpoint directory or a Hub id.", metavar="MODEL")]
+CorpusPaths = Annotated[
+    list[str], typer.Option("--corpus", help="Text: files, folders, globs, tables, catalogues, - for stdin. Repeatable.")
+]
+Extend = Annotated[int | None, typer.Option("--extend", help="Learn this many new pieces from the corpus.")]
+Replace = Annotated[Path | None, typer.Option("--replace", help="Change to this tokenizer: a directory or a tokenizer.json.")]
+Words = Annotated[Path | None, typer.Option("--words", help="Add each line of this file as one token.")]
+Trim = Annotated[bool, typer.Option("--trim", help="Keep only the pieces that the corpus uses.")]
+Route = Annotated[str, typer.Option(help="How --extend learns: continued, new-first or old-first.")]
+Widen = Annotated[bool, typer.Option("--widen-pretokenizer", help="Let combining marks belong to letters (Indic and other scripts).")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, field=value. Repeatable.")]
+SourceText = Annotated[
+    list[str] | None,
+    typer.Option("--source-text", help="Text in the model's own language, for drift and replay. Default: everyday English."),
+]
+TextColumn = Annotated[str | None, typer.Option(help="Column of the text in tables.")]
+HeldOut = Annotated[float, typer.Option(help="Share of documents that is only ever scored.")]
+ScoreBytes = Annotated[str, typer.Option(help="Bytes of each text to score, drawn by hash; all scores everything.")]
+Train = Annotated[str | None, typer.Option("--train", help="Train afterwards: 2min, 0.5h, or 200 for steps.")]
+TrainSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--train-set", help="A training option, field=value: parameters=rows|embeddings|2x2|lora|all, objective, lr, block ... Repeatable."
+    ),
+]
+
+UNITS = {"s": 1 / 60, "sec": 1 / 60, "m": 1.0, "min": 1.0, "minutes": 1.0, "h": 60.0}
+
+
+def parse_budget(text: str) -> dict[str, Any]:
+    """`"2min"` -> minutes 2.0; `"200"` or `"200steps"` -> steps 200. Raises `ParameterError` for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if found and found[2] in UNITS:
+        return {"minutes": float(found[1]) * UNITS[found[2]]}
+    if found and found[2] in ("", "step", "steps") and found[1].isdigit():
+        return {"steps": int(found[1])}
+    raise ParameterError(f"--train {text}: write a time as 90s, 2min or 1h, or a number of steps as 200")
+
+
+def parse_score_bytes(text: str) -> int | None:
+    """`"60000"`, `"200k"`, `"2M"` or `"all"`."""
+    found = re.fullmatch(r"(\d+)([kKmM]?)", text.strip())
+    if found:
+        return int(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()]
+    if text == "all":
+        return None
+    raise ParameterError(f"--score-bytes {text}: write a number of bytes, such as 60000 or 200k, or all")

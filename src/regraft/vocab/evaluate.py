@@ -1,0 +1,65 @@
+"""Score a checkpoint on text, as `regraft evaluate` does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from regraft.checkpoint import Checkpoint
+from regraft.corpus import Corpus
+from regraft.evaluation import generation_speed, score_text
+from regraft.progress import step
+from regraft.report import Report
+from regraft.vocab.job import sample_texts
+from regraft.vocab.live import load_model, load_tokenizer
+from regraft.vocab.tokenizer import Tokenizer
+
+PROMPTS = 8
+PROMPT_CHARACTERS = 200
+
+
+def evaluate(
+    model: str | Path,
+    text: Sequence[str | Path],
+    *,
+    text_column: str | None = None,
+    window: int = 1024,
+    stride: int | None = None,
+    score_bytes: int | None = None,
+    generate: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "auto",
+    dry_run: bool = False,
+) -> tuple[Report, dict[str, Any]]:
+    """Bits per byte of `text` under `model` with a bootstrap interval, tokens per byte and per word, and speed; the report and its figures."""
+    checkpoint = Checkpoint.open(model)
+    tokenizer = Tokenizer.from_directory(checkpoint.path)
+    corpus = Corpus.open(text, held_out=0.0, text_column=text_column)
+    texts = sample_texts(corpus.documents("all"), score_bytes)
+    size = sum(len(t.encode()) for t in texts)
+    report = Report(f"{checkpoint.path.name} on {corpus.name}")
+    if dry_run:
+        figures: dict[str, Any] = {
+            "would_score_bytes": size,
+            "documents": len(texts),
+            "tokens": sum(map(len, tokenizer.encode_batch(texts))),
+        }
+        report.add_table("Dry run", [figures])
+        return report, figures
+    with step("loading the model"):
+        live, live_tokenizer = load_model(checkpoint, dtype, device), load_tokenizer(tokenizer)
+    with step(f"scoring {size:,} bytes"):
+        score = score_text(live, live_tokenizer, texts, window=window, stride=stride, seed=seed)
+    figures = {"model": str(model), "text": corpus.name, **score.to_dict()}
+    figures |= {"tokens_per_byte": score.tokens_per_byte, "tokens_per_word": score.tokens_per_word}
+    if generate:
+        with step("writing text"):
+            speed = generation_speed(live, live_tokenizer, [t[:PROMPT_CHARACTERS] for t in texts[:PROMPTS]])
+        figures["bytes_written_per_second"] = speed.bytes_per_second
+    low, high = figures["interval"]
+    shown = {name: figures.get(name) for name in ("bits_per_byte", "tokens_per_byte", "tokens_per_word", "bytes", "tokens")}
+    shown |= {"95% interval": f"{low:.3f} to {high:.3f}", "bytes read per second": score.bytes_per_second}
+    if generate:
+        shown["bytes written per second"] = figures["bytes_written_per_second"]
+    report.add_table("", [shown], f"{score.measure} over {len(texts):,} documents")
+    return report, figures
