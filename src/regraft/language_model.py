@@ -56,7 +56,7 @@ class LanguageModel:
     @property
     def vocab_rows(self) -> int:
         """Columns of the logits, padding included."""
-        return int(self.head.weight.shape[0])  # type: ignore[union-attr, index]
+        return table_rows(self.head)
 
     @cached_property
     def max_tokens(self) -> int:
@@ -128,6 +128,11 @@ class LanguageModel:
     def block(self, limit: int = LOGITS_BYTES) -> int:
         """How many positions have float32 logits that fit in `limit` bytes."""
         return max(1, limit // (4 * self.vocab_rows))
+
+
+def table_rows(module: Any) -> int:
+    """Rows of the table of an embedding or a head."""
+    return int(module.weight.shape[0])
 
 
 @contextmanager

@@ -1,0 +1,104 @@
+"""Text packed into blocks of equal length, and the endless reproducible order in which training reads them.
+
+Enters: documents and a tokenizer. Leaves: blocks of ids without padding, each with the bytes of text it holds.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from regraft.errors import CorpusError
+from regraft.language_model import LanguageModel
+from regraft.progress import progress_bar
+
+TEXTS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Packed:
+    """`ids` (blocks, block) int32 and `sizes` (blocks,) float64: UTF-8 bytes of text in each block, interpolated inside a document."""
+
+    ids: npt.NDArray[np.int32]
+    sizes: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def pack(language_model: LanguageModel, texts: Iterable[str], block: int, seed: int = 0) -> Packed:
+    """Shuffle documents by `seed`, join them with the document separator, cut into blocks of `block` tokens, drop the remainder.
+
+    For a decoder each document follows the prefix it is scored behind (and EOS precedes a BOS). For a masked model each block stands
+    between the special tokens that the tokenizer adds, which count toward `block`.
+
+    Raises `CorpusError` if the text does not fill one block.
+    """
+    documents = list(texts)
+    order = np.random.default_rng([seed, 0]).permutation(len(documents))
+    before, after, between = _framing(language_model)
+    sequences: list[npt.NDArray[np.int32]] = []
+    lengths, sizes = [0], [0.0]
+    with progress_bar("packing", total=len(documents), unit="documents") as bar:
+        for start in range(0, len(order), TEXTS_AT_ONCE):
+            chosen = [documents[i] for i in order[start : start + TEXTS_AT_ONCE]]
+            for text, ids in zip(chosen, language_model.encode(chosen), strict=True):
+                sequences.append(np.array(between + ids, dtype=np.int32))
+                lengths.append(len(between) + len(ids))
+                sizes.append(float(len(text.encode())))
+            bar.advance(len(chosen))
+    inner = block - len(before) - len(after)
+    tokens = int(sum(lengths))
+    count = tokens // inner if inner > 0 else 0
+    if count == 0:
+        raise CorpusError(f"the text has {tokens} tokens, less than one block of {block}: give more text or a smaller block")
+    body = np.concatenate(sequences)[: count * inner].reshape(count, inner)
+    edges = np.interp(np.arange(count + 1) * inner, np.cumsum(lengths), np.cumsum(sizes))
+    rim = [np.tile(np.array(ids, dtype=np.int32), (count, 1)) for ids in (before, after)]
+    return Packed(np.concatenate([rim[0], body, rim[1]], axis=1), np.diff(edges))
+
+
+def _framing(language_model: LanguageModel) -> tuple[list[int], list[int], list[int]]:
+    """Ids before and after each block, and before each document."""
+    if language_model.kind == "masked":
+        before, after = language_model.added
+        return before, after, after[-1:]
+    eos, prefix = language_model.tokenizer.eos_token_id, language_model.prefix
+    ended = [int(eos)] if language_model.added[0] and eos is not None and eos not in prefix else []
+    return [], [], ended + prefix
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The endless order of blocks: a new permutation every pass, and `share` of all blocks from `replay`, spread evenly.
+
+    Block number i depends on nothing but i and the seed, so training resumes anywhere.
+    """
+
+    packed: Packed
+    replay: Packed | None = None
+    share: float = 0.0
+    seed: int = 0
+
+    def blocks(self, first: int, count: int) -> tuple[npt.NDArray[np.int64], float]:
+        """Ids (count, block) of blocks `first` to ``first + count`` and the bytes of text they hold."""
+        picked = [self._locate(number) for number in range(first, first + count)]
+        ids = np.stack([source.ids[row] for source, row in picked]).astype(np.int64)
+        return ids, float(sum(source.sizes[row] for source, row in picked))
+
+    def _locate(self, number: int) -> tuple[Packed, int]:
+        replayed = int(number * self.share)
+        if self.replay is not None and int((number + 1) * self.share) > replayed:
+            return self.replay, self._row(self.replay, replayed, 2)
+        return self.packed, self._row(self.packed, number - (replayed if self.replay is not None else 0), 1)
+
+    def _row(self, source: Packed, number: int, salt: int) -> int:
+        turn, position = divmod(number, len(source))
+        return int(_permutation(self.seed, salt, turn, len(source))[position])
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, salt: int, turn: int, count: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, salt, turn]).permutation(count)

@@ -1,0 +1,279 @@
+"""What trains: only new rows, both tables, tables and four layers, LoRA, or all. What does not train stays bit for bit as it was.
+
+Enters: a model, which parameters to train, the ids of new tokens. Leaves: the trainable parameters by name, a report of them in groups,
+and `finish`, which puts the model back into its ordinary shape.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from regraft.errors import ParameterError
+from regraft.language_model import table_rows
+
+Parameters = Literal["rows", "embeddings", "2x2", "lora", "all"]
+
+
+class NewRowsEmbedding(nn.Module):
+    """An embedding whose old rows are frozen in `inner` and whose new rows (n, d) are a parameter of their own.
+
+    The table is never assembled while training: optimizer state, gradients and time follow n, not the vocabulary. Whatever `inner` does
+    besides looking up (a scale) is done to new rows too.
+    """
+
+    def __init__(self, inner: nn.Module, rows: nn.Parameter, ids: torch.Tensor) -> None:
+        super().__init__()
+        self.inner, self.rows = inner, rows
+        slots = torch.full((table_rows(inner),), -1, dtype=torch.long, device=ids.device)
+        slots[ids] = torch.arange(len(ids), device=ids.device)
+        self.register_buffer("slots", slots, persistent=False)
+        free = copy.copy(inner)
+        free.padding_idx = None  # type: ignore[assignment]  # it numbers a row of the whole table
+        self._lookup = (free,)  # in a tuple: not a submodule
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.inner.weight  # type: ignore[return-value]
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Rows (..., d) of `ids` (...)."""
+        slots = self.slots[ids]  # type: ignore[index]
+        fresh = functional_call(self._lookup[0], {"weight": self.rows}, (slots.clamp(min=0),))
+        return torch.where((slots >= 0).unsqueeze(-1), fresh, self.inner(ids))
+
+
+class NewRowsHead(nn.Module):
+    """A head whose old rows are frozen in `inner`; logits of new tokens come from `rows` (n, d) and `bias_rows` (n,)."""
+
+    def __init__(self, inner: nn.Module, rows: nn.Parameter, bias_rows: nn.Parameter | None, ids: torch.Tensor) -> None:
+        super().__init__()
+        self.inner, self.rows, self.bias_rows = inner, rows, bias_rows
+        self.register_buffer("ids", ids, persistent=False)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.inner.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        return self.inner.bias  # type: ignore[return-value]
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits (..., vocabulary) of hidden states (..., d)."""
+        fresh = nn.functional.linear(states, self.rows, self.bias_rows)
+        logits: torch.Tensor = self.inner(states)
+        return logits.index_copy_(-1, self.ids, fresh.to(logits.dtype))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One line of the report: how many numbers train in it, and their share of the model's."""
+
+    name: str
+    parameters: int
+    share: float
+
+
+@dataclass
+class Trainable:
+    """The parameters that train, by a name that is stable between runs; call `finish` when training ends."""
+
+    parameters: dict[str, nn.Parameter] = field(default_factory=dict)
+    groups: list[Group] = field(default_factory=list)
+    _endings: list[Callable[[], object]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return sum(p.numel() for p in self.parameters.values())
+
+    def finish(self) -> None:
+        """Write new rows back into their tables, merge adapters, and leave an ordinary model without trainable marks changed."""
+        for ending in reversed(self._endings):
+            ending()
+        self._endings.clear()
+
+    def add(self, group: str, parameters: dict[str, nn.Parameter], total: int) -> None:
+        known = {id(p) for p in self.parameters.values()}
+        fresh = {name: p for name, p in parameters.items() if id(p) not in known}
+        for parameter in fresh.values():
+            parameter.requires_grad_(True)
+        if fresh:
+            self.parameters.update(fresh)
+            count = sum(p.numel() for p in fresh.values())
+            self.groups.append(Group(group, count, count / total))
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Rank `r`, `alpha` (the update is scaled by alpha / r), `dropout`; `tables`: adapt embedding and head too instead of training them."""
+
+    r: int = 8
+    alpha: float = 32
+    dropout: float = 0.05
+    tables: bool = False
+
+
+def select(
+    model: Any,
+    parameters: Parameters,
+    new_ids: Sequence[int] | npt.NDArray[np.int64],
+    *,
+    freeze_old_rows: bool = False,
+    lora: LoraOptions | None = None,
+) -> Trainable:
+    """Mark what trains in `model` and freeze the rest.
+
+    - ``rows``: the new rows of the input table, of an untied head, and of its bias.
+    - ``embeddings``: both tables and the bias, all rows.
+    - ``2x2``: those, the final norm, what else the head has, and the first two and last two layers.
+    - ``lora``: both tables, and rank-r adapters on every linear layer; or adapters on the tables too.
+    - ``all``: everything.
+
+    `freeze_old_rows` makes ``embeddings``, ``2x2`` and ``lora`` train only the new rows of the tables.
+
+    Raises `ParameterError`: no new ids where only new rows train, ids outside the table, or an unknown choice.
+    """
+    total = sum(p.numel() for p in model.parameters())
+    trainable = Trainable()
+    _remember_marks(model, trainable)
+    model.requires_grad_(False)
+    if parameters == "all":
+        trainable.add("all", dict(model.named_parameters()), total)
+        return trainable
+    lora = lora or LoraOptions()
+    if parameters == "lora":
+        _add_adapters(model, trainable, lora, total)
+    if parameters == "rows" or (freeze_old_rows and parameters in ("embeddings", "2x2", "lora") and not lora.tables):
+        _add_new_rows(model, trainable, _checked(model, new_ids), total)
+    elif not (parameters == "lora" and lora.tables):
+        _add_tables(model, trainable, total)
+    if parameters == "2x2":
+        _add_outer_layers(model, trainable, total)
+    return trainable
+
+
+def tied(model: Any) -> bool:
+    """Whether the head uses the input table."""
+    return model.get_input_embeddings().weight is model.get_output_embeddings().weight
+
+
+def _remember_marks(model: Any, trainable: Trainable) -> None:
+    marks = [(p, p.requires_grad) for p in model.parameters()]
+
+    def restore() -> None:
+        for parameter, mark in marks:
+            parameter.requires_grad_(mark)
+            parameter.grad = None
+
+    trainable._endings.append(restore)
+
+
+def _checked(model: Any, new_ids: Sequence[int] | npt.NDArray[np.int64]) -> torch.Tensor:
+    ids, rows = np.unique(np.asarray(new_ids, dtype=np.int64)), int(model.get_input_embeddings().weight.shape[0])
+    if len(ids) == 0:
+        raise ParameterError("no new ids: there are no new rows to train; choose parameters='embeddings', '2x2', 'lora' or 'all'")
+    if ids[0] < 0 or ids[-1] >= rows:
+        raise ParameterError(f"new_ids run from {ids[0]} to {ids[-1]}: the model has rows 0 to {rows - 1}")
+    return torch.from_numpy(ids).to(model.get_input_embeddings().weight.device)
+
+
+def _add_new_rows(model: Any, trainable: Trainable, ids: torch.Tensor, total: int) -> None:
+    embedding, head, one_table = model.get_input_embeddings(), model.get_output_embeddings(), tied(model)
+    rows = nn.Parameter(embedding.weight.detach()[ids].clone())
+    head_rows = rows if one_table else nn.Parameter(head.weight.detach()[ids].clone())
+    bias = getattr(head, "bias", None)
+    bias_rows = None if bias is None else nn.Parameter(bias.detach()[ids].clone())
+    model.set_input_embeddings(NewRowsEmbedding(embedding, rows, ids))
+    model.set_output_embeddings(NewRowsHead(head, head_rows, bias_rows, ids))
+
+    def put_back() -> None:
+        with torch.no_grad():
+            embedding.weight[ids] = rows
+            if not one_table:
+                head.weight[ids] = head_rows
+            if bias is not None and bias_rows is not None:
+                bias[ids] = bias_rows
+        model.set_input_embeddings(embedding)
+        model.set_output_embeddings(head)
+
+    trainable._endings.append(put_back)
+    trainable.add("new rows, input and head (tied)" if one_table else "new rows, input", {"rows": rows}, total)
+    trainable.add("new rows, head", {"head_rows": head_rows}, total)
+    if bias_rows is not None:
+        trainable.add("new rows, bias", {"bias_rows": bias_rows}, total)
+
+
+def _add_tables(model: Any, trainable: Trainable, total: int) -> None:
+    head = model.get_output_embeddings()
+    name = "embedding and head (tied)" if tied(model) else "embedding"
+    trainable.add(name, {"embedding.weight": model.get_input_embeddings().weight}, total)
+    trainable.add("head", {"head.weight": head.weight}, total)
+    if getattr(head, "bias", None) is not None:
+        trainable.add("head bias", {"head.bias": head.bias}, total)
+
+
+def _add_outer_layers(model: Any, trainable: Trainable, total: int) -> None:
+    """Final norm, what the head has besides its table, and the first two and last two layers."""
+    backbone, count = model.base_model, model.config.get_text_config().num_hidden_layers
+    lists = [(n, m) for n, m in backbone.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    if not lists:
+        raise ParameterError(f"{type(model).__name__} has no list of {count} layers: choose parameters='embeddings', 'lora' or 'all'")
+    path, layers = lists[0]
+    chosen = sorted({0, 1, count - 2, count - 1} & set(range(count)))
+    for number in chosen:
+        own = {f"{path}.{number}.{n}": p for n, p in layers[number].named_parameters()}
+        trainable.add(f"layer {number}", own, total)
+    owner = backbone.get_submodule(path.rpartition(".")[0])
+    norms = {n: m for n, m in owner.named_children() if ("norm" in n.lower() or n.startswith("ln")) and "emb" not in n.lower()}
+    trainable.add("final norm", {f"{n}.{k}": p for n, m in norms.items() for k, p in m.named_parameters()}, total)
+    inside = {id(p) for p in backbone.parameters()} | {id(p) for p in _table_parameters(model)}
+    trainable.add("rest of the head", {n: p for n, p in model.named_parameters() if id(p) not in inside}, total)
+
+
+def _table_parameters(model: Any) -> list[nn.Parameter]:
+    return [*model.get_input_embeddings().parameters(), *model.get_output_embeddings().parameters()]
+
+
+def _add_adapters(model: Any, trainable: Trainable, lora: LoraOptions, total: int) -> None:
+    """Adapters by peft on every linear layer of the backbone; with `lora.tables` on embedding and head too, which must then be untied."""
+    try:
+        from peft import LoraConfig, get_peft_model
+        from transformers.pytorch_utils import Conv1D
+    except ImportError:
+        raise ParameterError("parameters='lora' needs peft: pip install 'regraft[train]'") from None
+    if lora.tables and tied(model):
+        raise ParameterError(
+            "LoRA on a tied embedding and head would merge into two different tables: untie them first (`regraft.trainable.untie(model)`), "
+            "or train the tables (lora_tables=False)"
+        )
+    head = model.get_output_embeddings()
+    targets = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head]
+    if lora.tables:
+        targets += [n for n, m in model.named_modules() if m is head or m is model.get_input_embeddings()]
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # only ever divided
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        bias="none",
+    )
+    adapted = get_peft_model(model, config)
+    trainable._endings.append(adapted.merge_and_unload)
+    trainable.add("LoRA adapters", {n: p for n, p in model.named_parameters() if "lora_" in n}, total)
+
+
+def untie(model: Any) -> None:
+    """Give the head a table of its own, equal to the input table; the model's config says so."""
+    if not tied(model):
+        return
+    head = model.get_output_embeddings()
+    head.weight = nn.Parameter(head.weight.detach().clone())
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False

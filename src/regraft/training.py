@@ -1,0 +1,361 @@
+"""The one training loop: continue a model's training on text, for some steps or some minutes, on chosen parameters.
+
+Enters: a model in memory with its tokenizer, training text, a `Training`. Leaves: the model trained in place and in its ordinary shape, and
+a `TrainingRun` with what was read, what trained, and the curve.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from annotated_types import Ge, Gt, Lt
+from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from torch import nn
+
+from regraft.errors import ParameterError
+from regraft.language_model import LanguageModel
+from regraft.objectives import Loss, Objective, SecondHead, backpropagate, backpropagate_masked
+from regraft.packing import Packed, Stream, pack
+from regraft.progress import Bar, progress_bar
+from regraft.trainable import Group, LoraOptions, Parameters, select
+from regraft.training_state import load_state, save_state
+
+BETAS = (0.9, 0.999)
+CLIP = 1.0  # largest gradient norm
+Share = Annotated[float, Ge(0), Lt(1)]
+
+
+@pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Training:
+    """How to train. Defaults are those of Yamaguchi et al. (arXiv 2406.11477, released code) unless said otherwise.
+
+    Attributes
+    ----------
+    parameters : what trains, see `regraft.trainable.select`.
+    objective : "clm" next token; "mtp" next token and, by a second head that is dropped at the end, the one after; "mlm" masked tokens.
+    steps, minutes : the budget, one of the two. With minutes, the schedule follows the clock, so it too ends at zero.
+    block : tokens in a block. batch_size : blocks in a forward pass. accumulate : passes in a step.
+    lr : peak learning rate of AdamW, reached after the share `warmup` of the budget, then a cosine to zero.
+    weight_decay : of matrices; not of biases and norms, never of frozen rows.
+    replay : share of blocks that come from `replay_texts`, [0, 1).
+    freeze_old_rows : the tables train only in their new rows, also in "embeddings", "2x2" and "lora".
+    lora_r, lora_alpha, lora_dropout, lora_tables : see `regraft.trainable.LoraOptions`.
+    checkpoint_every : seconds between saved states, if there is a directory to save them in (ours).
+    evaluate_every : steps (or minutes, if the budget is in minutes) between calls of `on_evaluate`; None: at the start and the end only.
+
+    Raises `ParameterError` naming the field, the value and what it accepts.
+    """
+
+    name: ClassVar[str] = "training"
+
+    parameters: Parameters = "2x2"
+    objective: Objective = "clm"
+    steps: Annotated[int, Ge(1)] | None = None
+    minutes: Annotated[float, Gt(0)] | None = None
+    block: Annotated[int, Ge(4)] = 512
+    batch_size: Annotated[int, Ge(1)] = 4
+    accumulate: Annotated[int, Ge(1)] = 2
+    lr: Annotated[float, Gt(0)] = 1e-4
+    warmup: Share = 0.05
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    replay: Share = 0.0
+    seed: Annotated[int, Ge(0)] = 0
+    freeze_old_rows: bool = False
+    lora_r: Annotated[int, Ge(1)] = 8
+    lora_alpha: Annotated[float, Gt(0)] = 32
+    lora_dropout: Share = 0.05
+    lora_tables: bool = False
+    checkpoint_every: Annotated[float, Ge(0)] = 300
+    evaluate_every: Annotated[float, Gt(0)] | None = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validate(cls, values: Any, handler: Any) -> Any:
+        try:
+            training = handler(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "?"
+            raise ParameterError(f"training: {where}={first['input']!r} is not accepted: {first['msg'].lower()}") from None
+        if (training.steps is None) == (training.minutes is None):
+            raise ParameterError(f"training: steps={training.steps}, minutes={training.minutes}: give the budget as one of the two")
+        return training
+
+    def learning_rate(self, progress: float) -> float:
+        """Learning rate after the share `progress` of the budget, [0, 1]."""
+        if progress < self.warmup:
+            return self.lr * progress / self.warmup
+        return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - self.warmup) / (1 - self.warmup))))
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Bits per byte after `step` steps, `seconds` of training (evaluation not counted) and `tokens` read."""
+
+    step: int
+    seconds: float
+    tokens: int
+    bits_per_byte: float
+
+
+@dataclass
+class TrainingRun:
+    """What happened.
+
+    Attributes
+    ----------
+    curve : what `on_evaluate` measured, first at step 0, last at the end.
+    losses : bits per byte of the training text itself, as it was read, about a hundred points; masked tokens stand for all under "mlm".
+    steps, tokens, bytes : steps done, tokens read, UTF-8 bytes of text they hold; all processes together.
+    seconds : training time, without evaluation and packing.
+    trainable_parameters, total_parameters, groups : what trained.
+    """
+
+    curve: list[CurvePoint] = field(default_factory=list)
+    losses: list[CurvePoint] = field(default_factory=list)
+    steps: int = 0
+    tokens: int = 0
+    bytes: float = 0.0
+    seconds: float = 0.0
+    trainable_parameters: int = 0
+    total_parameters: int = 0
+    groups: list[Group] = field(default_factory=list)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / max(self.seconds, 1e-9)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    texts: Iterable[str],
+    training: Training,
+    *,
+    new_ids: Sequence[int] | npt.NDArray[np.int64] = (),
+    replay_texts: Iterable[str] | None = None,
+    directory: str | Path | None = None,
+    on_evaluate: Callable[[Any, int], float] | None = None,
+) -> TrainingRun:
+    """Train `model` in place on `texts`.
+
+    Parameters
+    ----------
+    new_ids : ids of the new tokens, for what trains only their rows.
+    replay_texts : source-language text, mixed in at the share ``training.replay``.
+    directory : where to keep the state of the run. If it holds a state of this very run, training goes on from there and ends with the same
+        weights as a run that was never stopped (with a budget in steps; the clock is not so exact).
+    on_evaluate : called with the model and the step; its value (bits per byte) joins the curve. Its time is not training time.
+
+    Under `accelerate launch` each process reads its own blocks and gradients are averaged; the model is whole on each.
+
+    Raises
+    ------
+    CorpusError : text smaller than one block.
+    ParameterError : a combination that cannot train (objective and model, replay without text, no new ids, tied tables under LoRA).
+    EvaluationError : the model has no language-model head. OutputError : the state cannot be written or is of another run.
+    """
+    language_model = LanguageModel(model, tokenizer)
+    _check(language_model, training, replay_texts)
+    accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        model.to(accelerator.device)
+    packed = pack(language_model, texts, training.block, training.seed)
+    replay = pack(language_model, replay_texts, training.block, training.seed) if replay_texts is not None and training.replay else None
+    options = LoraOptions(training.lora_r, training.lora_alpha, training.lora_dropout, training.lora_tables)
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        trainable = select(model, training.parameters, new_ids, freeze_old_rows=training.freeze_old_rows, lora=options)
+        was_training = model.training
+        try:
+            second = _second_head(language_model) if training.objective == "mtp" else None
+            parameters = dict(trainable.parameters)
+            if second is not None:
+                parameters.update({f"second_head.{name}": parameter for name, parameter in second.named_parameters()})
+            total = sum(p.numel() for p in model.parameters())
+            run = TrainingRun(trainable_parameters=trainable.count, total_parameters=total, groups=trainable.groups)
+            stream = Stream(packed, replay, training.replay, training.seed)
+            loop = _Loop(language_model, training, stream, parameters, second, run, accelerator, Path(directory) if directory else None)
+            loop.run_all(on_evaluate)
+        finally:
+            trainable.finish()
+            model.train(was_training)
+    return run
+
+
+def _check(language_model: LanguageModel, training: Training, replay_texts: Iterable[str] | None) -> None:
+    name = type(language_model.model).__name__
+    if (training.objective == "mlm") != (language_model.kind == "masked"):
+        fitting = "'mlm'" if language_model.kind == "masked" else "'clm' or 'mtp'"
+        raise ParameterError(f"objective={training.objective!r} does not fit {name}: choose {fitting}")
+    if training.objective == "mlm" and language_model.tokenizer.mask_token_id is None:
+        raise ParameterError("objective='mlm' needs a tokenizer with a mask token")
+    if training.replay and replay_texts is None:
+        raise ParameterError(f"replay={training.replay}: give replay_texts, the source-language text to mix in, or replay=0")
+    if training.block > language_model.max_tokens:
+        raise ParameterError(f"block={training.block}: {name} takes at most {language_model.max_tokens} tokens")
+
+
+def _second_head(language_model: LanguageModel) -> SecondHead:
+    head: Any = language_model.head
+    return SecondHead(head.weight, getattr(head, "bias", None))
+
+
+def _optimizer(parameters: dict[str, nn.Parameter], training: Training) -> torch.optim.AdamW:
+    matrices = [p for p in parameters.values() if p.ndim > 1]
+    vectors = [p for p in parameters.values() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": training.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=training.lr, betas=BETAS, fused=True)
+
+
+def _identity(training: Training, stream: Stream, parameters: dict[str, nn.Parameter]) -> dict[str, Any]:
+    """What must agree for a saved state to be continued: settings, data, and where the parameters started."""
+    settings = asdict(training)
+    for free in ("checkpoint_every", "evaluate_every"):
+        settings.pop(free)
+    sources: list[Packed] = [s for s in (stream.packed, stream.replay) if s is not None]
+    data = [hashlib.sha256(s.ids.tobytes()).hexdigest()[:16] for s in sources]
+    start = {n: [list(p.shape), float(p.detach().double().sum()), float(p.detach().double().abs().sum())] for n, p in parameters.items()}
+    identity: dict[str, Any] = json.loads(json.dumps({"settings": settings, "data": data, "model": start}))
+    return identity
+
+
+@dataclass
+class _Loop:
+    """The loop's moving parts. One step: `accumulate` passes, average over processes, clip, update."""
+
+    language_model: LanguageModel
+    training: Training
+    stream: Stream
+    parameters: dict[str, nn.Parameter]
+    second: SecondHead | None
+    run: TrainingRun
+    accelerator: Accelerator
+    directory: Path | None
+
+    def run_all(self, on_evaluate: Callable[[Any, int], float] | None) -> None:
+        training, run = self.training, self.run
+        optimizer = _optimizer(self.parameters, training)
+        identity = _identity(training, self.stream, self.parameters)
+        saved = load_state(self.directory, self.parameters, optimizer, identity) if self.directory else None
+        if saved is not None:
+            self._continue_from(saved)
+        last_saved = time.monotonic()
+        self.language_model.model.train()
+        if on_evaluate is not None and not run.curve:
+            self._evaluate(on_evaluate)
+        minutes = training.minutes is not None
+        with progress_bar("training", total=training.minutes if minutes else training.steps, unit="min" if minutes else "steps") as bar:
+            while self._progress() < 1:
+                start = time.monotonic()
+                loss, size = self._step(optimizer)
+                run.seconds = self._agreed(run.seconds + time.monotonic() - start)
+                self._note(bar, loss, size)
+                if on_evaluate is not None and self._due() and self._progress() < 1:
+                    self._evaluate(on_evaluate)
+                if self.directory and time.monotonic() - last_saved >= training.checkpoint_every:
+                    self._save(optimizer, identity)
+                    last_saved = time.monotonic()
+        if on_evaluate is not None and run.curve[-1].step != run.steps:
+            self._evaluate(on_evaluate)
+        if self.directory:
+            self._save(optimizer, identity)
+
+    def _progress(self) -> float:
+        """Share of the budget that is spent."""
+        if self.training.minutes is not None:
+            return self.run.seconds / (60 * self.training.minutes)
+        return self.run.steps / (self.training.steps or 1)
+
+    def _step(self, optimizer: torch.optim.Optimizer) -> tuple[Loss, float]:
+        training, processes = self.training, self.accelerator.num_processes
+        # with steps, the middle of the step about to be taken: the first is not wasted at a rate of zero
+        half = 0.5 / training.steps if training.steps else 0.0
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate(self._progress() + half)
+        nats, predicted, size = 0.0, 0, 0.0
+        for turn in range(training.accumulate):
+            batch = (self.run.steps * training.accumulate + turn) * processes + self.accelerator.process_index
+            ids, held = self.stream.blocks(batch * training.batch_size, training.batch_size)
+            loss = self._backpropagate(torch.from_numpy(ids).to(self.language_model.device), batch)
+            nats, predicted, size = nats + loss.nats, predicted + loss.tokens, size + held
+        gradients = [p for p in self.parameters.values() if p.grad is not None]
+        if processes > 1:
+            for parameter in gradients:
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        torch.nn.utils.clip_grad_norm_(gradients, CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.run.steps += 1
+        self.run.tokens += training.accumulate * training.batch_size * training.block * processes
+        self.run.bytes += size * processes
+        return Loss(nats, predicted), size
+
+    def _backpropagate(self, ids: torch.Tensor, batch: int) -> Loss:
+        scale = 1 / self.training.accumulate
+        if self.training.objective == "mlm":
+            return backpropagate_masked(self.language_model, ids, np.random.default_rng([self.training.seed, 3, batch]), scale=scale)
+        return backpropagate(self.language_model, ids, second=self.second, scale=scale)
+
+    def _agreed(self, seconds: float) -> float:
+        """The same clock on every process, so that all stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return seconds
+        clock = torch.tensor(seconds, dtype=torch.float64, device=self.accelerator.device)
+        return float(self.accelerator.reduce(clock, "mean"))
+
+    def _note(self, bar: Bar, loss: Loss, size: float) -> None:
+        training, run = self.training, self.run
+        if not math.isfinite(loss.nats):
+            raise ParameterError(f"the loss is not finite at step {run.steps}: lower lr={training.lr} or check the model's start")
+        read = training.accumulate * training.batch_size * training.block
+        bits = loss.nats / math.log(2) / max(loss.tokens, 1) * read / max(size, 1.0)
+        progress = self._progress()
+        if progress * 100 >= len(run.losses) or progress >= 1:
+            run.losses.append(CurvePoint(run.steps, run.seconds, run.tokens, bits))
+        bar.update(run.seconds / 60 if training.minutes is not None else run.steps)
+        bar.say(f"{run.tokens_per_second:.0f} tokens/s, {bits:.3f} bits per byte")
+
+    def _due(self) -> bool:
+        every = self.training.evaluate_every
+        if every is None:
+            return False
+        last = self.run.curve[-1]
+        spent = (self.run.seconds - last.seconds) / 60 if self.training.minutes is not None else self.run.steps - last.step
+        return spent >= every
+
+    def _evaluate(self, on_evaluate: Callable[[Any, int], float]) -> None:
+        model = self.language_model.model
+        model.eval()
+        with torch.random.fork_rng():
+            value = float(on_evaluate(model, self.run.steps))
+        model.train()
+        self.run.curve.append(CurvePoint(self.run.steps, self.run.seconds, self.run.tokens, value))
+
+    def _save(self, optimizer: torch.optim.Optimizer, identity: dict[str, Any]) -> None:
+        if self.directory is None or not self.accelerator.is_main_process:
+            return
+        run = self.run
+        counters = {"steps": run.steps, "tokens": run.tokens, "bytes": run.bytes, "seconds": run.seconds, "identity": identity}
+        curves = {name: [asdict(point) for point in points] for name, points in (("curve", run.curve), ("losses", run.losses))}
+        save_state(self.directory, self.parameters, optimizer, {**counters, **curves})
+
+    def _continue_from(self, saved: dict[str, Any]) -> None:
+        run = self.run
+        run.steps, run.tokens, run.bytes, run.seconds = saved["steps"], saved["tokens"], saved["bytes"], saved["seconds"]
+        run.curve = [CurvePoint(**point) for point in saved["curve"]]
+        run.losses = [CurvePoint(**point) for point in saved["losses"]]
