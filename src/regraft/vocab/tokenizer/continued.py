@@ -45,7 +45,7 @@ def extend_continued(tokenizer: Tokenizer, texts: Iterable[str], size: int, min_
         if not dropped:
             break
         banned |= dropped
-    fresh, notes = refresh_companions(tokenizer, extended)
+    fresh, notes = refresh_companions(extended)
     return Change(fresh, kept_ids(tokenizer, fresh), unreachable, [*_describe(learner, banned), *notes])
 
 
