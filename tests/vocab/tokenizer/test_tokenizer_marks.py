@@ -72,6 +72,7 @@ def test_a_widened_pretokenizer_survives_transformers(tokenizers, tmp_path):
 
     old = tokenizers["byte-bpe"].with_spec(tokenizers["byte-bpe"].spec, companions(tokenizer_class="GPT2Tokenizer", unk_token="<|end|>"))
     change = extend(old, HINDI, 25, min_frequency=1, widen=True)
+    assert json.loads(change.tokenizer.companions["tokenizer_config.json"])["tokenizer_class"] == "PreTrainedTokenizerFast"
     change.tokenizer.save(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).encode(HINDI[0]) == change.tokenizer.encode(HINDI[0])
 

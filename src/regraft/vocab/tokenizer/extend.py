@@ -57,7 +57,7 @@ def extend(
         change = extend_continued(base, stored, size, min_frequency)
     else:
         change = extend_auxiliary(base, stored, size, route, min_frequency)
-    loadable, more = make_loadable(change.tokenizer, stored)
+    loadable, more = make_loadable(change.tokenizer, stored, same_pattern=widen and base is not tokenizer)
     return Change(loadable, change.source_ids, change.unreachable, [*notes, *change.notes, *more])
 
 
