@@ -77,10 +77,7 @@ class Target:
     @cached_property
     def pieces(self) -> list[list[int]]:
         """How the old tokenizer's model spells each new token's bytes: old ids, without special or unknown tokens; may be empty."""
-        return [
-            self.old_tokenizer.spell(surface, self.tokenizer.continues_word(int(i)))
-            for surface, i in zip(self.surfaces, self.ids, strict=True)
-        ]
+        return [self.old_tokenizer.spell(surface, self.tokenizer.continues_word(int(i))) for surface, i in zip(self.surfaces, self.ids, strict=True)]
 
 
 @dataclass(frozen=True)
