@@ -1,10 +1,10 @@
 """The one exact-match function: which token of the old tokenizer is the same token as one of the new."""
 
 import json
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import regex
 
 from regraft.vocab.tokenizer.model import Tokenizer
 
@@ -20,6 +20,8 @@ _ROLES = {
 }
 _ORDER = ("bos_token", "cls_token", "eos_token", "sep_token", "unk_token", "mask_token", "pad_token")
 
+_APART = regex.compile(r"[^\p{L}\p{M}\p{N}]+|[\p{Han}]")
+
 Key = tuple[str, bytes, str]
 
 
@@ -32,11 +34,12 @@ def match_tokens(source: Tokenizer, target: Tokenizer) -> npt.NDArray[np.int64]:
     tokens are the same, the canonical one is taken (what `source` spells those bytes with), then the lowest id.
     """
     found: dict[Key, list[int]] = {}
-    for token, key in _keys(source):
-        found.setdefault(key, []).append(token)
+    for token in sorted(source.pieces):
+        for key in _keys(source, token):
+            found.setdefault(key, []).append(token)
     source_ids = np.full(target.vocab_size, -1, dtype=np.int64)
-    for token, key in _keys(target):
-        candidates = found.get(key)
+    for token in sorted(target.pieces):
+        candidates = next((found[key] for key in _keys(target, token) if key in found), [])
         if candidates:
             source_ids[token] = candidates[0] if len(candidates) == 1 else _canonical(source, candidates)
     by_role = _special_by_role(source)
@@ -47,27 +50,24 @@ def match_tokens(source: Tokenizer, target: Tokenizer) -> npt.NDArray[np.int64]:
     return source_ids
 
 
-def _keys(tokenizer: Tokenizer) -> Iterator[tuple[int, Key]]:
-    """Token -> (kind, bytes, place in the word) by which it is matched; ids ascend."""
-    prefixed = bool(tokenizer.continuing_prefix)
-    single = {i: byte for byte, i in tokenizer.byte_ids.items()}
-    for token in sorted(tokenizer.pieces):
-        surface = tokenizer.surface(token)
-        if tokenizer.is_special(token):
-            yield token, ("special", surface, "")
-        elif token in single:
-            # a stand-in for a printable byte is also the one-letter piece; elsewhere only the letter itself is
-            byte = single[token]
-            yield (
-                token,
-                ("text", bytes([byte]), "inside") if byte < 0x80 and tokenizer.algorithm == "byte-bpe" else ("byte", bytes([byte]), ""),
-            )
-        elif prefixed:
-            yield token, ("text", surface, "inside" if tokenizer.continues_word(token) else "initial")
-        elif surface.startswith(b" ") and surface.strip(b" "):
-            yield token, ("text", surface[1:], "initial")
-        else:
-            yield token, ("text", surface, "inside")
+def _keys(tokenizer: Tokenizer, token: int) -> list[Key]:
+    """(kind, bytes, place in the word) under which a token is known, the closest match first."""
+    surface = tokenizer.surface(token)
+    if tokenizer.is_special(token):
+        return [("special", surface, "")]
+    if len(surface) == 1 and tokenizer.byte_ids.get(surface[0]) == token:
+        # a byte-level stand-in is also the letter; a byte-fallback token is the letter only where nothing else is
+        keys: list[Key] = [("byte", surface, ""), ("text", surface, "inside")]
+        return keys[::-1] if tokenizer.algorithm == "byte-bpe" else keys
+    if tokenizer.continuing_prefix:
+        if tokenizer.continues_word(token):
+            return [("text", surface, "inside")]
+        # such models set punctuation and ideographs apart, which the others write without a space
+        alone = _APART.fullmatch(surface.decode("utf-8", "replace"))
+        return [("text", surface, "inside"), ("text", surface, "initial")] if alone else [("text", surface, "initial")]
+    if surface.startswith(b" ") and surface.strip(b" "):
+        return [("text", surface[1:], "initial")]
+    return [("text", surface, "inside")]
 
 
 def _canonical(source: Tokenizer, candidates: list[int]) -> int:

@@ -51,7 +51,7 @@ def extend_auxiliary(tokenizer: Tokenizer, texts: Iterable[str], size: int, orde
         extended = _replace_unused(tokenizer, auxiliary, size, order, stored)
     new = range(tokenizer.vocab_size, extended.vocab_size)
     unreachable = check_reachability(extended, new, stored)
-    fresh, notes = refresh_companions(tokenizer, extended)
+    fresh, notes = refresh_companions(extended)
     used = _used(extended, stored)
     unused = sum(1 for i in new if i not in used)
     if unused:

@@ -45,8 +45,8 @@ def extend_continued(tokenizer: Tokenizer, texts: Iterable[str], size: int, min_
         if not dropped:
             break
         banned |= dropped
-    fresh, notes = refresh_companions(tokenizer, extended)
-    return Change(fresh, kept_ids(tokenizer, fresh), unreachable, [*_describe(learner, banned), *notes])
+    fresh, notes = refresh_companions(extended)
+    return Change(fresh, kept_ids(tokenizer, fresh), unreachable, [*_describe(learner, banned, "merges" in tokenizer.model), *notes])
 
 
 def _learn(tokenizer: Tokenizer, units: Units, size: int, min_frequency: int, banned: Collection[str]) -> Learner:
@@ -127,14 +127,14 @@ def _accept_short(tokenizer: Tokenizer) -> Callable[[str], bool]:
     return lambda piece: len(piece) <= longest
 
 
-def _describe(learner: Learner, banned: Collection[str]) -> list[str]:
+def _describe(learner: Learner, banned: Collection[str], merges: bool) -> list[str]:
     notes = []
     steps: list[Step] = [step for step in learner.steps if step.fresh]
     characters = sum(1 for step in steps if step.left < 0)
     unused = sum(1 for step in steps if learner.use[step.symbol] <= 0)
     if characters:
         notes.append(f"{characters} of the new pieces are characters that the vocabulary lacked")
-    if unused and type(learner) is Learner:
+    if unused and merges:
         notes.append(f"{unused} of {len(steps)} new pieces are steps towards longer ones: in this text they never stand alone")
     if banned:
         notes.append(f"{len(banned)} candidate pieces that no text would produce were left out")

@@ -14,6 +14,8 @@ from regraft.vocab.tokenizer.pretokenizer import measure_segmentation, scripts_c
 
 Route = Literal["continued", "new-first", "old-first"]
 
+_CUT_SHARE = 0.002  # of the words: below this, a script that is cut at its marks is a stray quotation and not worth a note
+
 
 def extend(
     tokenizer: Tokenizer,
@@ -46,7 +48,7 @@ def extend(
         base = widen_pretokenizer(tokenizer)
         effect = measure_segmentation(tokenizer, base, stored)
         notes.append("the pre-tokenizer has no pattern to widen" if base is tokenizer else f"pre-tokenizer widened: {effect}")
-    elif cut:
+    elif cut := {script: count for script, count in cut.items() if count >= _CUT_SHARE * _count_words(stored)}:
         worst = ", ".join(f"{script} ({count} words)" for script, count in list(cut.items())[:5])
         notes.append(
             f"the pre-tokenizer cuts words at combining marks, so no new piece can join them: {worst}; --widen-pretokenizer mends it"
@@ -55,8 +57,12 @@ def extend(
         change = extend_continued(base, stored, size, min_frequency)
     else:
         change = extend_auxiliary(base, stored, size, route, min_frequency)
-    loadable, more = make_loadable(change.tokenizer, stored)
+    loadable, more = make_loadable(change.tokenizer, stored, same_pattern=widen and base is not tokenizer)
     return Change(loadable, change.source_ids, change.unreachable, [*notes, *change.notes, *more])
+
+
+def _count_words(texts: Iterable[str]) -> int:
+    return sum(len(text.split()) for text in texts)
 
 
 def replace(tokenizer: Tokenizer, target: Tokenizer) -> Change:

@@ -68,9 +68,13 @@ class Learner:
         """How many pieces were made."""
         return len(self._made)
 
+    def lives(self, symbol: int) -> bool:
+        """Whether a piece still occurs in the units as they are now cut, or is a character: other text will need it."""
+        return self.use[symbol] > 0 or symbol in self.units.missing
+
     def live(self) -> int:
-        """How many of the pieces made still occur in the units as they are now cut."""
-        return sum(1 for symbol in self._made.values() if self.use[symbol] > 0)
+        """How many of the pieces made are alive."""
+        return sum(map(self.lives, self._made.values()))
 
     def run(self, size: int) -> None:
         """Learn until `size` pieces are made, or nothing learnable is left."""

@@ -202,42 +202,43 @@ class Tokenizer:
     def spell(self, surface: bytes, continues_word: bool = False) -> list[int]:
         """Old pieces of raw bytes, straight from the model: no pre-tokenizer, normalizer, special token or dummy space.
 
-        Bytes that are not UTF-8 are spelled by byte tokens where the model has them. What it cannot write is dropped; WordPiece and Unigram
-        then try the normalized form (a lower-casing model spells "The" as "the"). May be empty.
+        Bytes that are not UTF-8 are spelled by byte tokens where the model has them. Text with a character that the model lacks is tried
+        in its normalized form (a lower-casing model spells "The" as "the"); what it still cannot write is dropped. May be empty.
         """
         if self.algorithm == "byte-bpe":
             return [t.id for t in self.backend.model.tokenize(to_stand_ins(surface))]
-        ids = self._spell_text(surface, continues_word)
-        if not ids and self.backend.normalizer is not None and self.algorithm in ("wordpiece", "unigram"):
+        ids, complete = self._spell_text(surface, continues_word)
+        if not complete and self.backend.normalizer is not None:
             plain = self.backend.normalizer.normalize_str(surface.decode("utf-8", "ignore"))
             if not surface.startswith(b" "):
                 plain = plain.removeprefix(WORD_MARKER)
-            ids = self._spell_text(plain.replace(WORD_MARKER, " ").encode("utf-8"), continues_word)
-        return ids
+            ids, _ = self._spell_text(plain.replace(WORD_MARKER, " ").encode("utf-8"), continues_word)
+        return [i for i in ids if i != self.unknown_id]
 
-    def _spell_text(self, surface: bytes, continues_word: bool) -> list[int]:
+    def _spell_text(self, surface: bytes, continues_word: bool) -> tuple[list[int], bool]:
+        """Ids of `surface`, and whether nothing in it was unknown."""
         ids: list[int] = []
+        complete = True
         while surface:
             try:
                 text, broken, surface = surface.decode("utf-8"), b"", b""
             except UnicodeDecodeError as error:
                 text, broken = surface[: error.start].decode("utf-8"), surface[error.start : error.end]
                 surface = surface[error.end :]
-            ids += self._spell_words(text, continues_word and not ids) if self.algorithm == "wordpiece" else self._spell_marked(text)
-            ids += [self.byte_ids[byte] for byte in broken if byte in self.byte_ids]
-        return ids
-
-    def _spell_marked(self, text: str) -> list[int]:
-        if not text:
-            return []
-        return [t.id for t in self.backend.model.tokenize(text.replace(" ", WORD_MARKER)) if t.id != self.unknown_id]
+            if self.algorithm == "wordpiece":
+                found = self._spell_words(text, continues_word and not ids)
+            else:
+                found = [token.id for token in self.backend.model.tokenize(text.replace(" ", WORD_MARKER))] if text else []
+            complete &= self.unknown_id not in found
+            ids += found + [self.byte_ids[byte] for byte in broken if byte in self.byte_ids]
+        return ids, complete
 
     def _spell_words(self, text: str, continues_word: bool) -> list[int]:
+        unknown = -1 if self.unknown_id is None else self.unknown_id
         ids: list[int] = []
         for position, word in enumerate(text.split(" ")):
-            inside = continues_word and position == 0
-            pieces = match_longest(word, self.model_vocab, self.continuing_prefix, inside=inside)
-            ids += [self.model_vocab[piece] for piece in pieces if piece in self.model_vocab and self.model_vocab[piece] != self.unknown_id]
+            pieces = match_longest(word, self.model_vocab, self.continuing_prefix, inside=continues_word and position == 0)
+            ids += [self.model_vocab.get(piece, unknown) for piece in pieces]
         return ids
 
     def encode(self, text: str) -> list[int]:

@@ -1,8 +1,8 @@
 r"""Pre-tokenizers and combining marks: which scripts a pattern cuts apart, and how to widen it.
 
 Patterns of the GPT-2 type take runs of letters, ``\p{L}+``. A vowel sign or an accent written as a character of its own is a mark,
-``\p{M}``, so such a word falls into pieces that no merge can join again. Widened, a mark belongs to the letter before it; text without a mark behind
-a letter is cut exactly as before.
+``\p{M}``, so such a word falls into pieces that no merge can join again. Widened, a mark belongs to the letter before it; text without a
+mark behind a letter is cut exactly as before.
 """
 
 import copy
@@ -18,12 +18,13 @@ import regex
 from regraft.errors import TokenizerError
 from regraft.vocab.tokenizer.model import Tokenizer, checked, parts
 
-# the pattern that `ByteLevel` applies when `use_regex` is on, with letters widened
-LETTERS = r"\p{L}[\p{L}\p{M}]*"
+# a joiner (ZWJ, ZWNJ) behind a mark binds the next letter: Sinhala and Devanagari conjuncts
+LETTERS = "\\p{L}(?:\\p{L}|\\p{M}+[\u200c\u200d]?)*"
+# what `ByteLevel` applies when `use_regex` is on, with letters widened
 _BYTE_LEVEL = rf"'s|'t|'re|'ve|'m|'ll|'d| ?{LETTERS}| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
 _MARKED_WORD = regex.compile(r"\p{L}[\p{L}\p{M}\u200c\u200d]*\p{M}[\p{L}\p{M}\u200c\u200d]*")
 _MARK = regex.compile(r"\p{M}")
-_ROLE = re.compile(r" (?:SMALL|CAPITAL|INDEPENDENT|DEPENDENT|LETTER|VOWEL|CONSONANT|SYLLABLE|LIGATURE|DIGRAPH|UNIFIED)\b.*")
+_ROLE = re.compile(r" (?:SMALL|CAPITAL|INDEPENDENT|DEPENDENT|LETTER|VOWEL|CONSONANT|SYLLABLE|LIGATURE|DIGRAPH|UNIFIED|CHARACTER|SIGN)\b.*")
 
 
 def scripts_cut_at_marks(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, int]:

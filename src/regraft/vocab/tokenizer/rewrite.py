@@ -37,7 +37,7 @@ def add_pieces(tokenizer: Tokenizer, learner: Learner) -> Tokenizer:
     if tokenizer.algorithm == "unigram":
         _add_scored(tokenizer, learner, spec["model"]["vocab"])
     elif tokenizer.algorithm == "wordpiece":
-        pieces = [step.piece for step in learner.steps if step.fresh and learner.use[step.symbol] > 0]
+        pieces = [step.piece for step in learner.steps if step.fresh and learner.lives(step.symbol)]
         spec["model"]["vocab"].update({piece: tokenizer.vocab_size + i for i, piece in enumerate(pieces)})
     else:
         pieces = [step.piece for step in learner.steps if step.fresh]
@@ -71,13 +71,13 @@ def _add_scored(tokenizer: Tokenizer, learner: Learner, vocab: list[list[Any]]) 
         # earlier pieces outscore later ones, so that ties fall as they did while learning
         margin = EPSILON * (2 - rank / total)
         scores[step.symbol] = lowest if step.left < 0 else scores[step.left] + scores[step.right] + margin
-        if learner.use[step.symbol] > 0:
+        if learner.lives(step.symbol):
             vocab.append([step.piece, scores[step.symbol]])
 
 
-def refresh_companions(old: Tokenizer, new: Tokenizer) -> tuple[Tokenizer, list[str]]:
+def refresh_companions(new: Tokenizer) -> tuple[Tokenizer, list[str]]:
     """`new` with companions that agree with its spec, and notes about what could not be kept."""
-    companions, notes = dict(old.companions), []
+    companions, notes = dict(new.companions), []
     if "vocab.txt" in companions:
         names = [new.pieces.get(i, f"[unused_hole_{i}]") for i in range(new.vocab_size)]
         companions["vocab.txt"] = "".join(f"{name}\n" for name in names).encode("utf-8")

@@ -35,7 +35,7 @@ def trim(tokenizer: Tokenizer, texts: Iterable[str]) -> Change:
     if "merges" in tokenizer.model:
         kept |= merge_closure(tokenizer, kept - set(tokenizer.added))
     order = sorted(kept & set(tokenizer.pieces))
-    trimmed, notes = refresh_companions(tokenizer, _renumber(tokenizer, {old: new for new, old in enumerate(order)}))
+    trimmed, notes = refresh_companions(_renumber(tokenizer, {old: new for new, old in enumerate(order)}))
     notes.insert(0, f"{len(order)} of {len(tokenizer.pieces)} tokens kept, {len(used)} of them used by the text")
     return Change(trimmed, np.array(order, dtype=np.int64), [], notes)
 

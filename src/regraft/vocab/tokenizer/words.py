@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from regraft.errors import TokenizerError
+from regraft.vocab.tokenizer.alphabet import WORD_MARKER
 from regraft.vocab.tokenizer.change import Change, kept_ids
 from regraft.vocab.tokenizer.model import Tokenizer, checked
 from regraft.vocab.tokenizer.reachability import check_reachability
@@ -31,17 +32,26 @@ def add_words(tokenizer: Tokenizer, words: Sequence[str]) -> Change:
         if len(tokenizer.encode(f" {word}")) == 1 or len(tokenizer.encode(word)) == 1:
             known += 1
             continue
-        strings = list(split(word if tokenizer.algorithm == "wordpiece" else f" {word}"))
-        if len(strings) != 1 or not writer.add(strings[0]):
+        string = _model_string(tokenizer, list(split(word if tokenizer.algorithm == "wordpiece" else f" {word}")))
+        if string is None or not writer.add(string):
             phrases.append(word)
     if known == len(wanted):
         raise TokenizerError(f"nothing to add: {'the word is' if known == 1 else f'all {known} words are'} a single token already")
     return _finish(tokenizer, writer, phrases, known, wanted)
 
 
+def _model_string(tokenizer: Tokenizer, strings: list[str]) -> str | None:
+    """What the model is given for a word inside a text, or None if it is not one unbroken word."""
+    if tokenizer.algorithm in ("sentencepiece-bpe", "unigram"):
+        # a model that is given whole lines can join a phrase across its spaces; one that is given words cannot
+        body = "".join(strings).lstrip(WORD_MARKER)
+        return None if WORD_MARKER in body and len(strings) > 1 else WORD_MARKER + body
+    return strings[0] if len(strings) == 1 else None
+
+
 def _finish(tokenizer: Tokenizer, writer: "_Writer", phrases: list[str], known: int, wanted: list[str]) -> Change:
     extended = _add_phrases(tokenizer.with_spec(writer.spec), phrases)
-    fresh, notes = refresh_companions(tokenizer, extended)
+    fresh, notes = refresh_companions(extended)
     lines = []
     if known:
         lines.append(f"{known} of {len(wanted)} words were a single token already")
@@ -50,6 +60,10 @@ def _finish(tokenizer: Tokenizer, writer: "_Writer", phrases: list[str], known: 
     if phrases:
         named = ", ".join(f"'{p}'" for p in phrases[:3]) + (", ..." if len(phrases) > 3 else "")
         lines.append(f"{len(phrases)} phrases became added tokens, matched as whole words before the model sees the text: {named}")
+        if any(fresh.decode(fresh.encode(f"a {p}.")) != tokenizer.decode(tokenizer.encode(f"a {p}.")) for p in phrases):
+            lines.append(
+                "this tokenizer begins a new word behind an added token: decoded text has a space between a phrase and a full stop"
+            )
     new = range(tokenizer.vocab_size, fresh.vocab_size)
     unreachable = check_reachability(fresh, new, [f" {w}" for w in wanted])
     return Change(fresh, kept_ids(tokenizer, fresh), unreachable, [*lines, *notes])
@@ -98,7 +112,9 @@ class _Writer:
         tokens = self.tokenizer.backend.model.tokenize(string)
         if any(token.id == self.tokenizer.unknown_id for token in tokens):
             return False
-        self._name(string, sum(self.tokenizer.model["vocab"][token.id][1] for token in tokens) + EPSILON)
+        # a margin that grows with the pieces saved, so that a longer word wins over a shorter one in it
+        score = sum(self.tokenizer.model["vocab"][token.id][1] for token in tokens)
+        self._name(string, score + EPSILON * len(tokens))
         self.whole += 1
         return True
 
