@@ -11,7 +11,7 @@ import inspect
 import re
 from abc import ABC
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Protocol, TypeVar, dataclass_transform
 
 import yaml
 from class_resolver import ClassResolver
@@ -41,7 +41,15 @@ class Paper:
         return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else self.url
 
 
-T = TypeVar("T", bound="Method")
+T = TypeVar("T", bound="Configurable")
+
+
+class Configurable(Protocol):
+    """A pydantic dataclass with a name."""
+
+    name: ClassVar[str]
+
+    def __init__(self, **settings: Any) -> None: ...
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -91,7 +99,7 @@ def resolve(family: str, name: str, settings: Mapping[str, Any] | None = None) -
 
 def configure(cls: type[T], settings: Mapping[str, Any]) -> T:
     """`cls(**settings)` with errors that name the field, the value and what it accepts."""
-    known = cls.parameters()
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # every method is a dataclass
     for field in settings:
         if field not in known:
             accepts = f"it accepts {', '.join(known)}" if known else "it has no parameters"

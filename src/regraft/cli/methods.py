@@ -25,8 +25,14 @@ def methods(family: Annotated[str | None, typer.Option(help="Only this family.")
         for cls in list_methods(family)
     ]
     if not json_output:
-        report = Report("Methods")
-        shown = [row | {"parameters": ", ".join(f"{k}={v}" for k, v in row["parameters"].items())} for row in rows]  # type: ignore[attr-defined]
-        report.add_table("", shown)
+        report = Report("Methods", "Set a parameter with --set name=value.")
+        for name in dict.fromkeys(row["family"] for row in rows):
+            report.add_table(str(name), [shown(row) for row in rows if row["family"] == name])
         report.print()
     return {"methods": rows}
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns that fit a terminal."""
+    parameters = " ".join(f"{name}={value}" for name, value in row["parameters"].items())
+    return {"method": row["method"], "what it does": row["summary"], "parameters": parameters, "paper": row["paper"]}
