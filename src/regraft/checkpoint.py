@@ -173,6 +173,7 @@ def write(
         check_space(temporary, _space_needed(checkpoint, plans, changed, link))
         skipped = {inside / name for name in [*changed, *texts]}
         linked, copied, left_out, size = _take_over(checkpoint, temporary, skipped, link)
+        (temporary / inside).mkdir(parents=True, exist_ok=True)
         for name, shard in changed.items():
             size += rewrite_shard(shard, temporary / inside / name, {n: plans[n] for n in shard.tensors if n in plans})
         for name, text in texts.items():
