@@ -191,7 +191,7 @@ def slowly(module, name):
         return function(*args, **kwargs)
     setattr(module, name, slow)
 
-steps = [(shards, "copy_range"), (shards, "write_all"), (checkpoint, "link_or_copy"), (output, "_make_temporary"), (output, "_fsync"),
+steps = [(shards, "copy_range"), (shards, "write_all"), (checkpoint, "link_or_copy"), (output, "_make_temporary"), (output, "fsync"),
          (output, "_put_in_place"), (output, "_exchange"), (shutil, "rmtree")]
 for step in steps:
     slowly(*step)
