@@ -165,7 +165,7 @@ def sharded(tmp_path_factory):
     config = transformers.LlamaConfig(
         **LLAMA | {"hidden_size": 256, "vocab_size": 4000, "intermediate_size": 512}, tie_word_embeddings=False
     )
-    transformers.LlamaForCausalLM(config).save_pretrained(path, max_shard_size="2MB")
+    transformers.LlamaForCausalLM(config).save_pretrained(path, max_shard_size="4MB")
     return path
 
 
@@ -187,7 +187,7 @@ def slowly(module, name):
     # A pause before each call, so that every step of a write is as likely to be hit as any other.
     function = getattr(module, name)
     def slow(*args, **kwargs):
-        time.sleep(0.01)
+        time.sleep(0.004)
         return function(*args, **kwargs)
     setattr(module, name, slow)
 
