@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from regraft.errors import CheckpointError
 from regraft.layout import Layout, find_layout
 from regraft.locate import INDEX, locate, read_json, read_shards, transformer_folder
-from regraft.output import atomic_directory, check_space, link_or_copy
+from regraft.output import atomic_directory, check_space, fsync, link_or_copy
 from regraft.shards import (
     CHUNK,
     Appended,
@@ -169,26 +170,30 @@ def write(
     changed = {name: shard for name, shard in checkpoint.shards.items() if any(tensor in plans for tensor in shard.tensors)}
     inside = checkpoint.path.relative_to(checkpoint.root)
     texts = _changed_files(checkpoint, plans, dict(config or {})) | dict(files or {})
-    with atomic_directory(out, overwrite=overwrite, sources=(checkpoint.root,)) as temporary:
+    rewritten = [(inside / name).as_posix() for name in changed]
+    new = [(inside / name).as_posix() for name, text in texts.items() if text is not None]
+    with (
+        atomic_directory(out, overwrite=overwrite, sources=(checkpoint.root,)) as temporary,
+        ThreadPoolExecutor(1) as background,  # forces shards to disk while the next one is copied and hashes are taken
+    ):
         check_space(temporary, _space_needed(checkpoint, plans, changed, link))
         skipped = {inside / name for name in [*changed, *texts]}
         linked, copied, left_out, size = _take_over(checkpoint, temporary, skipped, link)
+        (temporary / inside).mkdir(parents=True, exist_ok=True)
+        flushes = []
         for name, shard in changed.items():
-            size += rewrite_shard(shard, temporary / inside / name, {n: plans[n] for n in shard.tensors if n in plans})
-        for name, text in texts.items():
-            if text is not None:
-                target = temporary / inside / PurePosixPath(name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(text)
-                size += len(text)
-        rewritten = [(inside / name).as_posix() for name in changed]
-        new = [(inside / name).as_posix() for name, text in texts.items() if text is not None]
+            target = temporary / inside / name
+            size += rewrite_shard(shard, target, {n: plans[n] for n in shard.tensors if n in plans})
+            flushes.append(background.submit(fsync, target))
+        size += _write_texts(temporary / inside, texts)
         before = _stamps(temporary)
         if extra is not None:
             extra(temporary)
         if record is not None:
             touched = [name for name, stamp in _stamps(temporary).items() if before.get(name) != stamp]
             record(temporary, sorted({*rewritten, *new, *touched}))
+        for flush in flushes:
+            flush.result()
     return WriteReport(size, linked, copied, time.perf_counter() - start, tuple(rewritten), tuple(left_out))
 
 
@@ -270,6 +275,16 @@ def _updated_index(checkpoint: Checkpoint, plans: Mapping[str, Plan]) -> dict[st
 
 def _dump(data: Any) -> bytes:
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _write_texts(directory: Path, texts: Mapping[str, bytes | None]) -> int:
+    """Write small files by relative name; returns their size in bytes."""
+    for name, text in texts.items():
+        if text is not None:
+            target = directory / PurePosixPath(name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(text)
+    return sum(len(text) for text in texts.values() if text is not None)
 
 
 def _stamps(directory: Path) -> dict[str, tuple[int, int, int]]:

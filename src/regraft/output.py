@@ -179,11 +179,12 @@ def _flush(directory: Path) -> None:
         for name in names:
             path = Path(folder) / name
             if path.stat().st_nlink == 1:
-                _fsync(path)
-        _fsync(Path(folder))
+                fsync(path)
+        fsync(Path(folder))
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Wait until a file's bytes, or a directory's entries, are on disk."""
     if path.is_dir() and sys.platform == "win32":
         return
     handle = os.open(path, os.O_RDONLY)
@@ -204,7 +205,7 @@ def _put_in_place(temporary: Path, out: Path, overwrite: bool) -> None:
         if sys.platform == "win32" and out.exists():
             out.rmdir()
         temporary.rename(out)
-    _fsync(out.parent)
+    fsync(out.parent)
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -8,8 +8,10 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,7 +90,8 @@ def versions() -> dict[str, str]:
 
 def save(provenance: Mapping[str, Any], directory: Path, files: Sequence[str] = ()) -> None:
     """Write `regraft.json` into `directory`; `files` are the changed files in it, whose SHA-256 is added."""
-    hashes = {name: sha256(directory / name) for name in files}
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # hashing releases the interpreter's lock
+        hashes = dict(zip(files, pool.map(lambda name: sha256(directory / name), files), strict=True))
     text = json.dumps({**provenance, "files": hashes}, indent=2, ensure_ascii=False, default=_plain)
     (directory / FILE).write_text(text + "\n", encoding="utf-8")
 
