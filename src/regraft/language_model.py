@@ -5,7 +5,7 @@ those hidden states. Scoring and training need logits at few positions at a time
 largest tensor of all.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
@@ -136,8 +136,8 @@ def table_rows(module: Any) -> int:
 
 
 @contextmanager
-def replaced_forward(module: nn.Module, forward: Any) -> Iterator[None]:
-    """`module` answers with `forward` inside the context."""
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """`module` answers with `forward` inside the context; a function, for a module would become a child of `module`."""
     own = module.__dict__.get("forward")
     module.forward = forward
     try:

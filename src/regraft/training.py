@@ -45,6 +45,7 @@ class Training:
     objective : "clm" next token; "mtp" next token and, by a second head that is dropped at the end, the one after; "mlm" masked tokens.
     steps, minutes : the budget, one of the two. With minutes, the schedule follows the clock, so it too ends at zero.
     block : tokens in a block. batch_size : blocks in a forward pass. accumulate : passes in a step.
+    precision : "bf16" runs the passes under autocast; weights, gradients and moments stay in the model's own dtype.
     lr : peak learning rate of AdamW, reached after the share `warmup` of the budget, then a cosine to zero.
     weight_decay : of matrices; not of biases and norms, never of frozen rows.
     replay : share of blocks that come from `replay_texts`, [0, 1).
