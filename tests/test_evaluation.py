@@ -3,11 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 from regraft.errors import CorpusError, EvaluationError, ParameterError
-from regraft.evaluation import generation_speed, greedy_hits, paired_difference, plan_windows, score_text
+from regraft.evaluation import generation_speed, greedy_hits, paired_difference, score_text
 from regraft.language_model import LanguageModel
+from regraft.windows import plan_windows
+from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 DOCUMENTS = texts(12)
 
@@ -15,7 +16,9 @@ DOCUMENTS = texts(12)
 def bits_by_loop(model, ids, first):
     """Bits of ids[first:], each from one forward pass over everything before it."""
     with torch.no_grad():
-        return sum(-float(model(torch.tensor([ids[:i]])).logits[0, -1].double().log_softmax(-1)[ids[i]]) for i in range(first, len(ids))) / math.log(2)
+        return sum(
+            -float(model(torch.tensor([ids[:i]])).logits[0, -1].double().log_softmax(-1)[ids[i]]) for i in range(first, len(ids))
+        ) / math.log(2)
 
 
 @pytest.mark.parametrize("make", [llama, gpt2])
@@ -125,7 +128,9 @@ def test_pseudo_likelihood_equals_a_plain_loop(masking):
         ids, words = encoded["input_ids"], encoded.word_ids()
         bits = 0.0
         for i in range(1, len(ids) - 1):
-            hidden = [tok.mask_token_id if j == i or (masking == "word" and j > i and words[j] == words[i]) else t for j, t in enumerate(ids)]
+            hidden = [
+                tok.mask_token_id if j == i or (masking == "word" and j > i and words[j] == words[i]) else t for j, t in enumerate(ids)
+            ]
             with torch.no_grad():
                 bits -= float(model(torch.tensor([hidden])).logits[0, i].double().log_softmax(-1)[ids[i]]) / math.log(2)
         expected.append(bits)

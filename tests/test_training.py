@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
@@ -18,6 +17,7 @@ from regraft.packing import Packed, Stream, pack
 from regraft.trainable import select, tied, untie
 from regraft.training import Training, train
 from regraft.training_state import FILE
+from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 CORPUS = texts(150, seed=1)
 NEW = [7, 150, 280, 299]
@@ -70,7 +70,7 @@ def test_mtp_gradient_is_that_of_two_cross_entropies_by_hand(make, limit, monkey
     one = -(first[0, 14] + first[1, 15] + first[2, 92] + first[3, 65]) / 4
     two = -(after_next[0, 15] + after_next[1, 92] + after_next[2, 65]) / 3
     (one + two).backward()
-    assert loss.nats / loss.tokens == pytest.approx(float(one), rel=1e-5)
+    assert loss.nats / loss.tokens == pytest.approx(one.item(), rel=1e-5)
     assert loss.tokens == 4
     for parameter, gradient in zip(parameters, got, strict=True):
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-6)
