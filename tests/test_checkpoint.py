@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from regraft.checkpoint import Appended, Blocks, Checkpoint, write
 from regraft.errors import OutputError
 from regraft.shards import read_shard
-from tiny_models import MODELS, NEW, D, V, edit_json, grown, load, outputs, refusal, save_models
+from tiny_checkpoints import MODELS, NEW, D, V, edit_json, grown, load, outputs, refusal, save_models
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from regraft.checkpoint import Checkpoint, write
-from tiny_models import MODELS, NEW, D, V, grown, load, outputs, refusal, save_models, stored_again
+from tiny_checkpoints import MODELS, NEW, D, V, grown, load, outputs, refusal, save_models, stored_again
 
 # name -> (input, head, bias, tied, kind)
 EXPECTED = {

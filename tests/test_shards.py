@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError
 from regraft.shards import read_shard
-from tiny_models import V, edit_header, edit_json, load, refusal, save_models
+from tiny_checkpoints import V, edit_header, edit_json, load, refusal, save_models
 
 
 @pytest.fixture(scope="module")

@@ -1,117 +1,109 @@
-"""Tiny random models of every architecture that checkpoints are tested with, and what tests do with them."""
+"""Tiny random models and tokenizers, made on the spot: what the tests of scoring and training run on."""
 
-import json
-import shutil
-import struct
+import random
+from functools import cache
 
-import pytest
 import torch
-import transformers
-from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from regraft.checkpoint import Appended
-from regraft.errors import InputError
-
-V, D, NEW = 96, 16, 7
-# Positions, token types and vocabulary all have V rows, so that shapes cannot tell them apart.
-LLAMA = {"vocab_size": V, "hidden_size": D, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
-         "num_key_value_heads": 2, "max_position_embeddings": V, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
-BERT = {"vocab_size": V, "hidden_size": D, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "max_position_embeddings": V, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
-BART = {"vocab_size": V, "d_model": D, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": V,
-        "pad_token_id": 0, "decoder_start_token_id": 0}  # fmt: skip
-T5 = {"vocab_size": V, "d_model": D, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
-MODELS = {
-    "llama": lambda t: t.LlamaForCausalLM(t.LlamaConfig(**LLAMA, tie_word_embeddings=False)),
-    "llama-tied": lambda t: t.LlamaForCausalLM(t.LlamaConfig(**LLAMA, tie_word_embeddings=True)),
-    "gpt2": lambda t: t.GPT2LMHeadModel(
-        t.GPT2Config(vocab_size=V, n_embd=D, n_layer=2, n_head=2, n_positions=V, bos_token_id=1, eos_token_id=1)
-    ),
-    "qwen2": lambda t: t.Qwen2ForCausalLM(t.Qwen2Config(**LLAMA, tie_word_embeddings=True)),
-    "qwen3": lambda t: t.Qwen3ForCausalLM(t.Qwen3Config(**LLAMA, head_dim=8)),
-    "gemma3": lambda t: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**LLAMA, head_dim=8)),
-    "bert": lambda t: t.BertModel(t.BertConfig(**BERT, type_vocab_size=V)),
-    "bert-mlm": lambda t: t.BertForMaskedLM(t.BertConfig(**BERT, type_vocab_size=V)),
-    "roberta-mlm": lambda t: t.RobertaForMaskedLM(t.RobertaConfig(**BERT, type_vocab_size=V)),
-    "modernbert-mlm": lambda t: t.ModernBertForMaskedLM(t.ModernBertConfig(**BERT, cls_token_id=1, sep_token_id=2)),
-    "t5": lambda t: t.T5ForConditionalGeneration(t.T5Config(**T5)),
-    "marian": lambda t: t.MarianMTModel(t.MarianConfig(**BART)),
-    "bart": lambda t: t.BartForConditionalGeneration(t.BartConfig(**BART, bos_token_id=1, eos_token_id=2, forced_eos_token_id=2)),
-}
+WORDS = (
+    ["the", "cat", "sat", "on", "a", "mat", "with", "another", "hat", "and", "that"]
+    + ["rat", "ran", "far", "past", "an", "old", "map", "of", "land", "café"]
+)
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "with",
+    "another",
+    "hat",
+    "and",
+    "that",
+    "rat",
+    "ran",
+    "far",
+    "past",
+    "an",
+    "old",
+    "map",
+    "of",
+    "the",
+    "land",
+    "café",
+]
+ROWS = 304  # a few more rows than tokens: padding
 
 
-def save_models(root):
-    """Every architecture of `MODELS` with random weights everywhere (fresh models have biases of zero), as transformers saves it."""
-    torch.manual_seed(0)
-    for name, build in MODELS.items():
-        model = build(transformers)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-            for key, buffer in model.named_buffers():
-                if key == "final_logits_bias":
-                    buffer.normal_()
-        model.save_pretrained(root / name)
+@cache
+def texts(count: int, seed: int = 0) -> list[str]:
+    """Sentences of 3 to 30 words."""
+    chance = random.Random(seed)
+    return [" ".join(chance.choice(WORDS) for _ in range(chance.randint(3, 30))) for _ in range(count)]
 
 
-def load(directory):
-    architecture = json.loads((directory / "config.json").read_text())["architectures"][0]
-    model, info = getattr(transformers, architecture).from_pretrained(directory, output_loading_info=True)
-    assert not info["missing_keys"]
-    assert not info["mismatched_keys"]
-    return model.eval()
+@cache
+def tokenizer(adds_bos: bool = False, separator: bool = True) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of 300 tokens; `separator`: it knows an end-of-text token; `adds_bos`: it puts a BOS first."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<eos>", "<bos>"] if separator or adds_bos else []
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    backend.train_from_iterator(texts(200), trainer)
+    if adds_bos:
+        backend.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    names = {"eos_token": "<eos>", "bos_token": "<bos>"} if special else {}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
 
 
-def outputs(model, ids):
-    """Logits over the old vocabulary, or hidden states where there is no head."""
-    inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})
-    with torch.no_grad():
-        found = model(**inputs)
-    return found.logits[..., :V] if hasattr(found, "logits") else found.last_hidden_state
+@cache
+def wordpiece() -> PreTrainedTokenizerFast:
+    """Lower-casing WordPiece that frames a text with [CLS] and [SEP]."""
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=80, special_tokens=special, show_progress=False)
+    backend.train_from_iterator([*texts(200), "caterpillar xyz"], trainer)
+    backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]"
+    )
 
 
-def grown(checkpoint, count=NEW, seed=1):
-    """`count` random rows for every tensor over the vocabulary."""
-    generator = torch.Generator().manual_seed(seed)
-    layout = checkpoint.layout
-    dtype = checkpoint.tensors[layout.input[0]].torch_dtype
-    table, head = (torch.randn(count, layout.dim, generator=generator).to(dtype) for _ in range(2))
-    bias = torch.randn(count, generator=generator).to(dtype)
-    values = layout.assign(
-        Appended(table), Appended(head) if layout.head else None, Appended(bias) if layout.bias else None
+def llama(seed: int = 0, tied: bool = True, layers: int = 5, rows: int = ROWS) -> LlamaForCausalLM:
+    """Decoder with rotary positions, d = 16."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=rows, hidden_size=16, intermediate_size=32, num_hidden_layers=layers, num_attention_heads=2, tie_word_embeddings=tied,
+        pad_token_id=2, bos_token_id=1, eos_token_id=None, initializer_range=0.3,
     )  # fmt: skip
-    return values, table, head, bias
+    return LlamaForCausalLM(config).eval()
 
 
-def edit_header(path, change):
-    """Rewrite a safetensors file with `change(header)` applied to its parsed header."""
-    data = path.read_bytes()
-    length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8 : 8 + length])
-    text = json.dumps(change(header) or header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+def gpt2(seed: int = 0) -> GPT2LMHeadModel:
+    """Decoder with learned positions, d = 16."""
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=ROWS, n_embd=16, n_layer=2, n_head=2, n_positions=256, bos_token_id=0, eos_token_id=0, initializer_range=0.3
+    )
+    return GPT2LMHeadModel(config).eval()
 
 
-def edit_json(path, **fields):
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
-
-
-def refusal(call, *args, **kwargs):
-    """The one-line message with which `call` refuses."""
-    with pytest.raises(InputError) as caught:
-        call(*args, **kwargs)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def stored_again(directory, new, copies, **config):
-    """A checkpoint like `directory` that stores some tensors a second time, under the names `copies` ({new name: old name})."""
-    shutil.copytree(directory, new)
-    tensors = load_file(new / "model.safetensors")
-    tensors |= {name: tensors[old].clone() for name, old in copies.items()}
-    save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
-    if config:
-        edit_json(new / "config.json", **config)
-    return new
+def bert(seed: int = 0) -> BertForMaskedLM:
+    """Encoder with a masked-LM head, d = 16."""
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=120, hidden_size=16, intermediate_size=32, num_hidden_layers=5, num_attention_heads=2, max_position_embeddings=256,
+        initializer_range=0.3,
+    )  # fmt: skip
+    model = BertForMaskedLM(config)
+    with torch.no_grad():
+        model.cls.predictions.bias.normal_()
+    return model.eval()

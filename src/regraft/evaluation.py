@@ -6,7 +6,7 @@ word, bytes per second), how often a new token wins greedy decoding of old text,
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import regex
 import torch
-from torch.nn.functional import cross_entropy
 
 from regraft.errors import CorpusError, EvaluationError, ParameterError
 from regraft.language_model import LanguageModel, inference
-from regraft.progress import progress_bar
+from regraft.likelihood import likelihood
+from regraft.pseudo_likelihood import pseudo_likelihood
+from regraft.windows import batches_by_length, pad
 
 WORD = regex.compile(r"[\w\p{M}\u200c\u200d]+")  # \w alone would cut Indic words at every combining mark
 BATCH_TOKENS = 2048
@@ -154,13 +155,11 @@ def score_text(
     window = min(window, language_model.max_tokens)
     with inference(model):
         if language_model.kind == "masked":
-            from regraft.pseudo_likelihood import pseudo_likelihood
-
             measured = pseudo_likelihood(
                 language_model, texts, window=window, batch_tokens=batch_tokens, sample=sample, masking=masking, seed=seed
             )
         else:
-            measured = _likelihood(language_model, texts, sizes, window, stride, batch_tokens)
+            measured = likelihood(language_model, texts, window=window, stride=stride, batch_tokens=batch_tokens)
     if not np.isfinite(measured.bits).all():
         raise EvaluationError(f"the model gives non-finite logits on document {int(np.flatnonzero(~np.isfinite(measured.bits))[0])}")
     return Score(
@@ -175,115 +174,6 @@ def score_text(
         measure="likelihood" if language_model.kind == "decoder" else "pseudo-likelihood",
         sampled=measured.sampled,
     )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Bits of each document (documents,), bytes that could not be scored (documents,), and token counts."""
-
-    bits: npt.NDArray[np.float64]
-    unscored_bytes: npt.NDArray[np.int64]
-    tokens: int
-    scored_tokens: int
-    unknown: int
-    sampled: float = 1.0
-
-
-@dataclass(frozen=True)
-class Window:
-    """Tokens `start` to `end` of `document`, of which those from `first` on are scored."""
-
-    document: int
-    start: int
-    first: int
-    end: int
-
-
-def plan_windows(lengths: Sequence[int], skips: Sequence[int], size: int, stride: int) -> Iterator[Window]:
-    """Windows of at most `size` tokens that score each token past the first `skips[i]` of document i exactly once."""
-    for document, (length, done) in enumerate(zip(lengths, skips, strict=True)):
-        start = 0
-        while done < length:
-            end = min(start + size, length)
-            yield Window(document, start, done, end)
-            start, done = start + stride, end
-
-
-def batches_by_length(lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Indices of sequences grouped by similar length, longest first, with ``longest * count <= batch_tokens`` (at least one a batch)."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        count = max(1, batch_tokens // max(1, int(lengths[order[start]])))
-        yield order[start : start + count]
-        start += count
-
-
-def pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids (batch, longest) padded on the right with 0, and the mask that is 1 on real tokens."""
-    longest = max(len(s) for s in sequences)
-    ids = np.zeros((len(sequences), longest), dtype=np.int64)
-    mask = np.zeros((len(sequences), longest), dtype=np.int64)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = sequence
-        mask[row, : len(sequence)] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-
-
-def token_bits(language_model: LanguageModel, states: torch.Tensor, targets: torch.Tensor) -> npt.NDArray[np.float64]:
-    """Bits of `targets` (n,) given the hidden states (n, d) that predict them, in float32, block by block."""
-    block = language_model.block()
-    nats = [
-        cross_entropy(language_model.logits(states[start : start + block]).float(), targets[start : start + block], reduction="none")
-        for start in range(0, len(targets), block)
-    ]
-    return torch.cat(nats).double().cpu().numpy() / math.log(2)
-
-
-def _likelihood(
-    language_model: LanguageModel, texts: Sequence[str], sizes: npt.NDArray[np.int64], window: int, stride: int | None, batch_tokens: int
-) -> Measured:
-    prefix = language_model.prefix
-    size = window - len(prefix)
-    stride = max(1, window // 2) if stride is None else stride
-    if size < 2 or not 1 <= stride <= size - (not prefix):
-        raise ParameterError(f"window={window}, stride={stride}: a window needs 2 tokens besides BOS, and the stride must stay inside it")
-    documents = language_model.encode(texts)
-    skips, unscored = [0] * len(documents), np.zeros(len(documents), dtype=np.int64)
-    if not prefix:
-        skips, unscored = _unscored(language_model, texts)
-    bits = np.zeros(len(documents))
-    windows = list(plan_windows([len(d) for d in documents], skips, size, stride))
-    lengths = np.array([w.end - w.start for w in windows], dtype=np.int64) + len(prefix)
-    with progress_bar("scoring", total=int(lengths.sum()), unit="tokens") as bar:
-        for batch in batches_by_length(lengths, batch_tokens):
-            chosen = [windows[i] for i in batch]
-            ids, mask = pad([prefix + documents[w.document][w.start : w.end] for w in chosen], language_model.device)
-            states = language_model.hidden(ids, mask)
-            spans = [(row, w.first - w.start + len(prefix), w.end - w.start + len(prefix)) for row, w in enumerate(chosen)]
-            rows = torch.cat([torch.full((last - first,), row) for row, first, last in spans]).to(ids.device)
-            columns = torch.cat([torch.arange(first, last) for _, first, last in spans]).to(ids.device)
-            costs = token_bits(language_model, states[rows, columns - 1], ids[rows, columns])
-            owners = np.repeat([w.document for w in chosen], [last - first for _, first, last in spans])
-            np.add.at(bits, owners, costs)
-            bar.advance(int(lengths[batch].sum()))
-    unknown_id = language_model.tokenizer.unk_token_id
-    tokens = sum(map(len, documents))
-    return Measured(bits, unscored, tokens, tokens - sum(skips), sum(d.count(unknown_id) for d in documents))
-
-
-def _unscored(language_model: LanguageModel, texts: Sequence[str]) -> tuple[list[int], npt.NDArray[np.int64]]:
-    """Tokens and bytes at the start of each text with nothing to be conditioned on: the first token, and others of the same character."""
-    encoded = language_model.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    skips, left_out = [], np.zeros(len(texts), dtype=np.int64)
-    for document, (text, offsets) in enumerate(zip(texts, encoded["offset_mapping"], strict=True)):
-        skip, reach = 0, 1
-        while skip < len(offsets) and offsets[skip][0] < reach:
-            reach = max(reach, offsets[skip][1])
-            skip += 1
-        skips.append(skip)
-        left_out[document] = len(text[:reach].encode() if skip < len(offsets) else text.encode())
-    return skips, left_out
 
 
 def _sizes(texts: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -5,13 +5,17 @@ those hidden states. Scoring and training need logits at few positions at a time
 largest tensor of all.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -125,6 +129,15 @@ class LanguageModel:
             logits: torch.Tensor = self.model(input_ids=ids).logits
         return logits[0]
 
+    def bits(self, states: torch.Tensor, targets: torch.Tensor) -> npt.NDArray[np.float64]:
+        """Bits of `targets` (n,) given the hidden states (n, d) that predict them, in float32, block by block."""
+        block = self.block()
+        nats = [
+            cross_entropy(self.logits(states[start : start + block]).float(), targets[start : start + block], reduction="none")
+            for start in range(0, len(targets), block)
+        ]
+        return torch.cat(nats).double().cpu().numpy() / math.log(2)
+
     def block(self, limit: int = LOGITS_BYTES) -> int:
         """How many positions have float32 logits that fit in `limit` bytes."""
         return max(1, limit // (4 * self.vocab_rows))
@@ -136,8 +149,8 @@ def table_rows(module: Any) -> int:
 
 
 @contextmanager
-def replaced_forward(module: nn.Module, forward: Any) -> Iterator[None]:
-    """`module` answers with `forward` inside the context."""
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """`module` answers with `forward` inside the context; a function, for a module would become a child of `module`."""
     own = module.__dict__.get("forward")
     module.forward = forward
     try:

@@ -104,7 +104,7 @@ def _head_loss(language_model: LanguageModel, seen: torch.Tensor, targets: torch
 def _logits(language_model: LanguageModel, states: torch.Tensor, head: SecondHead | None) -> torch.Tensor:
     if head is None:
         return language_model.logits(states)
-    with replaced_forward(language_model.head, head):
+    with replaced_forward(language_model.head, head.forward):
         return language_model.logits(states)
 
 

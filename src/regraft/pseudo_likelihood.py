@@ -14,9 +14,10 @@ import regex
 import torch
 
 from regraft.errors import EvaluationError, ParameterError
-from regraft.evaluation import Measured, batches_by_length, pad, token_bits
 from regraft.language_model import LanguageModel
+from regraft.likelihood import Measured
 from regraft.progress import progress_bar
+from regraft.windows import batches_by_length, pad
 
 AFFORDABLE = 4000  # masked positions when `sample` is left open: minutes, not hours, for a base-size model on two cores
 # Scripts written without spaces would make one word of a whole sentence, so each of their characters stands alone.
@@ -87,7 +88,7 @@ def pseudo_likelihood(
             ids, mask = pad(rows, language_model.device)
             states = language_model.hidden(ids, mask)[torch.arange(len(rows)), torch.tensor(columns)]
             owners = [questions[i].document for i in batch]
-            np.add.at(sums, owners, token_bits(language_model, states, torch.tensor(targets, device=ids.device)))
+            np.add.at(sums, owners, language_model.bits(states, torch.tensor(targets, device=ids.device)))
             np.add.at(asked, owners, 1)
             bar.advance(len(batch))
     counts = np.array([len(d) for d in documents])

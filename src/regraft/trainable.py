@@ -140,14 +140,29 @@ def select(
 
     Raises `ParameterError`: no new ids where only new rows train, ids outside the table, or an unknown choice.
     """
-    total = sum(p.numel() for p in model.parameters())
     trainable = Trainable()
     _remember_marks(model, trainable)
+    try:
+        _select(model, parameters, new_ids, freeze_old_rows, lora or LoraOptions(), trainable)
+    except BaseException:
+        trainable.finish()
+        raise
+    return trainable
+
+
+def _select(
+    model: Any,
+    parameters: Parameters,
+    new_ids: Sequence[int] | npt.NDArray[np.int64],
+    freeze_old_rows: bool,
+    lora: LoraOptions,
+    trainable: Trainable,
+) -> None:
+    total = sum(p.numel() for p in model.parameters())
     model.requires_grad_(False)
     if parameters == "all":
         trainable.add("all", dict(model.named_parameters()), total)
-        return trainable
-    lora = lora or LoraOptions()
+        return
     if parameters == "lora":
         _add_adapters(model, trainable, lora, total)
     if parameters == "rows" or (freeze_old_rows and parameters in ("embeddings", "2x2", "lora") and not lora.tables):
@@ -156,7 +171,6 @@ def select(
         _add_tables(model, trainable, total)
     if parameters == "2x2":
         _add_outer_layers(model, trainable, total)
-    return trainable
 
 
 def tied(model: Any) -> bool:

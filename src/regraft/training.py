@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,7 @@ class Training:
     objective : "clm" next token; "mtp" next token and, by a second head that is dropped at the end, the one after; "mlm" masked tokens.
     steps, minutes : the budget, one of the two. With minutes, the schedule follows the clock, so it too ends at zero.
     block : tokens in a block. batch_size : blocks in a forward pass. accumulate : passes in a step.
+    precision : "bf16" runs the passes under autocast; weights, gradients and moments stay in the model's own dtype.
     lr : peak learning rate of AdamW, reached after the share `warmup` of the budget, then a cosine to zero.
     weight_decay : of matrices; not of biases and norms, never of frozen rows.
     replay : share of blocks that come from `replay_texts`, [0, 1).
@@ -68,6 +69,7 @@ class Training:
     lr: Annotated[float, Gt(0)] = 1e-4
     warmup: Share = 0.05
     weight_decay: Annotated[float, Ge(0)] = 0.01
+    precision: Literal["fp32", "bf16"] = "fp32"
     replay: Share = 0.0
     seed: Annotated[int, Ge(0)] = 0
     freeze_old_rows: bool = False
@@ -306,10 +308,11 @@ class _Loop:
         return Loss(nats, predicted), size
 
     def _backpropagate(self, ids: torch.Tensor, batch: int) -> Loss:
-        scale = 1 / self.training.accumulate
-        if self.training.objective == "mlm":
-            return backpropagate_masked(self.language_model, ids, np.random.default_rng([self.training.seed, 3, batch]), scale=scale)
-        return backpropagate(self.language_model, ids, second=self.second, scale=scale)
+        scale, device = 1 / self.training.accumulate, self.language_model.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.training.precision == "bf16"):
+            if self.training.objective == "mlm":
+                return backpropagate_masked(self.language_model, ids, np.random.default_rng([self.training.seed, 3, batch]), scale=scale)
+            return backpropagate(self.language_model, ids, second=self.second, scale=scale)
 
     def _agreed(self, seconds: float) -> float:
         """The same clock on every process, so that all stop at the same step."""

@@ -1,4 +1,7 @@
-"""The command line: one module a verb. Results go to stdout, progress to stderr; exit codes are 0 done, 2 bad input, 1 our fault, 130 Ctrl-C."""
+"""The command line: one module a verb.
+
+Results go to stdout, progress to stderr. Exit codes: 0 done, 2 bad input, 1 our fault, 130 Ctrl-C.
+"""
 
 from regraft.cli.app import app, main
 

@@ -31,7 +31,7 @@ def evaluate(
     dtype: str = "auto",
     dry_run: bool = False,
 ) -> tuple[Report, dict[str, Any]]:
-    """Bits per byte of `text` under `model` with a bootstrap interval, tokens per byte and per word, and speed; the report and its figures."""
+    """Bits per byte of `text` under `model` with an interval, tokens per byte and per word, and speed: the report and its figures."""
     checkpoint = Checkpoint.open(model)
     tokenizer = Tokenizer.from_directory(checkpoint.path)
     corpus = Corpus.open(text, held_out=0.0, text_column=text_column)

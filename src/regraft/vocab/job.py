@@ -16,7 +16,7 @@ from regraft.evaluation import Score, greedy_hits, score_text
 from regraft.progress import console, step
 from regraft.vocab.initializer import Context
 from regraft.vocab.live import load_model, load_tokenizer
-from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, replace, scripts_cut_at_marks, trim
+from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, replace, trim
 
 EVERYDAY_ENGLISH = "everyday_english.txt"
 WATCH_BYTES = 8_000
@@ -119,8 +119,6 @@ class Job:
         """
         checkpoint = Checkpoint.open(model)
         tokenizer = Tokenizer.from_directory(checkpoint.path)
-        if not request.widen_pretokenizer and request.replace is None:
-            advise_on_scripts(tokenizer, corpus)
         with step(f"changing the tokenizer: {request.describe()}"):
             change = request.apply(tokenizer, corpus)
         for note in change.notes:
@@ -172,18 +170,8 @@ class Job:
         return [text for text, a, b in zip(self.ordinary, old, new, strict=True) if a == [int(ids[i]) for i in b]]
 
 
-def advise_on_scripts(tokenizer: Tokenizer, corpus: Corpus) -> None:
-    """Say which scripts of the corpus the pre-tokenizer cuts at combining marks."""
-    cut = scripts_cut_at_marks(tokenizer, corpus.documents("train"))
-    if cut:
-        names = ", ".join(f"{script} ({count} words)" for script, count in sorted(cut.items(), key=lambda item: -item[1]))
-        console.print(
-            f"  the tokenizer cuts words at combining marks in {names}: --widen-pretokenizer lets pieces span them", style="yellow"
-        )
-
-
 def sample_texts(texts: Iterable[str], limit: int | None) -> list[str]:
-    """Texts in an order that depends only on each text, up to `limit` bytes in all (whole documents; at least one). No limit: all, as given."""
+    """Whole texts up to `limit` bytes in all (at least one), in an order that depends only on each text; without a limit all, as given."""
     if limit is None:
         return list(texts)
     chosen: list[str] = []

@@ -160,7 +160,7 @@ def certificate(graft: Graft | None, head: Graft | Rows) -> HullCertificate | No
 
 
 def full_graft(result: Transplant, source_ids: npt.NDArray[np.int64], columns: int) -> Graft | None:
-    """The map of the whole new vocabulary, shape (new vocabulary, old tokens): identity rows for copied ids and the graft's for new ones."""
+    """The map of the whole new vocabulary, shape (new vocabulary, old tokens): identity rows for copied ids, the graft's for new ones."""
     if result.graft is None:
         return None
     places = np.flatnonzero(source_ids >= 0)
