@@ -194,11 +194,16 @@ def _label_right(
 
 def spread(places: Sequence[float], gap: float, top: float) -> list[float]:
     """Ascending positions moved as little as needed so that neighbours are at least `gap` apart, within [0, top] where they fit."""
-    moved: list[float] = []
+    groups: list[tuple[float, int]] = []  # (middle, members) of labels that touch; groups that meet become one, centred on their mean
     for place in places:
-        moved.append(max(place, moved[-1] + gap) if moved else max(place, 0.0))
-    ceiling = top
-    for index in range(len(moved) - 1, -1, -1):
-        moved[index] = min(moved[index], ceiling)
-        ceiling = moved[index] - gap
-    return moved
+        groups.append((place, 1))
+        while True:
+            middle, size = groups.pop()
+            half = (size - 1) * gap / 2
+            middle = max(min(middle, top - half), half)
+            if not groups or groups[-1][0] + (groups[-1][1] - 1) * gap / 2 + gap <= middle - half + 1e-9:
+                groups.append((middle, size))
+                break
+            before, count = groups.pop()
+            groups.append(((before * count + middle * size) / (count + size), count + size))
+    return [middle + (index - (size - 1) / 2) * gap for middle, size in groups for index in range(size)]

@@ -1,7 +1,7 @@
 """A report: what was found, as tables, plots and marked-up text, shown on a terminal, as JSON, or as one self-contained HTML page.
 
-Enters: rows (plain dicts), plotly figures, HTML fragments. Leaves: the same content three ways. The page loads nothing from a network, so it
-can be mailed, archived and opened in ten years. Every text is escaped, except fragments, whose makers escape their own.
+Enters: rows (plain dicts), plotly figures, HTML fragments. Leaves: the same content three ways. The page loads nothing from a network, so
+it can be mailed, archived and opened in ten years. Every text is escaped, except fragments, whose makers escape their own.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import html
 import json
 import math
 import os
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -218,10 +219,18 @@ def terminal_table(section: Section) -> Table:
     table = Table(title=Text(section.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     columns = section.columns
     for index, column in enumerate(columns):
-        table.add_column(Text(column.heading), justify="right" if column.numeric else "left", no_wrap=column.numeric or index == 0)
+        table.add_column(Text(_folded(column)), justify="right" if column.numeric else "left", no_wrap=column.numeric or index == 0)
     for row in range(len(section.rows)):
         table.add_row(*(Text(column.cells[row], style="bold green" if row in column.best else "") for column in columns))
     return table
+
+
+def _folded(column: Column) -> str:
+    """The heading over as many lines as keep a numeric column no wider than its numbers ask."""
+    if not column.numeric:
+        return column.heading
+    width = max(8, max(map(len, column.cells)), max(map(len, column.heading.split())))
+    return "\n".join(textwrap.wrap(column.heading, width, break_long_words=False))
 
 
 def escape(text: Any) -> str:

@@ -1,7 +1,7 @@
 """Tokens shown as marked-up text: how two tokenizers cut a sentence, and which old tokens lie nearest to the new ones.
 
-Enters: pieces as bytes. Leaves: HTML fragments for `Report.add_html`, all text escaped. Spaces are visible, bytes that are no whole character
-are shown in hexadecimal, and new pieces are both coloured and underlined.
+Enters: pieces as bytes. Leaves: HTML fragments for `Report.add_html`, all text escaped. Spaces are visible, bytes that are no whole
+character are shown in hexadecimal, and new pieces are both coloured and underlined.
 """
 
 import unicodedata
@@ -35,8 +35,9 @@ def segmentation_html(samples: Sequence[Sequence[Segmentation]]) -> str:
     """Samples under each other; each is one sentence cut by several tokenizers, one line a tokenizer."""
     legend = (
         '<p class="legend"><span class="piece new">new piece</span> <span class="piece">old</span><span class="piece odd">pieces</span> '
+        '<span class="piece">x<i>·</i>y</span> a space '
+        '<span class="piece"><span class="hex">E1 BA</span></span> bytes of a character that was cut</p>'
     )
-    legend += '<span class="piece">x<i>·</i>y</span> a space <span class="piece"><span class="hex">E1 BA</span></span> bytes of a character that was cut</p>'
     return legend + "".join(f'<div class="sample">{"".join(map(_line, sample))}</div>' for sample in samples)
 
 
