@@ -167,7 +167,7 @@ class Graft:
         if self.share is not None and self.shared is not None:
             sums = sums + self.share * self.shared.sum()
             lows = np.minimum(lows, self.share * self.shared.min())
-        return np.maximum(np.abs(sums - 1.0), np.maximum(-lows, 0.0))
+        return np.asarray(np.maximum(np.abs(sums - 1.0), np.maximum(-lows, 0.0)), dtype=np.float64)
 
     def certificate(self) -> HullCertificate:
         """Which rows lie in the convex hull of the old rows, by their weights."""
