@@ -19,6 +19,10 @@ from regraft.errors import RecipeError
 LARGEST = 1 << 20  # bytes; nobody writes a recipe past this
 
 
+def _as_text(value: Any) -> Any:
+    return str(value) if type(value) in (int, float) else value
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -27,9 +31,7 @@ Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Text], BeforeValidator(_listed), Field(min_length=1, description="one, or a list")]
 Whole = Annotated[int, Strict()]
 Setting = bool | int | float | str | None
-Budget = Annotated[
-    str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value), Field(pattern=r"^\d+(\.\d+)?( ?[a-z]+)?$")
-]
+Budget = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^\d+(\.\d+)?( ?[a-z]+)?$")]
 
 
 class _Recipe(BaseModel):
@@ -40,8 +42,10 @@ class _Recipe(BaseModel):
     model: Annotated[Text, Field(description="model directory, or Hugging Face id")]
     seed: Annotated[Whole, Ge(0)] | None = None
     device: Annotated[Text, Field(description="cpu, cuda, cuda:1, mps")] | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    held_out: Annotated[float, Ge(0), Lt(1), Field(description="share of documents kept from training")] | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
+    score_bytes: Annotated[str, BeforeValidator(_as_text), Field(description="bytes of each text to score: 60000, 200k or all")] | None = (
+        None
+    )
     text_column: Annotated[Text, Field(description="text column of tables")] | None = None
 
     def options(self) -> dict[str, Any]:
@@ -52,19 +56,17 @@ class _Recipe(BaseModel):
 class _Change(_Recipe):
     """Fields of the verbs that change a vocabulary: what to change it to, and how the new rows are trained."""
 
-    corpus: Annotated[Texts, Field(description="files, folders, patterns")] | None = None
+    corpus: Annotated[Texts, Field(description="files, folders, patterns")]
+    held_out: Annotated[float, Ge(0), Lt(1), Field(description="share of documents kept from training")] | None = None
     extend: Annotated[Whole, Gt(0), Field(description="how many pieces to add")] | None = None
     replace: Annotated[Text, Field(description="tokenizer directory or file to take instead")] | None = None
-    words: Annotated[Texts, Field(description="words or phrases to add, or a file of them")] | None = None
+    words: Annotated[Text, Field(description="a file with one word or phrase a line")] | None = None
     trim: Annotated[bool, Strict(), Field(description="keep only the pieces that the corpus uses")] = False
     route: Literal["continued", "new-first", "old-first"] | None = None
     widen_pretokenizer: Annotated[bool, Strict()] | None = None
-    train: Annotated[Budget, Field(description="budget of training, as --train takes it")] | None = None
-    parameters: Literal["rows", "embeddings", "2x2", "lora", "all"] | None = None
-    objective: Literal["clm", "mtp", "mlm"] | None = None
-    replay: Annotated[Texts, Field(description="text of the old kind to mix in")] | float | None = None
-    out: Annotated[Text, Field(description="directory to write")]
-    overwrite: Annotated[bool, Strict()] | None = None
+    train: Annotated[Budget, Field(description="budget of training: 2min, or a number of steps")] | None = None
+    train_set: Annotated[dict[str, Setting], Field(description="options of training: parameters, objective, lr ...")] | None = None
+    source_text: Annotated[Texts, Field(description="text in the model's own language, for drift and replay")] | None = None
 
     @model_validator(mode="after")
     def _one_change(self) -> "_Change":
@@ -72,8 +74,6 @@ class _Change(_Recipe):
         if len(chosen) != 1:
             given = " and ".join(chosen) if chosen else "none"
             raise ValueError(f"give exactly one of extend, replace, words, trim ({given} given)")
-        if chosen[0] in ("extend", "trim") and self.corpus is None:
-            raise ValueError(f"{chosen[0]} needs a corpus")
         return self
 
 
@@ -83,6 +83,10 @@ class AdaptRecipe(_Change):
     verb: Literal["adapt"] = "adapt"
     method: Annotated[Text, Field(description="how new rows start; `regraft methods` lists them")] | None = None
     set: Annotated[dict[str, Setting], Field(description="the method's parameters")] | None = None
+    score: Annotated[bool, Strict(), Field(description="load the model and score it before and after")] | None = None
+    pad_to_multiple_of: Annotated[Whole, Gt(0)] | None = None
+    out: Annotated[Text, Field(description="directory to write")]
+    overwrite: Annotated[bool, Strict()] | None = None
 
 
 class CompareRecipe(_Change):
@@ -90,6 +94,7 @@ class CompareRecipe(_Change):
 
     verb: Literal["compare"] = "compare"
     methods: Annotated[Texts, Field(description="names, or all")] | None = None
+    out: Annotated[Text, Field(description="directory for the page, the JSON and finished rows")] | None = None
 
 
 class EvaluateRecipe(_Recipe):

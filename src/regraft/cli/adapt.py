@@ -43,7 +43,7 @@ def adapt(
     from regraft.vocab.dry_run import estimate
 
     training = training_from(train, train_settings)
-    arguments = {
+    arguments: dict[str, Any] = {
         "extend": extend,
         "replace": replace,
         "words": words,

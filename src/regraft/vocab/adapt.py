@@ -27,7 +27,7 @@ from regraft.training import Training, TrainingRun, train
 from regraft.vocab.adapt_report import adaptation_report
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import changed_tensors, install
+from regraft.vocab.live import changed_tensors, install, matmul_precision
 from regraft.vocab.transplant import Transplant, full_graft, transplant
 
 DEFAULT_METHOD = "constituent-mean"
@@ -98,7 +98,8 @@ def adapt(
         job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed)
         with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"):
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
-        stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype)
+        with matmul_precision(dtype, device):
+            stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype)
     metrics = summarize(job, result, stages, run, total)
     report = adaptation_report(job, result, stages, run, initializer, metrics)
     run_record = provenance.record(

@@ -25,7 +25,7 @@ from regraft.training import Training, train
 from regraft.vocab.adapt import SCORE_BYTES
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import install
+from regraft.vocab.live import install, matmul_precision
 from regraft.vocab.transplant import Transplant, transplant
 from regraft.vocab.views import nearest_old_tokens, sample_segmentations
 
@@ -82,7 +82,18 @@ def compare(
         seed=seed,
     )
     kept = KeptRows(Path(out) if out else None, fingerprint(job, training, dtype))
-    live = _Live(job, training, dtype, device)
+    with matmul_precision(dtype, device):
+        comparison, first = run_all(_Live(job, training, dtype, device), chosen, kept)
+    comparison.rows[1:] = sorted(comparison.rows[1:], key=rank)
+    comparison.report = comparison_report(job, comparison, first)
+    if out:
+        Path(out, "comparison.json").write_text(json.dumps({"rows": comparison.rows}, indent=1, ensure_ascii=False), encoding="utf-8")
+        comparison.report.save_html(Path(out) / "comparison.html")
+    return comparison
+
+
+def run_all(live: "_Live", chosen: Sequence[Initializer], kept: "KeptRows") -> tuple[Comparison, Transplant | None]:
+    """Every method's row, kept as soon as it is there; also the first method's tables, to look at."""
     comparison = Comparison([kept.row(UNTOUCHED) or kept.keep(live.untouched())])
     first = None
     with progress_bar("comparing", total=len(chosen), unit="methods") as bar:
@@ -97,12 +108,7 @@ def compare(
             if curve:
                 comparison.curves[start.name] = curve
             bar.advance()
-    comparison.rows[1:] = sorted(comparison.rows[1:], key=rank)
-    comparison.report = comparison_report(job, comparison, first)
-    if out:
-        Path(out, "comparison.json").write_text(json.dumps({"rows": comparison.rows}, indent=1, ensure_ascii=False), encoding="utf-8")
-        comparison.report.save_html(Path(out) / "comparison.html")
-    return comparison
+    return comparison, first
 
 
 def starts(methods: Sequence[str] | str, settings: Mapping[str, Mapping[str, Any]]) -> list[Initializer]:
