@@ -26,6 +26,11 @@ def adapt(
     train: o.Train = None,
     train_settings: o.TrainSettings = None,
     source_text: o.SourceText = None,
+    donor: o.Donor = None,
+    vectors: o.Vectors = None,
+    source_vectors: o.SourceVectors = None,
+    dictionary: o.Dictionary = None,
+    bitext: o.Bitext = None,
     text_column: o.TextColumn = None,
     held_out: o.HeldOut = 0.1,
     score: Annotated[bool, typer.Option("--score/--no-score", help="Load the model and score it before and after.")] = True,
@@ -41,6 +46,7 @@ def adapt(
     """Give MODEL a new vocabulary: an ordinary checkpoint, a report, and the map of its new rows."""
     from regraft.vocab.adapt import adapt as run
     from regraft.vocab.dry_run import estimate
+    from regraft.vocab.initializer import Aids
 
     training = training_from(train, train_settings)
     arguments: dict[str, Any] = {
@@ -65,6 +71,7 @@ def adapt(
         settings=parse_settings(settings or []),
         training=training,
         source_text=source_text,
+        aids=Aids(donor=donor, vectors=vectors, source_vectors=source_vectors, dictionary=dictionary, bitext=bitext),
         text_column=text_column,
         held_out=held_out,
         score=score,

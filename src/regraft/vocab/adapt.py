@@ -25,7 +25,7 @@ from regraft.progress import console, step
 from regraft.report import Report
 from regraft.training import Training, TrainingRun, train
 from regraft.vocab.adapt_report import adaptation_report
-from regraft.vocab.initializer import Initializer
+from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
 from regraft.vocab.live import changed_tensors, install, matmul_precision
 from regraft.vocab.transplant import Transplant, full_graft, transplant
@@ -61,6 +61,7 @@ def adapt(
     settings: Mapping[str, Any] | None = None,
     training: Training | None = None,
     source_text: Sequence[str | Path] | None = None,
+    aids: Aids | None = None,
     text_column: str | None = None,
     held_out: float = 0.1,
     score: bool = True,
@@ -82,6 +83,7 @@ def adapt(
     method, settings : the start of the new rows (`regraft methods`) and its hyper-parameters.
     training : what to train afterwards, and for how long; None trains nothing.
     source_text : text in the model's own language for drift and replay; by default a page of everyday English.
+    aids : what some methods need beside the corpus: a donor model, vectors, a dictionary, parallel text.
     score : load the model and score it before and after. Without it (and without `training`) only the tables are ever in memory.
     score_bytes : most bytes of each text to score, drawn by hash; None scores all of it.
     device, dtype : where and how the model runs for scoring and training; the files keep their dtype.
@@ -95,7 +97,7 @@ def adapt(
     with metered() as total:
         opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)
         replay = training is not None and training.replay > 0
-        job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed)
+        job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed, aids=aids)
         with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"):
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
         with matmul_precision(dtype, device):

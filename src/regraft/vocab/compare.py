@@ -23,7 +23,7 @@ from regraft.report import Report
 from regraft.segmentation import nearest_html, segmentation_html
 from regraft.training import Training, train
 from regraft.vocab.adapt import SCORE_BYTES
-from regraft.vocab.initializer import Initializer
+from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
 from regraft.vocab.live import install, matmul_precision
 from regraft.vocab.transplant import Transplant, transplant
@@ -52,6 +52,7 @@ def compare(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     training: Training | None = DEFAULT_TRAINING,
     source_text: Sequence[str | Path] | None = None,
+    aids: Aids | None = None,
     text_column: str | None = None,
     held_out: float = 0.1,
     score_bytes: int | None = SCORE_BYTES,
@@ -80,6 +81,7 @@ def compare(
         source_text=source_text,
         score_bytes=score_bytes,
         seed=seed,
+        aids=aids,
     )
     kept = KeptRows(Path(out) if out else None, fingerprint(job, training, dtype))
     with matmul_precision(dtype, device):

@@ -14,7 +14,7 @@ from regraft.corpus import Corpus
 from regraft.errors import CorpusError, ParameterError
 from regraft.evaluation import Score, greedy_hits, score_text
 from regraft.progress import console, step
-from regraft.vocab.initializer import Context
+from regraft.vocab.initializer import Aids, Context
 from regraft.vocab.live import load_model, load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, replace, trim
 
@@ -112,6 +112,7 @@ class Job:
         replay: bool = False,
         score_bytes: int | None = None,
         seed: int = 0,
+        aids: Aids | None = None,
     ) -> "Job":
         """Open `model`, change its tokenizer over the training documents, and draw the texts to score (at most `score_bytes` each).
 
@@ -127,7 +128,9 @@ class Job:
         source = open_source_text(source_text, held_out=0.5 if replay else 0.0)
         ordinary = sample_texts(source.documents("held-out" if replay else "all"), score_bytes)
         replayed = list(source.documents("train")) if replay else []
-        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, Context(corpus=corpus, seed=seed))
+        return cls(
+            checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, Context(corpus=corpus, seed=seed, aids=aids or Aids())
+        )
 
     def corpus_record(self) -> dict[str, Any]:
         """The corpus as provenance names it."""
