@@ -25,6 +25,10 @@ class CorpusError(InputError):
     """The text given is missing, empty, or too small for what was asked."""
 
 
+class OntologyError(InputError):
+    """An ontology is missing, empty, in another format or encoding than it says, or clashes with another one."""
+
+
 class EvaluationError(InputError):
     """A model cannot be measured the way that was asked: it has no head for it, or its tokenizer does not fit."""
 
