@@ -102,6 +102,7 @@ class Aids:
     source_vectors : the same in the source language, in the same space or to be aligned with `dictionary`.
     dictionary : lines of source word and target word.
     bitext : two files of parallel lines, source and target.
+    ontology : `name=source` of each ontology that the tokenizer was changed with.
     """
 
     donor: Path | None = None
@@ -109,6 +110,7 @@ class Aids:
     source_vectors: Path | None = None
     dictionary: Path | None = None
     bitext: tuple[Path, Path] | None = None
+    ontology: tuple[str, ...] | None = None
 
     def need(self, field: str, method: str) -> Any:
         """The field, or an error that names the option."""

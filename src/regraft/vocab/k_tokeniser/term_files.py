@@ -90,7 +90,7 @@ def read_terms(path: Path, selection: str | None = None) -> Iterator[str]:
 
 def _load_terms(path: Path) -> Any:
     try:
-        import pronto
+        from pronto import Ontology  # type: ignore[attr-defined]
     except ImportError:
         raise OntologyError(f"{path}: reading OBO and OWL needs pronto: pip install 'regraft[ontology]'") from None
     try:
@@ -99,7 +99,7 @@ def _load_terms(path: Path) -> Any:
         content.decode("utf-8")  # pronto would guess another encoding and read on
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of references and encodings: none changes a name
-            return pronto.Ontology(io.BytesIO(content), import_depth=0, threads=1)
+            return Ontology(io.BytesIO(content), import_depth=0, threads=1)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise OntologyError(f"{path}, line {line}: not UTF-8 text ({error.reason}): convert it, for example with iconv -t UTF-8") from None
