@@ -56,12 +56,13 @@ class _Recipe(BaseModel):
 class _Change(_Recipe):
     """Fields of the verbs that change a vocabulary: what to change it to, and how the new rows are trained."""
 
-    corpus: Annotated[Texts, Field(description="files, folders, patterns")]
+    corpus: Annotated[Texts, Field(description="files, folders, patterns")] | None
     held_out: Annotated[float, Ge(0), Lt(1), Field(description="share of documents kept from training")] | None = None
     extend: Annotated[Whole, Gt(0), Field(description="how many pieces to add")] | None = None
     replace: Annotated[Text, Field(description="tokenizer directory or file to take instead")] | None = None
     words: Annotated[Text, Field(description="a file with one word or phrase a line")] | None = None
     trim: Annotated[bool, Strict(), Field(description="keep only the pieces that the corpus uses")] = False
+    ontology: Annotated[Texts, Field(description="name=path of each ontology to make pieces of")] | None = None
     route: Literal["continued", "new-first", "old-first"] | None = None
     widen_pretokenizer: Annotated[bool, Strict()] | None = None
     train: Annotated[Budget, Field(description="budget of training: 2min, or a number of steps")] | None = None
@@ -70,10 +71,10 @@ class _Change(_Recipe):
 
     @model_validator(mode="after")
     def _one_change(self) -> "_Change":
-        chosen = [name for name in ("extend", "replace", "words", "trim") if getattr(self, name) not in (None, False)]
+        chosen = [name for name in ("extend", "replace", "words", "trim", "ontology") if getattr(self, name) not in (None, False)]
         if len(chosen) != 1:
             given = " and ".join(chosen) if chosen else "none"
-            raise ValueError(f"give exactly one of extend, replace, words, trim ({given} given)")
+            raise ValueError(f"give exactly one of extend, replace, words, trim, ontology ({given} given)")
         return self
 
 
@@ -87,12 +88,20 @@ class AdaptRecipe(_Change):
     pad_to_multiple_of: Annotated[Whole, Gt(0)] | None = None
     out: Annotated[Text, Field(description="directory to write")]
     overwrite: Annotated[bool, Strict()] | None = None
+    corpus: Annotated[Texts, Field(description="files, folders, patterns; may be left out with ontology")] | None = None
+
+    @model_validator(mode="after")
+    def _some_text(self) -> "AdaptRecipe":
+        if self.corpus is None and self.ontology is None:
+            raise ValueError("'corpus' is missing; add a line `corpus: ...`")
+        return self
 
 
 class CompareRecipe(_Change):
     """Start the same new vocabulary in several ways and measure each."""
 
     verb: Literal["compare"] = "compare"
+    corpus: Annotated[Texts, Field(description="files, folders, patterns")]
     methods: Annotated[Texts, Field(description="names, or all")] | None = None
     out: Annotated[Text, Field(description="directory for the page, the JSON and finished rows")] | None = None
 

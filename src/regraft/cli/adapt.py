@@ -13,12 +13,13 @@ from regraft.method import parse_settings
 @verb()
 def adapt(
     model: o.Model,
-    corpus: o.CorpusPaths,
     out: Annotated[Path, typer.Option(help="Directory to write; appears whole or not at all.")],
+    corpus: o.OptionalCorpusPaths = None,
     extend: o.Extend = None,
     replace: o.Replace = None,
     words: o.Words = None,
     trim: o.Trim = False,
+    ontology: o.Ontologies = None,
     route: o.Route = "continued",
     widen_pretokenizer: o.Widen = False,
     method: Annotated[str, typer.Option(help="How new rows start; see `regraft methods`.")] = "constituent-mean",
@@ -54,18 +55,19 @@ def adapt(
         "replace": replace,
         "words": words,
         "trim": trim,
+        "ontology": ontology,
         "route": route,
         "widen_pretokenizer": widen_pretokenizer,
     }
     if dry_run:
         found = estimate(
-            model, corpus=corpus, out=out, text_column=text_column, held_out=held_out, method=method, overwrite=overwrite, **arguments
+            model, corpus=corpus or [], out=out, text_column=text_column, held_out=held_out, method=method, overwrite=overwrite, **arguments
         )
         found.report.print()
         return found.figures
     done = run(
         model,
-        corpus=corpus,
+        corpus=corpus or [],
         out=out,
         method=method,
         settings=parse_settings(settings or []),

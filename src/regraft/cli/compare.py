@@ -22,6 +22,7 @@ def compare(
     replace: o.Replace = None,
     words: o.Words = None,
     trim: o.Trim = False,
+    ontology: o.Ontologies = None,
     route: o.Route = "continued",
     widen_pretokenizer: o.Widen = False,
     train: Annotated[
@@ -56,6 +57,7 @@ def compare(
         "replace": replace,
         "words": words,
         "trim": trim,
+        "ontology": ontology,
         "route": route,
         "widen_pretokenizer": widen_pretokenizer,
     }

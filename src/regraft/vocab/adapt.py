@@ -16,7 +16,6 @@ import torch
 
 from regraft import provenance
 from regraft.checkpoint import write
-from regraft.corpus import Corpus
 from regraft.errors import ParameterError
 from regraft.meter import Cost, metered
 from regraft.method import resolve
@@ -26,6 +25,7 @@ from regraft.report import Report
 from regraft.training import Training, TrainingRun, train
 from regraft.vocab.adapt_report import adaptation_report
 from regraft.vocab.initializer import Aids, Initializer
+from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.job import Job, Stage, TokenizerRequest
 from regraft.vocab.live import changed_tensors, install, matmul_precision
 from regraft.vocab.transplant import Transplant, full_graft, transplant
@@ -49,12 +49,13 @@ class Adaptation:
 def adapt(
     model: str | Path,
     *,
-    corpus: Sequence[str | Path],
+    corpus: Sequence[str | Path] = (),
     out: str | Path,
     extend: int | None = None,
     replace: str | Path | None = None,
     words: str | Path | None = None,
     trim: bool = False,
+    ontology: Sequence[str] | None = None,
     route: str = "continued",
     widen_pretokenizer: bool = False,
     method: str = DEFAULT_METHOD,
@@ -77,9 +78,10 @@ def adapt(
     Parameters
     ----------
     model : a local checkpoint directory or a Hub id.
-    corpus : files, folders or globs of text; documents are split by hash, and `held_out` of them are only ever scored.
+    corpus : files, folders or globs of text; documents are split by hash, and `held_out` of them are only ever scored. With an ontology it
+        may be left out: concept names stand in for it, of which the held-out ones are not learned from.
     out : directory to write; appears whole or not at all.
-    extend, replace, words, trim, route, widen_pretokenizer : see `TokenizerRequest`.
+    extend, replace, words, trim, ontology, route, widen_pretokenizer : see `TokenizerRequest`.
     method, settings : the start of the new rows (`regraft methods`) and its hyper-parameters.
     training : what to train afterwards, and for how long; None trains nothing.
     source_text : text in the model's own language for drift and replay; by default a page of everyday English.
@@ -91,11 +93,20 @@ def adapt(
     Raises an `InputError` with one line for anything that is wrong with the input; nothing is left behind.
     """
     out = Path(out)
-    request = TokenizerRequest(extend=extend, replace=replace, words=words, trim=trim, route=route, widen_pretokenizer=widen_pretokenizer)
     initializer: Initializer = resolve("initializer", method, settings)
+    request = TokenizerRequest(
+        extend=extend,
+        replace=replace,
+        words=words,
+        trim=trim,
+        ontology=ontology,
+        k_tokeniser=initializer if isinstance(initializer, KTokeniserStart) else None,
+        route=route,
+        widen_pretokenizer=widen_pretokenizer,
+    )
     check_output(out, overwrite=overwrite, sources=[Path(model)] if Path(model).exists() else [])
     with metered() as total:
-        opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)
+        opened = request.open_corpus(corpus, held_out=held_out, text_column=text_column)
         replay = training is not None and training.replay > 0
         job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed, aids=aids)
         with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"):
@@ -169,6 +180,7 @@ def summarize(job: Job, result: Transplant, stages: list[Stage], run: TrainingRu
         "in_hull": None if certificate is None else certificate.inside,
         "hull_slack": None if certificate is None else certificate.slack,
         "tokenization": tokenization(job),
+        "coverage": None if job.change.companion is None else job.change.companion.measure(job.scored()),
         "stages": [stage.to_dict() for stage in stages],
         "training": None if run is None else run.to_dict(),
         "graft_seconds": result.cost.seconds,
@@ -202,6 +214,8 @@ def _write(
 
     def finish(folder: Path) -> None:
         job.change.tokenizer.save(folder / inside)
+        if job.change.companion is not None:
+            job.change.companion.save_beside(folder / inside)
         if graft is not None:
             graft.save(folder / "graft.npz")
         np.save(folder / "origins.npy", result.origins, allow_pickle=False)

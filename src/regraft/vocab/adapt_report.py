@@ -22,6 +22,8 @@ def adaptation_report(
     if stages:
         report.add_table("What text costs", stage_rows(stages), stage_caption(job))
     report.add_table("Tokenization of held-out text", tokenization_rows(metrics))
+    if job.change.companion is not None:
+        job.change.companion.report(report, job.scored(), metrics["coverage"])
     report.add_table("Where the rows came from", origin_rows(metrics, initializer), origin_caption(metrics))
     if run is not None and len(run.curve) > 1:
         untouched = stages[0].domain.bits_per_byte if stages and stages[0].domain else None

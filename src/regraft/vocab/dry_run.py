@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from regraft.checkpoint import Checkpoint
-from regraft.corpus import Corpus
 from regraft.method import resolve
 from regraft.output import check_output
 from regraft.report import Report
+from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.job import TokenizerRequest
 from regraft.vocab.tokenizer import Tokenizer
 
@@ -36,13 +36,15 @@ def estimate(
     **request: Any,
 ) -> Estimate:
     """Check everything that can be checked before the work, and size it up: nothing is learned, loaded or written."""
-    resolve("initializer", method)
+    initializer = resolve("initializer", method)
+    if isinstance(initializer, KTokeniserStart):
+        request["k_tokeniser"] = initializer
     change = TokenizerRequest(**request)
     checkpoint = Checkpoint.open(model)
     if out is not None:
         check_output(out, overwrite=overwrite, sources=[checkpoint.root])
     tokenizer = Tokenizer.from_directory(checkpoint.path)
-    opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)
+    opened = change.open_corpus(corpus, held_out=held_out, text_column=text_column)
     target = Tokenizer.from_directory(change.replace).vocab_size if change.replace else tokenizer.vocab_size + (change.extend or 0)
     tables = [checkpoint.tensors[name] for name in checkpoint.layout.names]
     changed = {info.file for info in tables}
@@ -62,4 +64,8 @@ def estimate(
     }
     report = Report(f"Dry run: {checkpoint.path.name}", "Nothing was changed.")
     report.add_table("", [{"what": name.replace("_", " "), "value": value} for name, value in figures.items()])
+    if change.ontology:
+        ontologies = [ontology.summary() for ontology in change.ontologies]
+        report.add_table("Ontologies", ontologies)
+        figures["ontologies"] = ontologies
     return Estimate(figures, report)

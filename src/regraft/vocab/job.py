@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as with_fields
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
-from regraft.errors import CorpusError, ParameterError
+from regraft.errors import CorpusError, OntologyError, ParameterError
 from regraft.evaluation import Score, greedy_hits, score_text
 from regraft.progress import console, step
+from regraft.report import Section, terminal_table
 from regraft.vocab.initializer import Aids, Context
+from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
+from regraft.vocab.k_tokeniser import Ontology, build, open_ontologies
 from regraft.vocab.live import load_model, load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, replace, trim
 
@@ -24,7 +29,7 @@ WATCH_BYTES = 8_000
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerRequest:
-    """How the tokenizer is to change: exactly one of `extend`, `replace`, `words`, `trim`.
+    """How the tokenizer is to change: exactly one of `extend`, `replace`, `words`, `trim`, `ontology`.
 
     Parameters
     ----------
@@ -32,6 +37,8 @@ class TokenizerRequest:
     replace : a Hugging Face tokenizer directory or `tokenizer.json` to change to.
     words : a file with one word or phrase a line; each becomes one token.
     trim : keep only the pieces that the corpus uses.
+    ontology : `name=source` of each semantic type whose words the pieces are made of; see `Ontology.open`.
+    k_tokeniser : the parameters of those pieces and their choice, by default the paper's.
     route : how `extend` learns: "continued" training, or merging an auxiliary tokenizer with "new-first" or "old-first" merges.
     widen_pretokenizer : let combining marks belong to letters before learning.
     """
@@ -40,15 +47,20 @@ class TokenizerRequest:
     replace: str | Path | None = None
     words: str | Path | None = None
     trim: bool = False
+    ontology: Sequence[str] | None = None
+    k_tokeniser: KTokeniserStart | None = None
     route: str = "continued"
     widen_pretokenizer: bool = False
 
     def __post_init__(self) -> None:
-        asked = [name for name in ("extend", "replace", "words", "trim") if getattr(self, name) not in (None, False)]
+        asked = [name for name in ("extend", "replace", "words", "trim", "ontology") if getattr(self, name) not in (None, False, [], ())]
         if len(asked) != 1:
-            raise ParameterError(
-                f"say how the vocabulary changes with exactly one of --extend, --replace, --words, --trim (got {asked or 'none'})"
-            )
+            if self.k_tokeniser is not None and not self.ontology and not asked:
+                raise ParameterError("k-tokeniser makes its pieces from ontologies: give --ontology name=path")
+            options = "--extend, --replace, --words, --trim, --ontology"
+            raise ParameterError(f"say how the vocabulary changes with exactly one of {options} (got {asked or 'none'})")
+        if self.k_tokeniser is not None and not self.ontology:
+            raise ParameterError(f"k-tokeniser makes its pieces from ontologies: give --ontology name=path instead of --{asked[0]}")
         if self.extend is not None and self.extend < 1:
             raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
 
@@ -60,9 +72,39 @@ class TokenizerRequest:
             return replace(tokenizer, Tokenizer.from_directory(self.replace))
         if self.words is not None:
             return add_words(tokenizer, read_words(Path(self.words)))
+        if self.ontology:
+            return self._build(tokenizer, corpus)
         return trim(tokenizer, corpus.documents("train"))
 
+    @cached_property
+    def ontologies(self) -> list[Ontology]:
+        """What `ontology` names, read once."""
+        return open_ontologies(self.ontology or [])
+
+    def _build(self, tokenizer: Tokenizer, corpus: Corpus) -> Change:
+        """The pool of the ontologies' pieces. A concept name that is itself held-out text is not learned from."""
+        names = {phrase for ontology in self.ontologies for phrase in ontology.phrases}
+        held_out = {document for document in corpus.documents("held-out") if document in names}
+        rows = [ontology.summary() for ontology in self.ontologies]
+        console.print(terminal_table(Section("table", "ontologies", "", rows=rows)))
+        learned = [ontology.within(names - held_out) for ontology in self.ontologies] if held_out else self.ontologies
+        change = build(tokenizer, learned, self.k_tokeniser or KTokeniserStart())
+        if not len(change.new_ids):
+            raise OntologyError(f"{', '.join(self.ontology or [])}: no new piece: the base vocabulary has them all; give a larger ontology")
+        return change
+
+    def open_corpus(self, paths: Sequence[str | Path], *, held_out: float, text_column: str | None) -> Corpus:
+        """The corpus of `paths`; without any, the concept names of the ontologies stand in for it."""
+        if paths:
+            return Corpus.open(paths, held_out=held_out, text_column=text_column)
+        if not self.ontology:
+            raise ParameterError("give --corpus: the text to learn from and to score")
+        phrases = dict.fromkeys(phrase for ontology in self.ontologies for phrase in ontology.phrases)
+        return Corpus.from_texts(phrases, held_out=held_out, name="concept names")
+
     def describe(self) -> str:
+        if self.ontology:
+            return f"pieces of {', '.join(self.ontology)}"
         if self.extend is not None:
             return f"extend by {self.extend} pieces ({self.route})"
         return f"replace by {self.replace}" if self.replace else f"add the words of {self.words}" if self.words else "trim to the corpus"
@@ -125,12 +167,11 @@ class Job:
         for note in change.notes:
             console.print(f"  {note}", highlight=False)
         domain = sample_texts(corpus.documents("held-out"), score_bytes)
+        aids = with_fields(aids or Aids(), ontology=tuple(request.ontology) if request.ontology else None)
         source = open_source_text(source_text, held_out=0.5 if replay else 0.0)
         ordinary = sample_texts(source.documents("held-out" if replay else "all"), score_bytes)
         replayed = list(source.documents("train")) if replay else []
-        return cls(
-            checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, Context(corpus=corpus, seed=seed, aids=aids or Aids())
-        )
+        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, Context(corpus=corpus, seed=seed, aids=aids))
 
     def corpus_record(self) -> dict[str, Any]:
         """The corpus as provenance names it."""
@@ -165,6 +206,10 @@ class Job:
         """Bits per byte of a small part of the held-out text, for the curve while a model trains."""
         sample = sample_texts(self.domain, WATCH_BYTES)
         return lambda model, _: score_text(model, tokenizer, sample).bits_per_byte
+
+    def scored(self) -> dict[str, list[str]]:
+        """The texts that are scored, by name."""
+        return {"domain": self.domain, "ordinary": self.ordinary}
 
     def unchanged_texts(self) -> list[str]:
         """Ordinary texts that both tokenizers cut into the same tokens."""

@@ -54,7 +54,9 @@ def build(tokenizer: Tokenizer, ontologies: Sequence[Ontology], method: KTokenis
         for string in strings:
             fresh.setdefault(string, tokenizer.vocab_size + len(fresh))
         ids = tuple(dict.fromkeys(fresh[string] for string in strings))
-        figures = {**ontology.summary(), "candidates": len(candidates), "kept": len(kept), "new": len(ids)}
+        figures = ontology.summary()
+        examples = figures.pop("examples")
+        figures |= {"candidates": len(candidates), "kept": len(kept), "new": len(ids), "examples": examples}
         kinds.append(SemanticType(ontology.name, ids, figures, tuple(curve)))
         if not ids and ontology.phrases:
             notes.append(f"{ontology.name}: no new piece: all {len(kept)} pieces that were kept are in the base vocabulary already")

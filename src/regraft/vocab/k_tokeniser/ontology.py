@@ -23,7 +23,7 @@ Reader = Callable[[Path, str | None], Iterator[str]]
 
 # a type's name is also the name of its file
 TYPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
-EXAMPLES = 5
+EXAMPLES, EXAMPLE_CHARACTERS = 4, 40
 READERS: dict[str, Reader] = {
     ".csv": read_table,
     ".tsv": read_table,
@@ -102,7 +102,7 @@ class Ontology:
             "source": self.source,
             "phrases": len(self.phrases),
             "distinct words": len(self.words),
-            "examples": "; ".join(self.phrases[::step][:EXAMPLES]),
+            "examples": "; ".join(phrase[:EXAMPLE_CHARACTERS] for phrase in self.phrases[::step][:EXAMPLES]),
         }
 
 

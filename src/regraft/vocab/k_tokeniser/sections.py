@@ -1,6 +1,7 @@
 """The part of an adaptation's report that is about ontologies: what was read, where words go, examples, delta curves."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
@@ -18,6 +19,7 @@ EXAMPLES, EXAMPLE_CHARACTERS = 8, 240
 def add_sections(report: Report, cutter: Cutter, texts: Mapping[str, Sequence[str]], figures: Mapping[str, Any]) -> None:
     """Everything about one `KTokeniser`; `figures` is its coverage of each of `texts`."""
     types = cutter.knowledge.types
+    report.lead += lead(figures)
     report.add_table(
         "Ontologies", [dict(kind.figures) or {"type": kind.name} for kind in types], "Pieces that several types keep are new once."
     )
@@ -30,6 +32,16 @@ def add_sections(report: Report, cutter: Cutter, texts: Mapping[str, Sequence[st
             delta_figure(types),
             "Candidate pieces whose share of the n-gram counts exceeds delta, for the paper's ten deltas; each set's entropy on hover.",
         )
+
+
+def lead(figures: Mapping[str, Any]) -> str:
+    """What the choices change, for the report's first paragraph."""
+    parts = []
+    for name, found in figures.items():
+        if found["words"]:
+            change = found["tokens_per_word"] / found["base_tokens_per_word"] - 1
+            parts.append(f"{name} text {change:+.1%} tokens with {1 - found['base_share']:.1%} of the words taken by a type")
+    return f" With KTokeniser's choices: {'; '.join(parts)}." if parts else ""
 
 
 def coverage_rows(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -56,7 +68,7 @@ def coverage_caption(cutter: Cutter) -> str:
 
 
 def examples_html(cutter: Cutter, texts: Sequence[str]) -> str:
-    """Texts in which a type took a word: pieces coloured, underlined and named by type, rolled-back sentences struck out."""
+    """Texts in which a type took a word: its pieces coloured, underlined and named by type."""
     names = [kind.name for kind in cutter.knowledge.types]
     lines: list[str] = []
     for text in texts:
@@ -64,12 +76,23 @@ def examples_html(cutter: Cutter, texts: Sequence[str]) -> str:
         passage = text[:EXAMPLE_CHARACTERS]
         list(cutter.cut([passage], records.append))
         if any(word.type != BASE for word in records[0].words):
-            lines.append(f'<div class="sample-line"><div class="pieces" dir="auto">{_words_html(cutter, records[0], names)}</div></div>')
+            lines.append(_sample_html(cutter, records[0], names))
         if len(lines) == EXAMPLES:
             break
     legend = " ".join(f'<span class="piece" style="{_style(i)}">{escape(name)}</span>' for i, name in enumerate(names))
     none = "<p>No word of the sampled texts was taken by a type.</p>"
     return f'<p class="legend">{legend} <span class="piece">base</span></p>' + ("".join(lines) or none)
+
+
+def _sample_html(cutter: Cutter, record: Record, names: Sequence[str]) -> str:
+    """One text, as the base tokenizer cuts it and as chosen."""
+    base = Record([replace(word, type=BASE, ids=word.base_ids) for word in record.words])
+    lines = []
+    for title, shown in (("base", base), ("chosen", record)):
+        pieces = sum(len(word.ids) for word in shown.words)
+        name = f'<div class="sample-name"><b>{title}</b> {pieces} pieces</div>'
+        lines.append(f'<div class="sample-line">{name}<div class="pieces" dir="auto">{_words_html(cutter, shown, names)}</div></div>')
+    return f'<div class="sample">{"".join(lines)}</div>'
 
 
 def _words_html(cutter: Cutter, record: Record, names: Sequence[str]) -> str:
