@@ -28,6 +28,7 @@ from regraft import __version__
 from regraft.errors import OutputError
 
 MISSING = "–"
+WIDTH = 140
 Row = Mapping[str, Any]
 Best = Mapping[str, Literal["low", "high"]]
 
@@ -95,7 +96,10 @@ class Report:
 
     def print(self, console: Console | None = None) -> None:
         """Show title, lead and tables on a terminal (plots and fragments need the page)."""
-        console = console or Console()
+        if console is None:
+            console = Console()
+            if not console.is_terminal:
+                console = Console(width=WIDTH)  # a file has no width of its own
         console.print(Text(self.title, style="bold"))
         if self.lead:
             console.print(Text(self.lead))
