@@ -22,7 +22,7 @@ def load_model(checkpoint: Checkpoint, dtype: str = "auto", device: str = "cpu")
     model_class = getattr(transformers, names[0], None) if names else None
     if model_class is None:
         raise CheckpointError(f"{checkpoint.path}: transformers has no class {names[0] if names else '(none named in config.json)'}")
-    transformers.utils.logging.disable_progress_bar()  # ours says what is going on
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours says what is going on
     wanted = torch.float32 if dtype == "auto" and device == "cpu" else dtype
     return model_class.from_pretrained(checkpoint.path, dtype=wanted).to(device).eval()
 
