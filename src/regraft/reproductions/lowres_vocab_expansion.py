@@ -103,7 +103,7 @@ class Size:
     prompts: int = 8
     arm_seconds: float = 45
     main_seconds: float = 600
-    step_rounds: int = 3
+    step_rounds: int = 2
 
 
 QUICK = Size(sentences=1500, pieces=200, vietnamese=8, english=4, seeds=1, prompts=2, arm_seconds=5, main_seconds=10, step_rounds=1)
@@ -277,7 +277,7 @@ def train_long(run: Run) -> Trained:
     assert run.before is not None
     arm = arms()["2x2 clm merge"]
     steps = max(2, round(run.size.main_seconds / run.extra["seconds_per_step"][arm.name]))
-    trained = train_arm(run.setting, arm, steps=steps, points=10 if run.size.main_seconds > 60 else 2)
+    trained = train_arm(run.setting, arm, steps=steps, points=8 if run.size.main_seconds > 60 else 2)
     english = f"English {run.before[1].bits_per_byte:.3f} -> {trained.english.bits_per_byte:.3f} without replay."
     crossed = next((p["cpu_seconds"] for p in trained.curve if p["vietnamese"] < run.before[0].bits_per_byte), None)
     when = "never crossed" if crossed is None else f"already below at the measurement after {crossed:.0f} s"
