@@ -7,33 +7,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-WORDS = (
-    ["the", "cat", "sat", "on", "a", "mat", "with", "another", "hat", "and", "that"]
-    + ["rat", "ran", "far", "past", "an", "old", "map", "of", "land", "café"]
-)
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "with",
-    "another",
-    "hat",
-    "and",
-    "that",
-    "rat",
-    "ran",
-    "far",
-    "past",
-    "an",
-    "old",
-    "map",
-    "of",
-    "the",
-    "land",
-    "café",
-]
+SENTENCE = "the cat sat on a mat with another hat and that rat ran far past an old map of the land café"
+WORDS = SENTENCE.split()
 ROWS = 304  # a few more rows than tokens: padding
 
 

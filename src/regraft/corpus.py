@@ -185,7 +185,9 @@ class Corpus:
                     bar.advance()
                     bar.say(f"{total.documents + tally.documents:,} documents")
                 if tally.surrogates:
-                    self.skipped.append((label, f"{tally.surrogates} documents hold lone surrogates, which no UTF-8 text can"))
+                    self.skipped.append(
+                        (label, f"{tally.surrogates} {_plural(tally.surrogates)} with lone surrogates, which UTF-8 cannot hold")
+                    )
                 if file is not None and tally.documents:
                     readable.append(file)
                 total.merge(tally)
@@ -235,6 +237,10 @@ def _checked_share(held_out: float) -> float:
     if not 0 <= held_out < 1:
         raise ParameterError(f"held-out share {held_out}: give a number from 0 up to, not including, 1")
     return float(held_out)
+
+
+def _plural(count: int) -> str:
+    return "document" if count == 1 else "documents"
 
 
 def _short_name(paths: Sequence[str | Path], limit: int = 3) -> str:

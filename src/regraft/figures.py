@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from regraft.report import escape
 
-PALETTE = ("#4a90d9", "#d55e00", "#009e73", "#cc79a7", "#c79a00", "#7f6fd0", "#56b4e9", "#a0674b")
+PALETTE = ("#4a90d9", "#d55e00", "#009e73", "#cc79a7", "#c79a00", "#7f6fd0", "#b0418f", "#a0674b")
 UNTOUCHED = "#8b939b"
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "hexagon")

@@ -151,15 +151,6 @@ class Graft:
                 pairs[column] = pairs.get(column, 0.0) + dense_share * float(self.shared[column])
         return sorted(pairs.items(), key=lambda pair: -abs(pair[1]))[:top]
 
-    def origins(self) -> npt.NDArray[np.uint8]:
-        """Index into `ORIGINS` per row: copied (one weight of 1) or combined."""
-        counts = np.diff(self.weights.indptr)
-        sums = np.asarray(self.weights.sum(axis=1)).ravel()
-        single = (counts == 1) & (sums == 1.0)
-        if self.share is not None:
-            single &= self.share == 0
-        return np.where(single, ORIGINS.index("copied"), ORIGINS.index("combined")).astype(np.uint8)
-
     def row_slack(self) -> npt.NDArray[np.float64]:
         """How far each row is from being a convex combination, in weight units; 0 is inside. Shape (new,)."""
         sums = np.asarray(self.weights.sum(axis=1)).ravel()

@@ -4,6 +4,8 @@ Enters: rows (plain dicts), plotly figures, HTML fragments. Leaves: the same con
 it can be mailed, archived and opened in ten years. Every text is escaped, except fragments, whose makers escape their own.
 """
 
+import base64
+import contextlib
 import dataclasses
 import html
 import json
@@ -26,6 +28,7 @@ from regraft import __version__
 from regraft.errors import OutputError
 
 MISSING = "–"
+WIDTH = 140
 Row = Mapping[str, Any]
 Best = Mapping[str, Literal["low", "high"]]
 
@@ -83,7 +86,7 @@ class Report:
 
     def add_figure(self, title: str, figure: Any, caption: str = "") -> None:
         """Add a plotly figure. Its template is dropped: the page gives it colours that fit light and dark."""
-        data = plain(figure.to_plotly_json())
+        data = plain(_arrays_decoded(figure.to_plotly_json()))
         data.get("layout", {}).pop("template", None)
         self.sections.append(Section("figure", title, caption, figure=data))
 
@@ -93,7 +96,10 @@ class Report:
 
     def print(self, console: Console | None = None) -> None:
         """Show title, lead and tables on a terminal (plots and fragments need the page)."""
-        console = console or Console()
+        if console is None:
+            console = Console()
+            if not console.is_terminal:
+                console = Console(width=WIDTH)  # a file has no width of its own
         console.print(Text(self.title, style="bold"))
         if self.lead:
             console.print(Text(self.lead))
@@ -134,7 +140,8 @@ class Report:
         except OSError as error:
             raise OutputError(f"{path}: the report can't be written ({error.strerror}); choose another place") from None
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
         return path
 
 
@@ -157,6 +164,16 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def _arrays_decoded(value: Any) -> Any:
+    """Figure data with plotly's base64 arrays as arrays again, so that the JSON can be read without plotly."""
+    if isinstance(value, dict):
+        if "bdata" in value and "dtype" in value:
+            flat = np.frombuffer(base64.b64decode(value["bdata"]), dtype=np.dtype(value["dtype"]).newbyteorder("<"))
+            return flat.reshape([int(n) for n in str(value.get("shape", flat.size)).split(",")])
+        return {key: _arrays_decoded(item) for key, item in value.items()}
+    return [_arrays_decoded(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def table_columns(rows: Sequence[Row], best: Best | None = None) -> list[Column]:
     """Rows turned into columns of formatted text; numbers of one column share their decimals, so that they align."""
     names = dict.fromkeys(name for row in rows for name in row)
@@ -168,10 +185,13 @@ def table_columns(rows: Sequence[Row], best: Best | None = None) -> list[Column]
             continue
         numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in present)
         cells = _number_cells(values) if numeric else [_cell(v) for v in values]
-        columns.append(
-            Column(name.replace("_", " "), cells, values, numeric, _best(values, (best or {}).get(name)) if numeric else frozenset())
-        )
+        columns.append(Column(heading(name), cells, values, numeric, _best(values, (best or {}).get(name)) if numeric else frozenset()))
     return columns
+
+
+def heading(name: str) -> str:
+    """A key of a row as a person writes it: "peak_mb" is "peak MB"."""
+    return " ".join("MB" if word == "mb" else word for word in name.split("_"))
 
 
 def _best(values: Sequence[Any], direction: str | None) -> frozenset[int]:

@@ -295,6 +295,8 @@ class _Loop:
             ids, held = self.stream.blocks(batch * training.batch_size, training.batch_size)
             loss = self._backpropagate(torch.from_numpy(ids).to(self.language_model.device), batch)
             nats, predicted, size = nats + loss.nats, predicted + loss.tokens, size + held
+        if not math.isfinite(nats):
+            raise ParameterError(f"the loss is not finite at step {self.run.steps}: lower lr={training.lr} or check the model's start")
         gradients = [p for p in self.parameters.values() if p.grad is not None]
         if processes > 1:
             for parameter in gradients:
@@ -323,8 +325,6 @@ class _Loop:
 
     def _note(self, bar: Bar, loss: Loss, size: float) -> None:
         training, run = self.training, self.run
-        if not math.isfinite(loss.nats):
-            raise ParameterError(f"the loss is not finite at step {run.steps}: lower lr={training.lr} or check the model's start")
         read = training.accumulate * training.batch_size * training.block
         bits = loss.nats / math.log(2) / max(loss.tokens, 1) * read / max(size, 1.0)
         progress = self._progress()

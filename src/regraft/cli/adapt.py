@@ -26,11 +26,17 @@ def adapt(
     train: o.Train = None,
     train_settings: o.TrainSettings = None,
     source_text: o.SourceText = None,
+    donor: o.Donor = None,
+    vectors: o.Vectors = None,
+    source_vectors: o.SourceVectors = None,
+    dictionary: o.Dictionary = None,
+    bitext: o.Bitext = None,
     text_column: o.TextColumn = None,
     held_out: o.HeldOut = 0.1,
     score: Annotated[bool, typer.Option("--score/--no-score", help="Load the model and score it before and after.")] = True,
     score_bytes: o.ScoreBytes = "60000",
     pad_to_multiple_of: Annotated[int, typer.Option(min=1, help="Round the table's rows up to a multiple of this.")] = 1,
+    state: Annotated[Path | None, typer.Option(help="Keep the state of training here; the same call after a kill goes on from it.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",
     dtype: Dtype = "auto",
@@ -41,9 +47,10 @@ def adapt(
     """Give MODEL a new vocabulary: an ordinary checkpoint, a report, and the map of its new rows."""
     from regraft.vocab.adapt import adapt as run
     from regraft.vocab.dry_run import estimate
+    from regraft.vocab.initializer import Aids
 
     training = training_from(train, train_settings)
-    arguments = {
+    arguments: dict[str, Any] = {
         "extend": extend,
         "replace": replace,
         "words": words,
@@ -65,6 +72,7 @@ def adapt(
         settings=parse_settings(settings or []),
         training=training,
         source_text=source_text,
+        aids=Aids(donor=donor, vectors=vectors, source_vectors=source_vectors, dictionary=dictionary, bitext=bitext),
         text_column=text_column,
         held_out=held_out,
         score=score,
@@ -73,6 +81,7 @@ def adapt(
         device=device,
         dtype=dtype,
         pad_to_multiple_of=pad_to_multiple_of,
+        state=state,
         overwrite=overwrite,
         **arguments,
     )

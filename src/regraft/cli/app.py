@@ -100,6 +100,6 @@ def root(
 
 def main() -> None:
     """Entry point of the `regraft` command."""
-    from regraft.cli import adapt, compare, demo, evaluate, methods, undo  # noqa: F401  # each registers its verb
+    from regraft.cli import adapt, compare, data, demo, evaluate, methods, recipes, reproduce, undo  # noqa: F401  # each registers its verb
 
     app()

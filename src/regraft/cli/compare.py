@@ -29,6 +29,11 @@ def compare(
     ] = "10",
     train_settings: o.TrainSettings = None,
     source_text: o.SourceText = None,
+    donor: o.Donor = None,
+    vectors: o.Vectors = None,
+    source_vectors: o.SourceVectors = None,
+    dictionary: o.Dictionary = None,
+    bitext: o.Bitext = None,
     text_column: o.TextColumn = None,
     held_out: o.HeldOut = 0.1,
     score_bytes: o.ScoreBytes = "60000",
@@ -42,10 +47,11 @@ def compare(
     from regraft.vocab.compare import compare as run
     from regraft.vocab.compare import starts
     from regraft.vocab.dry_run import estimate
+    from regraft.vocab.initializer import Aids
 
     training = training_from(train, train_settings)
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    arguments = {
+    arguments: dict[str, Any] = {
         "extend": extend,
         "replace": replace,
         "words": words,
@@ -65,6 +71,7 @@ def compare(
         out=out,
         training=training,
         source_text=source_text,
+        aids=Aids(donor=donor, vectors=vectors, source_vectors=source_vectors, dictionary=dictionary, bitext=bitext),
         text_column=text_column,
         held_out=held_out,
         score_bytes=o.parse_score_bytes(score_bytes),

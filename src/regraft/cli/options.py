@@ -33,6 +33,11 @@ TrainSettings = Annotated[
         "--train-set", help="A training option, field=value: parameters=rows|embeddings|2x2|lora|all, objective, lr, block ... Repeatable."
     ),
 ]
+Donor = Annotated[Path | None, typer.Option("--donor", help="A model whose vocabulary holds the wanted tokens (for omp and others).")]
+Vectors = Annotated[Path | None, typer.Option("--vectors", help="Word or token vectors in the target language.")]
+SourceVectors = Annotated[Path | None, typer.Option("--source-vectors", help="Word vectors in the model's own language.")]
+Dictionary = Annotated[Path | None, typer.Option("--dictionary", help="Bilingual dictionary: a source and a target word a line.")]
+Bitext = Annotated[tuple[Path, Path] | None, typer.Option("--bitext", help="Two files of parallel lines: source, target.")]
 
 UNITS = {"s": 1 / 60, "sec": 1 / 60, "m": 1.0, "min": 1.0, "minutes": 1.0, "h": 60.0}
 

@@ -1,6 +1,7 @@
 """`regraft run` and `regraft recipe schema`: the command line as a file."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +19,26 @@ def run(
     dry_run: DryRun = False,
     json_output: Json = False,
 ) -> dict[str, Any]:
-    """Run a recipe."""
-    from regraft.recipe import load_recipe, run_recipe
+    """Run a recipe: the command that its `verb` names, with its fields as options."""
+    from regraft.cli.adapt import adapt
+    from regraft.cli.compare import compare
+    from regraft.cli.evaluate import evaluate
+    from regraft.recipe import load_recipe
 
-    return run_recipe(load_recipe(recipe), dry_run=dry_run, json_output=json_output)
+    found = load_recipe(recipe)
+    commands: dict[str, Callable[..., dict[str, Any]]] = {"adapt": adapt, "compare": compare, "evaluate": evaluate}
+    return commands[found.verb](**arguments(found.options()), dry_run=dry_run, json_output=json_output)
+
+
+def arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's options as the command's arguments."""
+    given = dict(options)
+    for name, argument in (("set", "settings"), ("train_set", "train_settings")):
+        if name in given:
+            given[argument] = [f"{key}={value}" for key, value in given.pop(name).items()]
+    if "methods" in given:
+        given["methods"] = ",".join(given["methods"])
+    return {name: Path(value) if name in ("out", "replace", "words", "state") else value for name, value in given.items()}
 
 
 @recipe_app.command("schema")

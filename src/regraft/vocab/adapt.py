@@ -5,6 +5,7 @@ provenance (`regraft.json`) and a report (`report.html`, `report.json`).
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,9 +26,9 @@ from regraft.progress import console, step
 from regraft.report import Report
 from regraft.training import Training, TrainingRun, train
 from regraft.vocab.adapt_report import adaptation_report
-from regraft.vocab.initializer import Initializer
+from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import changed_tensors, install
+from regraft.vocab.live import changed_tensors, install, matmul_precision
 from regraft.vocab.transplant import Transplant, full_graft, transplant
 
 DEFAULT_METHOD = "constituent-mean"
@@ -61,6 +62,7 @@ def adapt(
     settings: Mapping[str, Any] | None = None,
     training: Training | None = None,
     source_text: Sequence[str | Path] | None = None,
+    aids: Aids | None = None,
     text_column: str | None = None,
     held_out: float = 0.1,
     score: bool = True,
@@ -69,6 +71,7 @@ def adapt(
     device: str = "cpu",
     dtype: str = "auto",
     pad_to_multiple_of: int = 1,
+    state: str | Path | None = None,
     overwrite: bool = False,
 ) -> Adaptation:
     """Give `model` a new vocabulary and write the result to `out`.
@@ -82,8 +85,10 @@ def adapt(
     method, settings : the start of the new rows (`regraft methods`) and its hyper-parameters.
     training : what to train afterwards, and for how long; None trains nothing.
     source_text : text in the model's own language for drift and replay; by default a page of everyday English.
+    aids : what some methods need beside the corpus: a donor model, vectors, a dictionary, parallel text.
     score : load the model and score it before and after. Without it (and without `training`) only the tables are ever in memory.
     score_bytes : most bytes of each text to score, drawn by hash; None scores all of it.
+    state : a directory for the state of training: the same call after a kill goes on from there. Removed at the end.
     device, dtype : where and how the model runs for scoring and training; the files keep their dtype.
 
     Raises an `InputError` with one line for anything that is wrong with the input; nothing is left behind.
@@ -95,10 +100,11 @@ def adapt(
     with metered() as total:
         opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)
         replay = training is not None and training.replay > 0
-        job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed)
+        job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed, aids=aids)
         with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"):
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
-        stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype)
+        with matmul_precision(dtype, device):
+            stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype, state=state)
     metrics = summarize(job, result, stages, run, total)
     report = adaptation_report(job, result, stages, run, initializer, metrics)
     run_record = provenance.record(
@@ -113,11 +119,13 @@ def adapt(
         notes=job.change.notes,
     )
     _write(job, result, trained, run_record, report, out, overwrite)
+    if state is not None:
+        shutil.rmtree(state, ignore_errors=True)
     return Adaptation(out, stages, run, result, report, metrics)
 
 
 def measure(
-    job: Job, result: Transplant, training: Training | None, *, score: bool, device: str, dtype: str
+    job: Job, result: Transplant, training: Training | None, *, score: bool, device: str, dtype: str, state: str | Path | None = None
 ) -> tuple[list[Stage], TrainingRun | None, dict[str, torch.Tensor]]:
     """Score the untouched model, the grafted one and (with `training`) the trained one; the trained tensors by their names on disk."""
     if not job.scorable:
@@ -132,11 +140,11 @@ def measure(
     stages = []
     if score:
         with step("scoring the untouched model"):
-            stages.append(job.score("untouched", model, old_tokenizer, new=False))
+            stages.append(job.score("untouched", model, old_tokenizer, new=False, writing=True))
     install(model, result)
     if score:
         with step("scoring the new rows"):
-            stages.append(job.score("grafted", model, new_tokenizer))
+            stages.append(job.score("grafted", model, new_tokenizer, writing=True))
     if training is None:
         return stages, None, {}
     run = train(
@@ -147,10 +155,11 @@ def measure(
         new_ids=job.change.new_ids.tolist(),
         replay_texts=job.replay or None,
         on_evaluate=job.watcher(new_tokenizer),
+        directory=state,
     )
     if score:
         with step("scoring the trained model"):
-            stages.append(job.score("trained", model, new_tokenizer))
+            stages.append(job.score("trained", model, new_tokenizer, writing=True))
     return stages, run, changed_tensors(model, job.checkpoint)
 
 
@@ -185,6 +194,19 @@ def tokenization(job: Job) -> dict[str, dict[str, float]]:
     return found
 
 
+def moved_ids(job: Job) -> dict[str, Any]:
+    """Special ids of config.json and generation_config.json where the new tokenizer has moved them; None for an id it dropped."""
+    places = {int(old): new for new, old in enumerate(job.change.source_ids.tolist()) if old >= 0}
+    moved: dict[str, Any] = {}
+    for name, value in job.checkpoint.config.items():
+        if not name.endswith("_token_id") or value is None:
+            continue
+        new = [places.get(i) for i in value] if isinstance(value, list) else places.get(value)
+        if new != value:
+            moved[name] = new
+    return moved
+
+
 def _write(
     job: Job,
     result: Transplant,
@@ -210,7 +232,7 @@ def _write(
             job.checkpoint,
             out,
             tensors={**result.tensors, **trained},
-            config={"vocab_size": result.rows},
+            config=moved_ids(job),
             extra=finish,
             record=partial(provenance.save, run_record),
             overwrite=overwrite,

@@ -20,9 +20,9 @@ def adaptation_report(
     """Tables, plots and marked-up samples of one adaptation."""
     report = Report(f"{job.checkpoint.path.name}: {len(result.new_ids):,} new tokens", lead(metrics, stages))
     if stages:
-        report.add_table("What text costs", [stage_row(stage) for stage in stages], stage_caption(job), best={"bits_per_byte": "low"})
+        report.add_table("What text costs", stage_rows(stages), stage_caption(job))
     report.add_table("Tokenization of held-out text", tokenization_rows(metrics))
-    report.add_table("Where the rows came from", [row_origins(metrics, initializer)], origin_caption(metrics))
+    report.add_table("Where the rows came from", origin_rows(metrics, initializer), origin_caption(metrics))
     if run is not None and len(run.curve) > 1:
         untouched = stages[0].domain.bits_per_byte if stages and stages[0].domain else None
         curve = [(point.seconds, point.bits_per_byte) for point in run.curve]
@@ -52,25 +52,22 @@ def lead(metrics: dict[str, Any], stages: list[Stage]) -> str:
     return said
 
 
-def stage_row(stage: Stage) -> Row:
-    """One line of the cost table."""
-    row: Row = {"model": stage.name}
-    if stage.domain:
-        low, high = stage.domain.interval()
-        row |= {
-            "bits_per_byte": stage.domain.bits_per_byte,
-            "95% interval": f"{low:.3f} to {high:.3f}",
-            "tokens_per_word": stage.domain.tokens_per_word,
-            "bytes read per second": stage.domain.bytes_per_second,
-        }
-    if stage.ordinary:
-        row |= {
-            "ordinary text: bits_per_byte": stage.ordinary.bits_per_byte,
-            "ordinary text: tokens_per_word": stage.ordinary.tokens_per_word,
-        }
-    if stage.greedy_hits is not None:
-        row["greedy hits"] = f"{stage.greedy_hits:,} of {stage.greedy_positions:,}"
-    return row
+def stage_rows(stages: list[Stage]) -> list[Row]:
+    """One line a figure, one column a stage."""
+    figures: dict[str, dict[str, Any]] = {}
+    for stage in stages:
+        for text, score in (("held-out text", stage.domain), ("ordinary text", stage.ordinary)):
+            if score is not None:
+                low, high = score.interval()
+                figures.setdefault(f"{text}: bits per byte", {})[stage.name] = f"{score.bits_per_byte:.3f}"
+                figures.setdefault(f"{text}: 95% interval", {})[stage.name] = f"{low:.3f} to {high:.3f}"
+                figures.setdefault(f"{text}: tokens per word", {})[stage.name] = f"{score.tokens_per_word:.3f}"
+                figures.setdefault(f"{text}: bytes read per second", {})[stage.name] = f"{score.bytes_per_second:,.0f}"
+        if stage.writing is not None:
+            figures.setdefault("held-out text: bytes written per second", {})[stage.name] = f"{stage.writing:,.0f}"
+        if stage.greedy_hits is not None:
+            figures.setdefault("ordinary text: greedy hits", {})[stage.name] = f"{stage.greedy_hits:,} of {stage.greedy_positions:,}"
+    return [{"figure": name} | {stage.name: values.get(stage.name) for stage in stages} for name, values in figures.items()]
 
 
 def stage_caption(job: Job) -> str:
@@ -90,15 +87,16 @@ def tokenization_rows(metrics: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def row_origins(metrics: dict[str, Any], initializer: Initializer) -> Row:
-    return {
-        "start": initializer.name,
-        **metrics["origins"],
-        "without spelling": metrics["fallback_rows"],
-        "unreachable pieces": metrics["unreachable"],
-        "inside the hull": None if metrics["in_hull"] is None else f"{metrics['in_hull']:.1%}",
-        "worst slack": metrics["hull_slack"],
+def origin_rows(metrics: dict[str, Any], initializer: Initializer) -> list[Row]:
+    hull = metrics["in_hull"]
+    figures = {
+        "started with": initializer.name,
+        **{f"rows {origin}": count for origin, count in metrics["origins"].items()},
+        "new tokens without a spelling (took the mean row)": metrics["fallback_rows"],
+        "new tokens that no text produces": metrics["unreachable"],
+        "new rows inside the convex hull": None if hull is None else f"{hull:.1%}, worst slack {metrics['hull_slack']:.1e}",
     }
+    return [{"what": what, "value": value} for what, value in figures.items()]
 
 
 def origin_caption(metrics: dict[str, Any]) -> str:

@@ -23,9 +23,9 @@ from regraft.report import Report
 from regraft.segmentation import nearest_html, segmentation_html
 from regraft.training import Training, train
 from regraft.vocab.adapt import SCORE_BYTES
-from regraft.vocab.initializer import Initializer
+from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import install
+from regraft.vocab.live import install, matmul_precision
 from regraft.vocab.transplant import Transplant, transplant
 from regraft.vocab.views import nearest_old_tokens, sample_segmentations
 
@@ -52,6 +52,7 @@ def compare(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     training: Training | None = DEFAULT_TRAINING,
     source_text: Sequence[str | Path] | None = None,
+    aids: Aids | None = None,
     text_column: str | None = None,
     held_out: float = 0.1,
     score_bytes: int | None = SCORE_BYTES,
@@ -80,9 +81,21 @@ def compare(
         source_text=source_text,
         score_bytes=score_bytes,
         seed=seed,
+        aids=aids,
     )
     kept = KeptRows(Path(out) if out else None, fingerprint(job, training, dtype))
-    live = _Live(job, training, dtype, device)
+    with matmul_precision(dtype, device):
+        comparison, first = run_all(_Live(job, training, dtype, device), chosen, kept)
+    comparison.rows[1:] = sorted(comparison.rows[1:], key=rank)
+    comparison.report = comparison_report(job, comparison, first)
+    if out:
+        Path(out, "comparison.json").write_text(json.dumps({"rows": comparison.rows}, indent=1, ensure_ascii=False), encoding="utf-8")
+        comparison.report.save_html(Path(out) / "comparison.html")
+    return comparison
+
+
+def run_all(live: "_Live", chosen: Sequence[Initializer], kept: "KeptRows") -> tuple[Comparison, Transplant | None]:
+    """Every method's row, kept as soon as it is there; also the first method's tables, to look at."""
     comparison = Comparison([kept.row(UNTOUCHED) or kept.keep(live.untouched())])
     first = None
     with progress_bar("comparing", total=len(chosen), unit="methods") as bar:
@@ -97,12 +110,7 @@ def compare(
             if curve:
                 comparison.curves[start.name] = curve
             bar.advance()
-    comparison.rows[1:] = sorted(comparison.rows[1:], key=rank)
-    comparison.report = comparison_report(job, comparison, first)
-    if out:
-        Path(out, "comparison.json").write_text(json.dumps({"rows": comparison.rows}, indent=1, ensure_ascii=False), encoding="utf-8")
-        comparison.report.save_html(Path(out) / "comparison.html")
-    return comparison
+    return comparison, first
 
 
 def starts(methods: Sequence[str] | str, settings: Mapping[str, Mapping[str, Any]]) -> list[Initializer]:

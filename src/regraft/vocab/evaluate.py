@@ -10,7 +10,7 @@ from regraft.evaluation import generation_speed, score_text
 from regraft.progress import step
 from regraft.report import Report
 from regraft.vocab.job import sample_texts
-from regraft.vocab.live import load_model, load_tokenizer
+from regraft.vocab.live import load_model, load_tokenizer, matmul_precision
 from regraft.vocab.tokenizer import Tokenizer
 
 PROMPTS = 8
@@ -48,7 +48,7 @@ def evaluate(
         return report, figures
     with step("loading the model"):
         live, live_tokenizer = load_model(checkpoint, dtype, device), load_tokenizer(tokenizer)
-    with step(f"scoring {size:,} bytes"):
+    with step(f"scoring {size:,} bytes"), matmul_precision(dtype, device):
         score = score_text(live, live_tokenizer, texts, window=window, stride=stride, seed=seed)
     figures = {"model": str(model), "text": corpus.name, **score.to_dict()}
     figures |= {"tokens_per_byte": score.tokens_per_byte, "tokens_per_word": score.tokens_per_word}

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
@@ -91,11 +92,39 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Aids:
+    """What a user may give beside model and corpus; each field is the command-line option of the same name.
+
+    Attributes
+    ----------
+    donor : a model whose vocabulary holds the wanted tokens.
+    vectors : word or token vectors in the target language (fastText, GloVe, gensim, .npy with an index).
+    source_vectors : the same in the source language, in the same space or to be aligned with `dictionary`.
+    dictionary : lines of source word and target word.
+    bitext : two files of parallel lines, source and target.
+    """
+
+    donor: Path | None = None
+    vectors: Path | None = None
+    source_vectors: Path | None = None
+    dictionary: Path | None = None
+    bitext: tuple[Path, Path] | None = None
+
+    def need(self, field: str, method: str) -> Any:
+        """The field, or an error that names the option."""
+        value = getattr(self, field)
+        if value is None:
+            raise ParameterError(f"{method} needs --{field.replace('_', '-')}: give one, or choose a method that does without")
+        return value
+
+
+@dataclass(frozen=True)
 class Context:
     """What else a start may ask for. `corpus` is training text only, never held-out text."""
 
     corpus: "Corpus | None" = None
     seed: int = 0
+    aids: Aids = field(default_factory=Aids)
     memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def texts(self, method: str) -> Sequence[str]:

@@ -1,9 +1,11 @@
 """What `adapt` and `compare` share: a model, its new tokenizer, and the texts on which both are scored."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,16 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.errors import CorpusError, ParameterError
-from regraft.evaluation import Score, greedy_hits, score_text
+from regraft.evaluation import Score, generation_speed, greedy_hits, score_text
 from regraft.progress import console, step
-from regraft.vocab.initializer import Context
+from regraft.vocab.initializer import Aids, Context
 from regraft.vocab.live import load_model, load_tokenizer
-from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, replace, trim
+from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, measure_segmentation, replace, trim, widen_pretokenizer
+from regraft.vocab.tokenizer.loading import make_loadable
 
 EVERYDAY_ENGLISH = "everyday_english.txt"
 WATCH_BYTES = 8_000
+PROMPTS, PROMPT_CHARACTERS = 4, 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +61,13 @@ class TokenizerRequest:
         if self.extend is not None:
             return extend(tokenizer, corpus.documents("train"), self.extend, route=self.route, widen=self.widen_pretokenizer)  # type: ignore[arg-type]
         if self.replace is not None:
-            return replace(tokenizer, Tokenizer.from_directory(self.replace))
-        if self.words is not None:
-            return add_words(tokenizer, read_words(Path(self.words)))
-        return trim(tokenizer, corpus.documents("train"))
+            change = replace(tokenizer, Tokenizer.from_directory(self.replace))
+        elif self.words is not None:
+            change = add_words(tokenizer, read_words(Path(self.words)))
+        else:
+            change = trim(tokenizer, corpus.documents("train"))
+        loadable, notes = make_loadable(change.tokenizer, list(islice(corpus.documents("train"), 50)))
+        return dataclasses.replace(change, tokenizer=loadable, notes=[*change.notes, *notes])
 
     def describe(self) -> str:
         if self.extend is not None:
@@ -70,13 +77,14 @@ class TokenizerRequest:
 
 @dataclass(frozen=True)
 class Stage:
-    """One state of the model with what its held-out text costs. `ordinary` is the text it must not forget."""
+    """One state of the model with what its held-out text costs. `ordinary` is the text it must not forget; `writing` in bytes a second."""
 
     name: str
     domain: Score | None
     ordinary: Score | None
     greedy_hits: int | None = None
     greedy_positions: int | None = None
+    writing: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -85,6 +93,7 @@ class Stage:
             "ordinary": self.ordinary and self.ordinary.to_dict(),
             "greedy_hits": self.greedy_hits,
             "greedy_positions": self.greedy_positions,
+            "bytes_written_per_second": self.writing,
         }
 
 
@@ -112,6 +121,7 @@ class Job:
         replay: bool = False,
         score_bytes: int | None = None,
         seed: int = 0,
+        aids: Aids | None = None,
     ) -> "Job":
         """Open `model`, change its tokenizer over the training documents, and draw the texts to score (at most `score_bytes` each).
 
@@ -121,13 +131,20 @@ class Job:
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         with step(f"changing the tokenizer: {request.describe()}"):
             change = request.apply(tokenizer, corpus)
+        if request.widen_pretokenizer:
+            effect = measure_segmentation(
+                tokenizer, widen_pretokenizer(tokenizer), open_source_text(source_text, held_out=0.0).documents("all")
+            )
+            change.notes.append(f"widening the pre-tokenizer, on text in the model's own language: {effect}")
         for note in change.notes:
             console.print(f"  {note}", highlight=False)
         domain = sample_texts(corpus.documents("held-out"), score_bytes)
         source = open_source_text(source_text, held_out=0.5 if replay else 0.0)
         ordinary = sample_texts(source.documents("held-out" if replay else "all"), score_bytes)
         replayed = list(source.documents("train")) if replay else []
-        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, Context(corpus=corpus, seed=seed))
+        return cls(
+            checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, Context(corpus=corpus, seed=seed, aids=aids or Aids())
+        )
 
     def corpus_record(self) -> dict[str, Any]:
         """The corpus as provenance names it."""
@@ -149,25 +166,26 @@ class Job:
         with step("loading the model"):
             return load_model(self.checkpoint, dtype, device), load_tokenizer(self.tokenizer), load_tokenizer(self.change.tokenizer)
 
-    def score(self, name: str, model: Any, tokenizer: Any, *, new: bool = True) -> Stage:
-        """Score both texts; with `new`, also count greedy hits of new ids on ordinary text that is cut as before."""
+    def score(self, name: str, model: Any, tokenizer: Any, *, new: bool = True, writing: bool = False) -> Stage:
+        """Score both texts; with `new`, count greedy hits of new ids on ordinary text cut as before; with `writing`, time generation."""
         domain = score_text(model, tokenizer, self.domain)
         ordinary = score_text(model, tokenizer, self.ordinary) if self.ordinary else None
-        if not new or self.checkpoint.layout.kind != "decoder":
-            return Stage(name, domain, ordinary)
-        hits = greedy_hits(model, tokenizer, self.unchanged_texts(), self.change.new_ids.tolist())
-        return Stage(name, domain, ordinary, hits.hits, hits.positions)
+        stage = Stage(name, domain, ordinary)
+        if self.checkpoint.layout.kind != "decoder":
+            return stage
+        if new:
+            hits = greedy_hits(model, tokenizer, self.ordinary, self.change.new_ids.tolist())
+            stage = dataclasses.replace(stage, greedy_hits=hits.hits, greedy_positions=hits.positions)
+        if writing:
+            prompts = [text for text in self.domain if len(text) > PROMPT_CHARACTERS][:PROMPTS]
+            if prompts:
+                stage = dataclasses.replace(stage, writing=generation_speed(model, tokenizer, prompts).bytes_per_second)
+        return stage
 
     def watcher(self, tokenizer: Any) -> Callable[[Any, int], float]:
         """Bits per byte of a small part of the held-out text, for the curve while a model trains."""
         sample = sample_texts(self.domain, WATCH_BYTES)
         return lambda model, _: score_text(model, tokenizer, sample).bits_per_byte
-
-    def unchanged_texts(self) -> list[str]:
-        """Ordinary texts that both tokenizers cut into the same tokens."""
-        old, new = self.tokenizer.encode_batch(self.ordinary), self.change.tokenizer.encode_batch(self.ordinary)
-        ids = self.change.source_ids
-        return [text for text, a, b in zip(self.ordinary, old, new, strict=True) if a == [int(ids[i]) for i in b]]
 
 
 def sample_texts(texts: Iterable[str], limit: int | None) -> list[str]:

@@ -1,6 +1,8 @@
 """A model in memory with its vocabulary exchanged: load, install tables, take changed tensors back out under their names on disk."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,23 @@ def load_model(checkpoint: Checkpoint, dtype: str = "auto", device: str = "cpu")
     model_class = getattr(transformers, names[0], None) if names else None
     if model_class is None:
         raise CheckpointError(f"{checkpoint.path}: transformers has no class {names[0] if names else '(none named in config.json)'}")
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours says what is going on
     wanted = torch.float32 if dtype == "auto" and device == "cpu" else dtype
     return model_class.from_pretrained(checkpoint.path, dtype=wanted).to(device).eval()
+
+
+@contextmanager
+def matmul_precision(dtype: str, device: str) -> Iterator[None]:
+    """With `dtype` "auto" on a CPU, let float32 products run on bfloat16 units where the processor has them.
+
+    Several times faster there, and without effect elsewhere; on SmolLM2 it moves bits per byte by 3e-4. "float32" keeps exact products.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if dtype == "auto" and device == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def load_tokenizer(tokenizer: Tokenizer) -> Any:

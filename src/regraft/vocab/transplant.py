@@ -99,7 +99,7 @@ def _build(
             initializer_range=layout.initializer_range,
             bias=old_bias,
         )
-        return initializer(source, target, context)
+        return initializer(source, target, context) if len(target) else Graft.mean(0, old.vocab_size)
 
     old_input = checkpoint.read(layout.input[0])
     check_finite(old_input[: old.vocab_size], checkpoint, layout.input[0])
@@ -148,7 +148,7 @@ def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int)
 def origins(target: Target, graft: Graft | None) -> npt.NDArray[np.uint8]:
     """Where the row of each id of the new tokenizer came from, as an index into `ORIGINS`."""
     codes = np.full(len(target.source_ids), ORIGINS.index("copied"), dtype=np.uint8)
-    codes[target.ids] = ORIGINS.index("sampled") if graft is None else graft.origins()
+    codes[target.ids] = ORIGINS.index("sampled" if graft is None else "combined")
     return codes
 
 
