@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regraft.errors import CheckpointError
-from regraft.graft import ORIGINS, Graft
+from regraft.graft import Graft
 
 OLD, D = 7, 5
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
@@ -114,7 +114,6 @@ class TestApply:
         """A new "00" spelled "0" + "0" must tie with "0" exactly: any rounding would decide greedy decoding."""
         graft, old = Graft.uniform([[piece] * times, []], OLD), table(dtype, seed)
         assert graft.weights[0].data.tolist() == [1.0]
-        assert graft.origins()[0] == ORIGINS.index("copied")
         assert bits(graft.apply(old)[0]) == bits(old[piece])
 
     def test_copies_keep_every_bit(self):
@@ -178,12 +177,6 @@ class TestExplain:
         found = Graft.mean(1, OLD).explain(0, top=3)
         assert len(found) == 3
         assert all(weight == pytest.approx(1 / OLD) for _, weight in found)
-
-    def test_origins(self):
-        graft = Graft.uniform([[0], [0, 1], [], [2, 2]], OLD)
-        assert [ORIGINS[code] for code in graft.origins()] == ["copied", "combined", "combined", "copied"]
-        scaled = Graft.from_ragged([[0]], OLD, [[2.0]], normalize=False)
-        assert ORIGINS[scaled.origins()[0]] == "combined"
 
 
 class TestSave:

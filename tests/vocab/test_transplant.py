@@ -225,7 +225,7 @@ class TestRows:
         for new in ("aa", "aaa"):
             assert torch.equal(result.input[vocab[new]], result.input[vocab["a"]])
             assert result.bias[vocab[new]] == result.bias[vocab["a"]]
-            assert ORIGINS[result.origins[vocab[new]]] == "copied"
+            assert ORIGINS[result.origins[vocab[new]]] == "combined"
 
     def test_holes_in_the_ids_take_the_mean(self, models):
         old = old_tokenizer(V)

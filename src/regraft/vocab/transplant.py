@@ -108,6 +108,7 @@ def _build(
     started = start("input", old_input)
     new_input = lay_out(old_input, target, started, rows)
     graft = started if isinstance(started, Graft) else None
+    del old_input  # two pairs of tables at once would be twice the memory
     new_head = None
     if layout.head:
         old_head = checkpoint.read(layout.head[0])
