@@ -21,10 +21,11 @@ class Commands(TyperGroup):
     """The root command: wrong usage is one line on stderr and exit code 2, like every other bad input."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        if not kwargs.pop("standalone_mode", True):
-            return super().main(*args, **kwargs, standalone_mode=False)
+        standalone, kwargs["standalone_mode"] = kwargs.get("standalone_mode", True), False
+        if not standalone:
+            return super().main(*args, **kwargs)
         try:
-            sys.exit(super().main(*args, **kwargs, standalone_mode=False) or 0)
+            sys.exit(super().main(*args, **kwargs) or 0)
         except Exception as error:  # typer brings its own copy of click, older ones do not: known by what they can do
             if not hasattr(error, "format_message"):
                 raise
