@@ -100,8 +100,19 @@ def adapt(
     with metered() as total:
         opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)
         replay = training is not None and training.replay > 0
-        job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed, aids=aids)
-        with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"):
+        job = Job.prepare(
+            model,
+            opened,
+            request,
+            source_text=source_text,
+            replay=replay,
+            score_bytes=score_bytes,
+            seed=seed,
+            aids=aids,
+            device=device,
+            dtype=dtype,
+        )
+        with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"), matmul_precision(dtype, device):
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
         with matmul_precision(dtype, device):
             stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype, state=state)

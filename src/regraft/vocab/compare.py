@@ -82,6 +82,8 @@ def compare(
         score_bytes=score_bytes,
         seed=seed,
         aids=aids,
+        device=device,
+        dtype=dtype,
     )
     kept = KeptRows(Path(out) if out else None, fingerprint(job, training, dtype))
     with matmul_precision(dtype, device):

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -124,6 +125,8 @@ class Job:
         score_bytes: int | None = None,
         seed: int = 0,
         aids: Aids | None = None,
+        device: str = "cpu",
+        dtype: str = "auto",
     ) -> "Job":
         """Open `model`, change its tokenizer over the training documents, and draw the texts to score (at most `score_bytes` each).
 
@@ -145,9 +148,9 @@ class Job:
         source = open_source_text(source_text, held_out=0.5 if replay else 0.0)
         ordinary = sample_texts(source.documents("held-out" if replay else "all"), score_bytes)
         replayed = list(source.documents("train")) if replay else []
-        return cls(
-            checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, Context(corpus=corpus, seed=seed, aids=aids or Aids())
-        )
+        load = partial(load_both, checkpoint, tokenizer, dtype, device) if is_scorable(checkpoint) else None
+        context = Context(corpus=corpus, seed=seed, aids=aids or Aids(), load_model=load)
+        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, context)
 
     def corpus_record(self) -> dict[str, Any]:
         """The corpus as provenance names it."""
@@ -162,8 +165,7 @@ class Job:
     @property
     def scorable(self) -> bool:
         """Whether the model has a head that gives text a probability."""
-        name = (self.checkpoint.config.get("architectures") or [""])[0]
-        return name in {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}
+        return is_scorable(self.checkpoint)
 
     def load(self, dtype: str, device: str) -> tuple[Any, Any, Any]:
         """The model and both tokenizers as `transformers` objects."""
@@ -190,6 +192,17 @@ class Job:
         """Bits per byte of a small part of the held-out text, for the curve while a model trains."""
         sample = sample_texts(self.domain, WATCH_BYTES)
         return lambda model, _: score_text(model, tokenizer, sample).bits_per_byte
+
+
+def is_scorable(checkpoint: Checkpoint) -> bool:
+    """Whether the checkpoint's own class has a causal or masked language-model head."""
+    name = (checkpoint.config.get("architectures") or [""])[0]
+    return name in {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}
+
+
+def load_both(checkpoint: Checkpoint, tokenizer: Tokenizer, dtype: str, device: str) -> tuple[Any, Any]:
+    """The model and its tokenizer as `transformers` objects."""
+    return load_model(checkpoint, dtype, device), load_tokenizer(tokenizer)
 
 
 def say_skipped(corpus: Corpus, shown: int = 3) -> None:
