@@ -43,6 +43,7 @@ def adapt(
     from regraft.vocab.dry_run import estimate
 
     training = training_from(train, train_settings)
+    chosen = parse_settings(settings or [])
     arguments = {
         "extend": extend,
         "replace": replace,
@@ -53,7 +54,15 @@ def adapt(
     }
     if dry_run:
         found = estimate(
-            model, corpus=corpus, out=out, text_column=text_column, held_out=held_out, method=method, overwrite=overwrite, **arguments
+            model,
+            corpus=corpus,
+            out=out,
+            text_column=text_column,
+            held_out=held_out,
+            method=method,
+            settings=chosen,
+            overwrite=overwrite,
+            **arguments,
         )
         found.report.print()
         return found.figures
@@ -62,7 +71,7 @@ def adapt(
         corpus=corpus,
         out=out,
         method=method,
-        settings=parse_settings(settings or []),
+        settings=chosen,
         training=training,
         source_text=source_text,
         text_column=text_column,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from regraft.corpus import Corpus
-from regraft.errors import RegraftError
+from regraft.errors import ParameterError, RegraftError
 from regraft.figures import bars, token_lengths, trade_off, training_curves
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
@@ -110,7 +110,9 @@ def starts(methods: Sequence[str] | str, settings: Mapping[str, Mapping[str, Any
     if methods == "all" or list(methods) == ["all"]:
         names = [cls.name for cls in list_methods("initializer")]
     else:
-        names = [methods] if isinstance(methods, str) else list(methods)
+        names = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
+    if not names:
+        raise ParameterError("--methods names no method: give names separated by commas, or all; `regraft methods` lists them")
     return [resolve("initializer", name, settings.get(name)) for name in names]
 
 
