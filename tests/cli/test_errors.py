@@ -121,6 +121,8 @@ class TestOptions:
             (["--train-set", "lr=1"], ["--train-set needs a budget"]),
             (["--train", "5", "--train-set", "lr=fast"], ["lr='fast'", "number"]),
             (["--train", "5", "--train-set", "learning_rate=1"], ["learning_rate", "lr"]),
+            (["--dtype", "float33"], ["--dtype float33", "bfloat16"]),
+            (["--device", "abacus"], ["--device abacus", "cpu"]),
             (["--bogus"], ["--bogus", "--help"]),
         ],
     )
@@ -160,7 +162,9 @@ class TestOutput:
         assert (place / "out" / "model.safetensors").is_file()
         assert sorted(path.name for path in place.iterdir()) == ["model", "notes", "out"]
 
-    @pytest.mark.parametrize(("out", "how"), [("model", "is the input itself"), ("model/new", "lies inside"), (".", "contains"), ("./model/../model", "itself")])
+    @pytest.mark.parametrize(
+        ("out", "how"), [("model", "is the input itself"), ("model/new", "lies inside"), (".", "contains"), ("./model/../model", "itself")]
+    )
     def test_the_model_itself(self, place, out, how):
         before = snapshot(place)
         for more in ([], ["--overwrite"]):
@@ -224,7 +228,9 @@ class TestModel:
         (untouched / "model" / "tokenizer.json").unlink()
         refused(adapt(), "model: no tokenizer.json", "save_pretrained")
 
-    @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"model": {}}', b'{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}'])
+    @pytest.mark.parametrize(
+        "damage", [b"", b"{", b"[]", b'{"model": {}}', b'{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}']
+    )
     def test_damaged_tokenizer(self, untouched, damage):
         (untouched / "model" / "tokenizer.json").write_bytes(damage)
         refused(adapt(), "tokenizer.json")
@@ -267,7 +273,16 @@ class TestOtherVerbs:
         refused(run("compare", "model", "--corpus", "absent", "--extend", "5"), "absent: no such file")
         refused(run("compare", "absent/model", "--corpus", "notes", "--extend", "5", "--methods", "mean"), "absent/model")
 
+    def test_compare_writes_nothing_into_the_model(self, place):
+        before = snapshot(place)
+        for out in ("model", "model/comparison"):
+            at_once(
+                run("compare", "model", "--corpus", "notes", "--extend", "5", "--methods", "mean", "--out", out), "input", "choose another"
+            )
+        assert snapshot(place) == before
+
     def test_evaluate(self, untouched):
+        at_once(run("evaluate", "model", "--text", "notes", "--device", "abacus"), "--device abacus")
         refused(run("evaluate", "model", "--text", "absent"), "absent: no such file")
         refused(run("evaluate", "absent/model", "--text", "notes"), "absent/model: no such directory")
 

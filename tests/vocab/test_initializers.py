@@ -71,7 +71,7 @@ class TestMerge:
     def test_merges_that_end_in_pieces_without_source_fall_back_to_the_spelling(self):
         old, new = fallback_bpe(), fallback_bpe(["你 a"], extra=["你"])
         graft, aim = start("merge", old, new, pieces=["你a"])
-        assert weights(graft, aim) == {piece: 1 / 4 for piece in ("<0xE4>", "<0xBD>", "<0xA0>", "a")}
+        assert weights(graft, aim) == dict.fromkeys(("<0xE4>", "<0xBD>", "<0xA0>", "a"), 1 / 4)
 
     def test_differs_from_the_flat_mean(self):
         old, new = byte_bpe(), byte_bpe(["a b", "ab c"])
@@ -274,7 +274,7 @@ class TestMatchScript:
         new = fallback_bpe(["a b", "д о", "1 2"], extra=["д", "о", "м", "1", "2", "你", "க"])
         table = torch.randn(old.vocab_size, D, generator=torch.Generator().manual_seed(3))
         norms = torch.linalg.vector_norm(table, dim=1)
-        graft, aim = start("zip-tie", old, new, pieces=["ab", "до", "12", "你"], norm="match_script", table=table)
+        graft, _ = start("zip-tie", old, new, pieces=["ab", "до", "12", "你"], norm="match_script", table=table)
         found = torch.linalg.vector_norm(graft.apply(table), dim=1)
 
         def median(script):
@@ -293,7 +293,7 @@ class TestMatchScript:
             ("ở".encode(), "Latin"),
             ("дом".encode(), "Cyrillic"),
             ("你a".encode(), "Han"),
-            ("123, ".encode(), "Common"),
+            (b"123, ", "Common"),
             (b" ", "Common"),
             (b"", "Common"),
             (b"\xe4\xbd", "bytes"),

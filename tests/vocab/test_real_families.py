@@ -1,4 +1,4 @@
-"""The main job on every family: the result opens in plain transformers, and text that is cut as before gives the outputs of before, bit for bit.
+"""The main job on every family: the result opens in plain transformers, and text cut as before gives the outputs of before, bit for bit.
 
 MiniLM is the real model. The others are tiny and random, with tokenizers of the classes that `transformers` gives these architectures.
 """
@@ -104,9 +104,7 @@ def gemma3(path):
 
 
 def t5(path):
-    trainer = trainers.UnigramTrainer(
-        vocab_size=400, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
-    )
+    trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False)
     model = trained(models.Unigram(), trainer, pre_tokenizers.Metaspace())
     tokenizer = transformers.T5TokenizerFast(vocab=[tuple(pair) for pair in model["vocab"]], extra_ids=5)
     tokenizer.save_pretrained(path)
@@ -243,8 +241,7 @@ def test_batches_with_padding_are_identical(adapted):
     assert torch.equal(batches[0].input_ids, batches[1].input_ids)
     with torch.no_grad():
         before, after = (
-            model(**batch, output_hidden_states=True).hidden_states[-1]
-            for model, batch in zip((old, new), batches, strict=True)
+            model(**batch, output_hidden_states=True).hidden_states[-1] for model, batch in zip((old, new), batches, strict=True)
         )
     assert torch.equal(before, after)
 

@@ -54,7 +54,9 @@ def vocabularies():
         merges = [*SYLLABLES[: size - 30], "ba de", *NEW_MERGES]
         new = character_bpe(merges)
         found[name, "extend"] = (old, Change(new, kept_ids(old, new)))
-        other = character_bpe([*SYLLABLES[40:44], "n g", "t h", "th e", "z a", "za za", "▁ za", *SYLLABLES[:20], "ba da"], letters=LETTERS[::-1])
+        other = character_bpe(
+            [*SYLLABLES[40:44], "n g", "t h", "th e", "z a", "za za", "▁ za", *SYLLABLES[:20], "ba da"], letters=LETTERS[::-1]
+        )
         found[name, "replace"] = (old, replace(old, other))
     return found
 

@@ -44,7 +44,7 @@ def adapt(
 
     training = training_from(train, train_settings)
     chosen = parse_settings(settings or [])
-    arguments = {
+    arguments: dict[str, Any] = {
         "extend": extend,
         "replace": replace,
         "words": words,

@@ -20,11 +20,11 @@ from regraft.progress import console
 class Commands(TyperGroup):
     """The root command: wrong usage is one line on stderr and exit code 2, like every other bad input."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+    def main(self, args: Any = None, prog_name: str | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **kwargs)
+            return super().main(args, prog_name, standalone_mode=False, **extra)
         try:
-            sys.exit(super().main(*args, standalone_mode=False, **kwargs) or 0)
+            sys.exit(super().main(args, prog_name, standalone_mode=False, **extra) or 0)
         except Exception as error:  # typer brings its own copy of click, older ones do not: known by what they can do
             if not hasattr(error, "format_message"):
                 raise

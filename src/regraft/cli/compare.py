@@ -45,7 +45,7 @@ def compare(
 
     training = training_from(train, train_settings)
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    arguments = {
+    arguments: dict[str, Any] = {
         "extend": extend,
         "replace": replace,
         "words": words,

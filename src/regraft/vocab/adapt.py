@@ -27,7 +27,7 @@ from regraft.training import Training, TrainingRun, train
 from regraft.vocab.adapt_report import adaptation_report
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import changed_tensors, install
+from regraft.vocab.live import changed_tensors, check_placement, install
 from regraft.vocab.transplant import Transplant, full_graft, transplant
 
 DEFAULT_METHOD = "constituent-mean"
@@ -91,6 +91,7 @@ def adapt(
     out = Path(out)
     request = TokenizerRequest(extend=extend, replace=replace, words=words, trim=trim, route=route, widen_pretokenizer=widen_pretokenizer)
     initializer: Initializer = resolve("initializer", method, settings)
+    check_placement(dtype, device)
     check_output(out, overwrite=overwrite, sources=[Path(model)] if Path(model).exists() else [])
     with metered() as total:
         opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)

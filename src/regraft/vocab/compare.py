@@ -18,6 +18,7 @@ from regraft.errors import ParameterError, RegraftError
 from regraft.figures import bars, token_lengths, trade_off, training_curves
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
+from regraft.output import check_outside
 from regraft.progress import console, progress_bar
 from regraft.report import Report
 from regraft.segmentation import nearest_html, segmentation_html
@@ -25,7 +26,7 @@ from regraft.training import Training, train
 from regraft.vocab.adapt import SCORE_BYTES
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import install
+from regraft.vocab.live import check_placement, install
 from regraft.vocab.transplant import Transplant, transplant
 from regraft.vocab.views import nearest_old_tokens, sample_segmentations
 
@@ -73,6 +74,9 @@ def compare(
     The other parameters are those of `adapt`. A method that fails has its message in `error`; the others go on.
     """
     chosen = starts(methods, settings or {})
+    check_placement(dtype, device)
+    if out is not None:
+        check_outside(out, [Path(model)] if Path(model).exists() else [])
     job = Job.prepare(
         model,
         Corpus.open(corpus, held_out=held_out, text_column=text_column),

@@ -48,7 +48,8 @@ class TokenizerRequest:
         asked = [name for name, value in given.items() if value is not None and value is not False]
         if len(asked) != 1:
             raise ParameterError(
-                f"say how the vocabulary changes with exactly one of --extend, --replace, --words, --trim (got {', '.join(asked) or 'none'})"
+                f"say how the vocabulary changes with exactly one of --extend, --replace, --words, --trim "
+                f"(got {', '.join(asked) or 'none'})"
             )
         if self.extend is not None and self.extend < 1:
             raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
