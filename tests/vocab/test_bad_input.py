@@ -14,7 +14,7 @@ from regraft.method import list_methods
 from regraft.training import Training
 from regraft.vocab.adapt import adapt
 from regraft.vocab.dry_run import estimate
-from regraft.vocab.job import Job, TokenizerRequest, read_words
+from regraft.vocab.job import TokenizerRequest, read_words
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +79,21 @@ class TestAdapt:
         (tmp_path / "bytes.bin").write_bytes(b"\x00" * 999)
         assert "bytes.bin" in refuse(CorpusError, model, tmp_path / "bytes.bin")
 
-    def test_a_single_document_is_not_enough_to_hold_any_out(self, model, notes, tmp_path, capsys):
-        (tmp_path / "one.txt").write_text(" ".join(domain_texts(20)))
-        corpus = Corpus.open([tmp_path / "one.txt"])
-        job = Job.prepare(model, Corpus.open([tmp_path / "one.txt"], held_out=0), TokenizerRequest(extend=3))
-        assert len(job.change.new_ids) == 3
-        if corpus.count("train"):
-            Job.prepare(model, corpus, TokenizerRequest(extend=3))
-        else:
-            with pytest.raises(InputError):
-                Job.prepare(model, corpus, TokenizerRequest(extend=3))
-        assert "a single document" in " ".join(capsys.readouterr().err.split())
+    def test_text_that_cannot_be_divided(self, model, notes, tmp_path, capsys):
+        """One document is all training or all held-out text, by its hash."""
+        seen = set()
+        for count in range(20, 60):
+            (tmp_path / "one.txt").write_text(" ".join(domain_texts(count)), encoding="utf-8")
+            side = "train" if Corpus.open([tmp_path / "one.txt"], held_out=0.5).count("train") else "held-out"
+            if side in seen:
+                continue
+            seen.add(side)
+            message = refuse(CorpusError, model, tmp_path / "one.txt", held_out=0.5, score=side == "train")
+            assert {"train": "nothing is held out", "held-out": "none is left to learn from"}[side] in message
+            assert "separate documents with blank lines" in message
+            assert "a single document" in " ".join(capsys.readouterr().err.split())
+        assert seen == {"train", "held-out"}
+        assert "--no-score" in refuse(CorpusError, model, notes, held_out=0, score=True)
 
     def test_pieces(self, model, notes, tmp_path):
         assert "the corpus supports" in refuse(TokenizerError, model, notes, extend=10**6)
@@ -101,6 +105,7 @@ class TestAdapt:
         assert "no parameter 'd'" in refuse(ParameterError, model, notes, method="multivariate", settings={"d": 1})
         assert "route 'x'" in refuse(ParameterError, model, notes, route="x")
         assert "--device" in refuse(ParameterError, model, notes, device="abacus")
+        assert "--pad-to-multiple-of 0" in refuse(ParameterError, model, notes, pad_to_multiple_of=0)
         assert "--dtype" in refuse(ParameterError, model, notes, dtype="int8")
         assert "held-out share" in refuse(ParameterError, model, notes, held_out=-0.1)
 
@@ -172,6 +177,13 @@ class TestSurvives:
             assert record["method"]["name"] == cls.name
             assert [why for _, why in record["corpus"]["skipped"]]
             assert (out / "graft.npz").is_file() == (done.transplant.graft is not None)
+
+    def test_scoring_a_vocabulary_that_cuts_all_text_anew(self, model, notes, tmp_path):
+        """There is then no text on which greedy choices could be compared with the old ones."""
+        done = adapt(model, corpus=[notes], out=tmp_path / "out", trim=True, score_bytes=2000)
+        assert [stage.name for stage in done.stages] == ["untouched", "grafted"]
+        assert done.stages[1].greedy_hits is None
+        assert done.stages[1].domain.bits_per_byte > 0
 
     def test_an_empty_output_directory_may_be_filled(self, model, notes, tmp_path):
         (tmp_path / "out").mkdir()

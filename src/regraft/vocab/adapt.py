@@ -92,11 +92,15 @@ def adapt(
     request = TokenizerRequest(extend=extend, replace=replace, words=words, trim=trim, route=route, widen_pretokenizer=widen_pretokenizer)
     initializer: Initializer = resolve("initializer", method, settings)
     check_placement(dtype, device)
+    if pad_to_multiple_of < 1:
+        raise ParameterError(f"--pad-to-multiple-of {pad_to_multiple_of}: give 1 or more")
     check_output(out, overwrite=overwrite, sources=[Path(model)] if Path(model).exists() else [])
     with metered() as total:
         opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)
         replay = training is not None and training.replay > 0
         job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed)
+        if score:
+            job.check_text()
         with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"):
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
         stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype)

@@ -85,6 +85,7 @@ def compare(
         score_bytes=score_bytes,
         seed=seed,
     )
+    job.check_text()
     kept = KeptRows(Path(out) if out else None, fingerprint(job, training, dtype))
     live = _Live(job, training, dtype, device)
     comparison = Comparison([kept.row(UNTOUCHED) or kept.keep(live.untouched())])

@@ -55,7 +55,9 @@ class TokenizerRequest:
             raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
 
     def apply(self, tokenizer: Tokenizer, corpus: Corpus) -> Change:
-        """The changed tokenizer; only the corpus's training documents are read."""
+        """The changed tokenizer; only the corpus's training documents are read. Raises `CorpusError` if it needs some and there are none."""
+        if (self.extend is not None or self.trim) and not corpus.count("train"):
+            raise CorpusError(f"{corpus.name}: all of it is held out, none is left to learn from: separate documents with blank lines")
         if self.extend is not None:
             return extend(tokenizer, corpus.documents("train"), self.extend, route=self.route, widen=self.widen_pretokenizer)  # type: ignore[arg-type]
         if self.replace is not None:
@@ -148,6 +150,14 @@ class Job:
         name = (self.checkpoint.config.get("architectures") or [""])[0]
         return name in {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}
 
+    def check_text(self) -> None:
+        """Raise `CorpusError` unless there is held-out text to score the model on."""
+        if self.scorable and not self.domain:
+            raise CorpusError(
+                f"{self.corpus.name}: nothing is held out, so there is no text to score: separate documents with blank lines, "
+                "raise --held-out, or leave the scoring out (--no-score)"
+            )
+
     def load(self, dtype: str, device: str) -> tuple[Any, Any, Any]:
         """The model and both tokenizers as `transformers` objects."""
         with step("loading the model"):
@@ -157,9 +167,10 @@ class Job:
         """Score both texts; with `new`, also count greedy hits of new ids on ordinary text that is cut as before."""
         domain = score_text(model, tokenizer, self.domain)
         ordinary = score_text(model, tokenizer, self.ordinary) if self.ordinary else None
-        if not new or self.checkpoint.layout.kind != "decoder":
+        unchanged = self.unchanged_texts() if new and self.checkpoint.layout.kind == "decoder" else []
+        if not unchanged:  # as after most replacements: no text on which to compare greedy choices
             return Stage(name, domain, ordinary)
-        hits = greedy_hits(model, tokenizer, self.unchanged_texts(), self.change.new_ids.tolist())
+        hits = greedy_hits(model, tokenizer, unchanged, self.change.new_ids.tolist())
         return Stage(name, domain, ordinary, hits.hits, hits.positions)
 
     def watcher(self, tokenizer: Any) -> Callable[[Any, int], float]:
