@@ -55,7 +55,7 @@ class TokenizerRequest:
             raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
 
     def apply(self, tokenizer: Tokenizer, corpus: Corpus) -> Change:
-        """The changed tokenizer; only the corpus's training documents are read. Raises `CorpusError` if it needs some and there are none."""
+        """The changed tokenizer, learned on training documents only. Raises `CorpusError` if it needs some and there are none."""
         if (self.extend is not None or self.trim) and not corpus.count("train"):
             raise CorpusError(f"{corpus.name}: all of it is held out, none is left to learn from: separate documents with blank lines")
         if self.extend is not None:
