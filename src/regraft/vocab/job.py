@@ -60,7 +60,9 @@ class TokenizerRequest:
             raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
 
     def apply(self, tokenizer: Tokenizer, corpus: Corpus) -> Change:
-        """The changed tokenizer; only the corpus's training documents are read."""
+        """The changed tokenizer, learned on training documents only. Raises `CorpusError` if it needs some and there are none."""
+        if (self.extend is not None or self.trim) and not corpus.count("train"):
+            raise CorpusError(f"{corpus.name}: all of it is held out, none is left to learn from: separate documents with blank lines")
         if self.extend is not None:
             return extend(tokenizer, corpus.documents("train"), self.extend, route=self.route, widen=self.widen_pretokenizer)  # type: ignore[arg-type]
         if self.replace is not None:
@@ -167,6 +169,14 @@ class Job:
         """Whether the model has a head that gives text a probability."""
         return is_scorable(self.checkpoint)
 
+    def check_text(self) -> None:
+        """Raise `CorpusError` unless there is held-out text to score the model on."""
+        if self.scorable and not self.domain:
+            raise CorpusError(
+                f"{self.corpus.name}: nothing is held out, so there is no text to score: separate documents with blank lines, "
+                "raise --held-out, or leave the scoring out (--no-score)"
+            )
+
     def load(self, dtype: str, device: str) -> tuple[Any, Any, Any]:
         """The model and both tokenizers as `transformers` objects."""
         with step("loading the model"):
@@ -179,14 +189,21 @@ class Job:
         stage = Stage(name, domain, ordinary)
         if self.checkpoint.layout.kind != "decoder":
             return stage
-        if new:
-            hits = greedy_hits(model, tokenizer, self.ordinary, self.change.new_ids.tolist())
+        unchanged = self.unchanged_texts() if new else []
+        if unchanged:  # after most replacements there is none: nothing on which to compare greedy choices
+            hits = greedy_hits(model, tokenizer, unchanged, self.change.new_ids.tolist())
             stage = dataclasses.replace(stage, greedy_hits=hits.hits, greedy_positions=hits.positions)
         if writing:
             prompts = [text for text in self.domain if len(text) > PROMPT_CHARACTERS][:PROMPTS]
             if prompts:
                 stage = dataclasses.replace(stage, writing=generation_speed(model, tokenizer, prompts).bytes_per_second)
         return stage
+
+    def unchanged_texts(self) -> list[str]:
+        """Ordinary texts that both tokenizers cut into the same tokens."""
+        old, new = self.tokenizer.encode_batch(self.ordinary), self.change.tokenizer.encode_batch(self.ordinary)
+        ids = self.change.source_ids
+        return [text for text, a, b in zip(self.ordinary, old, new, strict=True) if a == [int(ids[i]) for i in b]]
 
     def watcher(self, tokenizer: Any) -> Callable[[Any, int], float]:
         """Bits per byte of a small part of the held-out text, for the curve while a model trains."""
