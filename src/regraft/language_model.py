@@ -63,6 +63,11 @@ class LanguageModel:
         return table_rows(self.head)
 
     @cached_property
+    def vocabulary(self) -> npt.NDArray[np.int64]:
+        """Ids that the tokenizer knows, ascending; table rows beside them are padding."""
+        return np.array(sorted(set(self.tokenizer.get_vocab().values())), dtype=np.int64)
+
+    @cached_property
     def max_tokens(self) -> int:
         """Longest sequence the model takes, special tokens included."""
         config = self.model.config.get_text_config()

@@ -86,6 +86,7 @@ class AdaptRecipe(_Change):
     set: Annotated[dict[str, Setting], Field(description="the method's parameters")] | None = None
     score: Annotated[bool, Strict(), Field(description="load the model and score it before and after")] | None = None
     pad_to_multiple_of: Annotated[Whole, Gt(0)] | None = None
+    state: Annotated[Text, Field(description="directory for the state of training, to go on from after a kill")] | None = None
     out: Annotated[Text, Field(description="directory to write")]
     overwrite: Annotated[bool, Strict()] | None = None
     corpus: Annotated[Texts, Field(description="files, folders, patterns; may be left out with ontology")] | None = None

@@ -37,6 +37,7 @@ def adapt(
     score: Annotated[bool, typer.Option("--score/--no-score", help="Load the model and score it before and after.")] = True,
     score_bytes: o.ScoreBytes = "60000",
     pad_to_multiple_of: Annotated[int, typer.Option(min=1, help="Round the table's rows up to a multiple of this.")] = 1,
+    state: Annotated[Path | None, typer.Option(help="Keep the state of training here; the same call after a kill goes on from it.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",
     dtype: Dtype = "auto",
@@ -50,6 +51,7 @@ def adapt(
     from regraft.vocab.initializer import Aids
 
     training = training_from(train, train_settings)
+    chosen = parse_settings(settings or [])
     arguments: dict[str, Any] = {
         "extend": extend,
         "replace": replace,
@@ -61,7 +63,15 @@ def adapt(
     }
     if dry_run:
         found = estimate(
-            model, corpus=corpus or [], out=out, text_column=text_column, held_out=held_out, method=method, overwrite=overwrite, **arguments
+            model,
+            corpus=corpus or [],
+            out=out,
+            text_column=text_column,
+            held_out=held_out,
+            method=method,
+            settings=chosen,
+            overwrite=overwrite,
+            **arguments,
         )
         found.report.print()
         return found.figures
@@ -70,7 +80,7 @@ def adapt(
         corpus=corpus or [],
         out=out,
         method=method,
-        settings=parse_settings(settings or []),
+        settings=chosen,
         training=training,
         source_text=source_text,
         aids=Aids(donor=donor, vectors=vectors, source_vectors=source_vectors, dictionary=dictionary, bitext=bitext),
@@ -82,6 +92,7 @@ def adapt(
         device=device,
         dtype=dtype,
         pad_to_multiple_of=pad_to_multiple_of,
+        state=state,
         overwrite=overwrite,
         **arguments,
     )

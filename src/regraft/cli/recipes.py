@@ -38,7 +38,7 @@ def arguments(options: dict[str, Any]) -> dict[str, Any]:
             given[argument] = [f"{key}={value}" for key, value in given.pop(name).items()]
     if "methods" in given:
         given["methods"] = ",".join(given["methods"])
-    return {name: Path(value) if name in ("out", "replace", "words") else value for name, value in given.items()}
+    return {name: Path(value) if name in ("out", "replace", "words", "state") else value for name, value in given.items()}
 
 
 @recipe_app.command("schema")

@@ -5,6 +5,7 @@ provenance (`regraft.json`) and a report (`report.html`, `report.json`).
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from regraft.vocab.adapt_report import adaptation_report
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import changed_tensors, install, matmul_precision
+from regraft.vocab.live import changed_tensors, check_placement, install, matmul_precision
 from regraft.vocab.transplant import Transplant, full_graft, transplant
 
 DEFAULT_METHOD = "constituent-mean"
@@ -71,6 +72,7 @@ def adapt(
     device: str = "cpu",
     dtype: str = "auto",
     pad_to_multiple_of: int = 1,
+    state: str | Path | None = None,
     overwrite: bool = False,
 ) -> Adaptation:
     """Give `model` a new vocabulary and write the result to `out`.
@@ -88,6 +90,7 @@ def adapt(
     aids : what some methods need beside the corpus: a donor model, vectors, a dictionary, parallel text.
     score : load the model and score it before and after. Without it (and without `training`) only the tables are ever in memory.
     score_bytes : most bytes of each text to score, drawn by hash; None scores all of it.
+    state : a directory for the state of training: the same call after a kill goes on from there. Removed at the end.
     device, dtype : where and how the model runs for scoring and training; the files keep their dtype.
 
     Raises an `InputError` with one line for anything that is wrong with the input; nothing is left behind.
@@ -104,15 +107,31 @@ def adapt(
         route=route,
         widen_pretokenizer=widen_pretokenizer,
     )
+    check_placement(dtype, device)
+    if pad_to_multiple_of < 1:
+        raise ParameterError(f"--pad-to-multiple-of {pad_to_multiple_of}: give 1 or more")
     check_output(out, overwrite=overwrite, sources=[Path(model)] if Path(model).exists() else [])
     with metered() as total:
         opened = request.open_corpus(corpus, held_out=held_out, text_column=text_column)
         replay = training is not None and training.replay > 0
-        job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed, aids=aids)
-        with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"):
+        job = Job.prepare(
+            model,
+            opened,
+            request,
+            source_text=source_text,
+            replay=replay,
+            score_bytes=score_bytes,
+            seed=seed,
+            aids=aids,
+            device=device,
+            dtype=dtype,
+        )
+        if score:
+            job.check_text()
+        with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"), matmul_precision(dtype, device):
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
         with matmul_precision(dtype, device):
-            stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype)
+            stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype, state=state)
     metrics = summarize(job, result, stages, run, total)
     report = adaptation_report(job, result, stages, run, initializer, metrics)
     run_record = provenance.record(
@@ -127,11 +146,13 @@ def adapt(
         notes=job.change.notes,
     )
     _write(job, result, trained, run_record, report, out, overwrite)
+    if state is not None:
+        shutil.rmtree(state, ignore_errors=True)
     return Adaptation(out, stages, run, result, report, metrics)
 
 
 def measure(
-    job: Job, result: Transplant, training: Training | None, *, score: bool, device: str, dtype: str
+    job: Job, result: Transplant, training: Training | None, *, score: bool, device: str, dtype: str, state: str | Path | None = None
 ) -> tuple[list[Stage], TrainingRun | None, dict[str, torch.Tensor]]:
     """Score the untouched model, the grafted one and (with `training`) the trained one; the trained tensors by their names on disk."""
     if not job.scorable:
@@ -146,11 +167,11 @@ def measure(
     stages = []
     if score:
         with step("scoring the untouched model"):
-            stages.append(job.score("untouched", model, old_tokenizer, new=False))
+            stages.append(job.score("untouched", model, old_tokenizer, new=False, writing=True))
     install(model, result)
     if score:
         with step("scoring the new rows"):
-            stages.append(job.score("grafted", model, new_tokenizer))
+            stages.append(job.score("grafted", model, new_tokenizer, writing=True))
     if training is None:
         return stages, None, {}
     run = train(
@@ -161,10 +182,11 @@ def measure(
         new_ids=job.change.new_ids.tolist(),
         replay_texts=job.replay or None,
         on_evaluate=job.watcher(new_tokenizer),
+        directory=state,
     )
     if score:
         with step("scoring the trained model"):
-            stages.append(job.score("trained", model, new_tokenizer))
+            stages.append(job.score("trained", model, new_tokenizer, writing=True))
     return stages, run, changed_tensors(model, job.checkpoint)
 
 
@@ -200,6 +222,19 @@ def tokenization(job: Job) -> dict[str, dict[str, float]]:
     return found
 
 
+def moved_ids(job: Job) -> dict[str, Any]:
+    """Special ids of config.json and generation_config.json where the new tokenizer has moved them; None for an id it dropped."""
+    places = {int(old): new for new, old in enumerate(job.change.source_ids.tolist()) if old >= 0}
+    moved: dict[str, Any] = {}
+    for name, value in job.checkpoint.config.items():
+        if not name.endswith("_token_id") or value is None:
+            continue
+        new = [places.get(i) for i in value] if isinstance(value, list) else places.get(value)
+        if new != value:
+            moved[name] = new
+    return moved
+
+
 def _write(
     job: Job,
     result: Transplant,
@@ -227,7 +262,7 @@ def _write(
             job.checkpoint,
             out,
             tensors={**result.tensors, **trained},
-            config={"vocab_size": result.rows},
+            config=moved_ids(job),
             extra=finish,
             record=partial(provenance.save, run_record),
             overwrite=overwrite,

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from regraft.figures import token_lengths, training_curves
 from regraft.report import Report
-from regraft.segmentation import nearest_html, segmentation_html
+from regraft.report.figures import token_lengths, training_curves
+from regraft.report.segmentation import nearest_html, segmentation_html
 from regraft.training import TrainingRun
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.job import Job, Stage
@@ -65,6 +65,8 @@ def stage_rows(stages: list[Stage]) -> list[Row]:
                 figures.setdefault(f"{text}: 95% interval", {})[stage.name] = f"{low:.3f} to {high:.3f}"
                 figures.setdefault(f"{text}: tokens per word", {})[stage.name] = f"{score.tokens_per_word:.3f}"
                 figures.setdefault(f"{text}: bytes read per second", {})[stage.name] = f"{score.bytes_per_second:,.0f}"
+        if stage.writing is not None:
+            figures.setdefault("held-out text: bytes written per second", {})[stage.name] = f"{stage.writing:,.0f}"
         if stage.greedy_hits is not None:
             figures.setdefault("ordinary text: greedy hits", {})[stage.name] = f"{stage.greedy_hits:,} of {stage.greedy_positions:,}"
     return [{"figure": name} | {stage.name: values.get(stage.name) for stage in stages} for name, values in figures.items()]

@@ -1,11 +1,12 @@
 """What `adapt` and `compare` share: a model, its new tokenizer, and the texts on which both are scored."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from dataclasses import replace as with_fields
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,19 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.errors import CorpusError, OntologyError, ParameterError
-from regraft.evaluation import Score, greedy_hits, score_text
+from regraft.evaluation import Score, generation_speed, greedy_hits, score_text
 from regraft.progress import console, step
-from regraft.report import Section, terminal_table
+from regraft.report.page import Section, terminal_table
 from regraft.vocab.initializer import Aids, Context
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import Ontology, build, open_ontologies
 from regraft.vocab.live import load_model, load_tokenizer
-from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, replace, trim
+from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, measure_segmentation, replace, trim, widen_pretokenizer
+from regraft.vocab.tokenizer.loading import make_loadable
 
 EVERYDAY_ENGLISH = "everyday_english.txt"
 WATCH_BYTES = 8_000
+PROMPTS, PROMPT_CHARACTERS = 4, 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,28 +56,35 @@ class TokenizerRequest:
     widen_pretokenizer: bool = False
 
     def __post_init__(self) -> None:
-        asked = [name for name in ("extend", "replace", "words", "trim", "ontology") if getattr(self, name) not in (None, False, [], ())]
-        if len(asked) != 1:
-            if self.k_tokeniser is not None and not self.ontology and not asked:
-                raise ParameterError("k-tokeniser makes its pieces from ontologies: give --ontology name=path")
-            options = "--extend, --replace, --words, --trim, --ontology"
-            raise ParameterError(f"say how the vocabulary changes with exactly one of {options} (got {asked or 'none'})")
+        given = {name: getattr(self, name) for name in ("extend", "replace", "words", "trim", "ontology")}
+        asked = [name for name, value in given.items() if value is not None and value is not False and value != []]
         if self.k_tokeniser is not None and not self.ontology:
-            raise ParameterError(f"k-tokeniser makes its pieces from ontologies: give --ontology name=path instead of --{asked[0]}")
+            instead = f" instead of --{asked[0]}" if asked else ""
+            raise ParameterError(f"k-tokeniser makes its pieces from ontologies: give --ontology name=path{instead}")
+        if len(asked) != 1:
+            raise ParameterError(
+                "say how the vocabulary changes with exactly one of --extend, --replace, --words, --trim, --ontology "
+                f"(got {', '.join(asked) or 'none'})"
+            )
         if self.extend is not None and self.extend < 1:
             raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
 
     def apply(self, tokenizer: Tokenizer, corpus: Corpus) -> Change:
-        """The changed tokenizer; only the corpus's training documents are read."""
+        """The changed tokenizer, learned on training documents only. Raises `CorpusError` if it needs some and there are none."""
+        if (self.extend is not None or self.trim) and not corpus.count("train"):
+            raise CorpusError(f"{corpus.name}: all of it is held out, none is left to learn from: separate documents with blank lines")
         if self.extend is not None:
             return extend(tokenizer, corpus.documents("train"), self.extend, route=self.route, widen=self.widen_pretokenizer)  # type: ignore[arg-type]
         if self.replace is not None:
-            return replace(tokenizer, Tokenizer.from_directory(self.replace))
-        if self.words is not None:
-            return add_words(tokenizer, read_words(Path(self.words)))
-        if self.ontology:
+            change = replace(tokenizer, Tokenizer.from_directory(self.replace))
+        elif self.words is not None:
+            change = add_words(tokenizer, read_words(Path(self.words)))
+        elif self.ontology:
             return self._build(tokenizer, corpus)
-        return trim(tokenizer, corpus.documents("train"))
+        else:
+            change = trim(tokenizer, corpus.documents("train"))
+        loadable, notes = make_loadable(change.tokenizer, list(islice(corpus.documents("train"), 50)))
+        return dataclasses.replace(change, tokenizer=loadable, notes=[*change.notes, *notes])
 
     @cached_property
     def ontologies(self) -> list[Ontology]:
@@ -112,13 +122,14 @@ class TokenizerRequest:
 
 @dataclass(frozen=True)
 class Stage:
-    """One state of the model with what its held-out text costs. `ordinary` is the text it must not forget."""
+    """One state of the model with what its held-out text costs. `ordinary` is the text it must not forget; `writing` in bytes a second."""
 
     name: str
     domain: Score | None
     ordinary: Score | None
     greedy_hits: int | None = None
     greedy_positions: int | None = None
+    writing: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -127,6 +138,7 @@ class Stage:
             "ordinary": self.ordinary and self.ordinary.to_dict(),
             "greedy_hits": self.greedy_hits,
             "greedy_positions": self.greedy_positions,
+            "bytes_written_per_second": self.writing,
         }
 
 
@@ -155,23 +167,33 @@ class Job:
         score_bytes: int | None = None,
         seed: int = 0,
         aids: Aids | None = None,
+        device: str = "cpu",
+        dtype: str = "auto",
     ) -> "Job":
         """Open `model`, change its tokenizer over the training documents, and draw the texts to score (at most `score_bytes` each).
 
         With `replay`, only the held-out half of `source_text` is scored; the other half is there to be trained on.
         """
+        say_skipped(corpus)
         checkpoint = Checkpoint.open(model)
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         with step(f"changing the tokenizer: {request.describe()}"):
             change = request.apply(tokenizer, corpus)
+        if request.widen_pretokenizer:
+            effect = measure_segmentation(
+                tokenizer, widen_pretokenizer(tokenizer), open_source_text(source_text, held_out=0.0).documents("all")
+            )
+            change.notes.append(f"widening the pre-tokenizer, on text in the model's own language: {effect}")
         for note in change.notes:
             console.print(f"  {note}", highlight=False)
         domain = sample_texts(corpus.documents("held-out"), score_bytes)
-        aids = with_fields(aids or Aids(), ontology=tuple(request.ontology) if request.ontology else None)
+        aids = dataclasses.replace(aids or Aids(), ontology=tuple(request.ontology) if request.ontology else None)
         source = open_source_text(source_text, held_out=0.5 if replay else 0.0)
         ordinary = sample_texts(source.documents("held-out" if replay else "all"), score_bytes)
         replayed = list(source.documents("train")) if replay else []
-        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, Context(corpus=corpus, seed=seed, aids=aids))
+        load = partial(load_both, checkpoint, tokenizer, dtype, device) if is_scorable(checkpoint) else None
+        context = Context(corpus=corpus, seed=seed, aids=aids, load_model=load)
+        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, context)
 
     def corpus_record(self) -> dict[str, Any]:
         """The corpus as provenance names it."""
@@ -180,32 +202,43 @@ class Job:
             "sha256": self.corpus.sha256,
             "bytes": self.corpus.size_bytes,
             "documents": self.corpus.count("all"),
+            "skipped": [list(pair) for pair in self.corpus.skipped],
         }
 
     @property
     def scorable(self) -> bool:
         """Whether the model has a head that gives text a probability."""
-        name = (self.checkpoint.config.get("architectures") or [""])[0]
-        return name in {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}
+        return is_scorable(self.checkpoint)
+
+    def check_text(self) -> None:
+        """Raise `CorpusError` unless there is held-out text to score the model on."""
+        if self.scorable and not self.domain:
+            raise CorpusError(
+                f"{self.corpus.name}: nothing is held out, so there is no text to score: separate documents with blank lines, "
+                "raise --held-out, or leave the scoring out (--no-score)"
+            )
 
     def load(self, dtype: str, device: str) -> tuple[Any, Any, Any]:
         """The model and both tokenizers as `transformers` objects."""
         with step("loading the model"):
             return load_model(self.checkpoint, dtype, device), load_tokenizer(self.tokenizer), load_tokenizer(self.change.tokenizer)
 
-    def score(self, name: str, model: Any, tokenizer: Any, *, new: bool = True) -> Stage:
-        """Score both texts; with `new`, also count greedy hits of new ids on ordinary text that is cut as before."""
+    def score(self, name: str, model: Any, tokenizer: Any, *, new: bool = True, writing: bool = False) -> Stage:
+        """Score both texts; with `new`, count greedy hits of new ids on ordinary text cut as before; with `writing`, time generation."""
         domain = score_text(model, tokenizer, self.domain)
         ordinary = score_text(model, tokenizer, self.ordinary) if self.ordinary else None
-        if not new or self.checkpoint.layout.kind != "decoder":
-            return Stage(name, domain, ordinary)
-        hits = greedy_hits(model, tokenizer, self.unchanged_texts(), self.change.new_ids.tolist())
-        return Stage(name, domain, ordinary, hits.hits, hits.positions)
-
-    def watcher(self, tokenizer: Any) -> Callable[[Any, int], float]:
-        """Bits per byte of a small part of the held-out text, for the curve while a model trains."""
-        sample = sample_texts(self.domain, WATCH_BYTES)
-        return lambda model, _: score_text(model, tokenizer, sample).bits_per_byte
+        stage = Stage(name, domain, ordinary)
+        if self.checkpoint.layout.kind != "decoder":
+            return stage
+        unchanged = self.unchanged_texts() if new else []
+        if unchanged:  # after most replacements there is none: nothing on which to compare greedy choices
+            hits = greedy_hits(model, tokenizer, unchanged, self.change.new_ids.tolist())
+            stage = dataclasses.replace(stage, greedy_hits=hits.hits, greedy_positions=hits.positions)
+        if writing:
+            prompts = [text for text in self.domain if len(text) > PROMPT_CHARACTERS][:PROMPTS]
+            if prompts:
+                stage = dataclasses.replace(stage, writing=generation_speed(model, tokenizer, prompts).bytes_per_second)
+        return stage
 
     def scored(self) -> dict[str, list[str]]:
         """The texts that are scored, by name."""
@@ -216,6 +249,32 @@ class Job:
         old, new = self.tokenizer.encode_batch(self.ordinary), self.change.tokenizer.encode_batch(self.ordinary)
         ids = self.change.source_ids
         return [text for text, a, b in zip(self.ordinary, old, new, strict=True) if a == [int(ids[i]) for i in b]]
+
+    def watcher(self, tokenizer: Any) -> Callable[[Any, int], float]:
+        """Bits per byte of a small part of the held-out text, for the curve while a model trains."""
+        sample = sample_texts(self.domain, WATCH_BYTES)
+        return lambda model, _: score_text(model, tokenizer, sample).bits_per_byte
+
+
+def is_scorable(checkpoint: Checkpoint) -> bool:
+    """Whether the checkpoint's own class has a causal or masked language-model head."""
+    name = (checkpoint.config.get("architectures") or [""])[0]
+    return name in {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}
+
+
+def load_both(checkpoint: Checkpoint, tokenizer: Tokenizer, dtype: str, device: str) -> tuple[Any, Any]:
+    """The model and its tokenizer as `transformers` objects."""
+    return load_model(checkpoint, dtype, device), load_tokenizer(tokenizer)
+
+
+def say_skipped(corpus: Corpus, shown: int = 3) -> None:
+    """Tell the user which files of the corpus were not read, and what is odd about its split."""
+    if corpus.skipped:
+        first = "; ".join(f"{path}: {why}" for path, why in corpus.skipped[:shown])
+        more = f"; and {len(corpus.skipped) - shown} more" if len(corpus.skipped) > shown else ""
+        console.print(f"skipped {len(corpus.skipped)} files of the corpus ({first}{more})", style="yellow", highlight=False, markup=False)
+    for note in corpus.notes:
+        console.print(note, style="yellow", highlight=False, markup=False)
 
 
 def sample_texts(texts: Iterable[str], limit: int | None) -> list[str]:

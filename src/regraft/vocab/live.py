@@ -11,9 +11,24 @@ import transformers
 from transformers import AutoTokenizer
 
 from regraft.checkpoint import Checkpoint
-from regraft.errors import CheckpointError
+from regraft.errors import CheckpointError, ParameterError
 from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.transplant import Transplant
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def check_placement(dtype: str, device: str) -> None:
+    """Raise `ParameterError` unless models can be loaded as `dtype` on `device`. Asked before long work."""
+    if dtype not in DTYPES:
+        raise ParameterError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ParameterError(
+            f"--device {device}: not to be had here ({reason}): choose cpu, or cuda, cuda:1, mps where there is one"
+        ) from None
 
 
 def load_model(checkpoint: Checkpoint, dtype: str = "auto", device: str = "cpu") -> Any:
@@ -22,7 +37,7 @@ def load_model(checkpoint: Checkpoint, dtype: str = "auto", device: str = "cpu")
     model_class = getattr(transformers, names[0], None) if names else None
     if model_class is None:
         raise CheckpointError(f"{checkpoint.path}: transformers has no class {names[0] if names else '(none named in config.json)'}")
-    transformers.utils.logging.disable_progress_bar()  # ours says what is going on
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours says what is going on
     wanted = torch.float32 if dtype == "auto" and device == "cpu" else dtype
     return model_class.from_pretrained(checkpoint.path, dtype=wanted).to(device).eval()
 
@@ -55,9 +70,14 @@ def install(model: Any, result: Transplant) -> None:
         model.get_input_embeddings().weight.copy_(result.input)
         head = model.get_output_embeddings()
         if head is not None and result.head is not None:
+            if head.weight is model.get_input_embeddings().weight:  # resizing ties what the config calls tied, whatever the files hold
+                head.weight = torch.nn.Parameter(result.head.to(head.weight))
             head.weight.copy_(result.head)
         if head is not None and result.bias is not None and getattr(head, "bias", None) is not None:
             head.bias.copy_(result.bias)
+        for name, buffer in model.named_buffers():
+            if name.endswith("final_logits_bias") and result.bias is not None:
+                buffer.copy_(result.bias)
 
 
 def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -74,8 +94,9 @@ def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tenso
         found[layout.bias[0]] = head.bias.reshape(*checkpoint.tensors[layout.bias[0]].shape[:-1], -1)
     tables = {id(model.get_input_embeddings().weight), *(id(p) for p in (head.parameters() if head is not None else ()))}
     prefix = f"{model.base_model_prefix}."
+    computed = set(model._keys_to_ignore_on_save or ())  # such as sinusoidal positions: no file holds them
     for name, parameter in model.named_parameters():
-        if id(parameter) in tables:
+        if id(parameter) in tables or name in computed:
             continue
         stored = next((n for n in (name, name.removeprefix(prefix), prefix + name) if n in checkpoint.tensors), None)
         if stored is None:

@@ -89,6 +89,8 @@ def _build(
     layout = checkpoint.layout
     full_bias = checkpoint.read(layout.bias[0]).reshape(-1) if layout.bias else None
     old_bias = None if full_bias is None else full_bias[: old.vocab_size]
+    if old_bias is not None:
+        check_finite(old_bias.unsqueeze(1), checkpoint, layout.bias[0])
 
     def start(role: str, old_table: torch.Tensor) -> Graft | Rows:
         source = Source(
@@ -99,13 +101,14 @@ def _build(
             initializer_range=layout.initializer_range,
             bias=old_bias,
         )
-        return initializer(source, target, context)
+        return initializer(source, target, context) if len(target) else Graft.mean(0, old.vocab_size)
 
     old_input = checkpoint.read(layout.input[0])
     check_finite(old_input[: old.vocab_size], checkpoint, layout.input[0])
     started = start("input", old_input)
     new_input = lay_out(old_input, target, started, rows)
     graft = started if isinstance(started, Graft) else None
+    del old_input  # two pairs of tables at once would be twice the memory
     new_head = None
     if layout.head:
         old_head = checkpoint.read(layout.head[0])
@@ -148,7 +151,7 @@ def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int)
 def origins(target: Target, graft: Graft | None) -> npt.NDArray[np.uint8]:
     """Where the row of each id of the new tokenizer came from, as an index into `ORIGINS`."""
     codes = np.full(len(target.source_ids), ORIGINS.index("copied"), dtype=np.uint8)
-    codes[target.ids] = ORIGINS.index("sampled") if graft is None else graft.origins()
+    codes[target.ids] = ORIGINS.index("sampled" if graft is None else "combined")
     return codes
 
 

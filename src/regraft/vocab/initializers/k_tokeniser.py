@@ -1,6 +1,6 @@
 """K-Tokeniser: subwords from an ontology, each starting as the mean of the old pieces that used to spell it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -39,7 +39,8 @@ class KTokeniserStart(Initializer):
 
     name = "k-tokeniser"
     paper = Paper("Infusing clinical knowledge into tokenisers for language models", "Hasan et al.", 2024, "2406.14312")
-    summary = "subwords from an ontology, as the mean of the pieces that used to spell them"
+    summary = "subwords of concept names, each the mean of its old pieces"
+    needs: ClassVar[tuple[str, ...]] = ("ontology",)
 
     merges: Annotated[int, Field(ge=0)] = 20
     longest: Annotated[int, Field(ge=1)] = 5

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from regraft.corpus.readers import UnreadableError, open_text
 from regraft.errors import OntologyError
-from regraft.readers import UnreadableError, open_text
 from regraft.vocab.k_tokeniser.term_files import open_list
 
 _PUBTATOR_TITLE = re.compile(r"\S+\|[ta]\|")

@@ -6,9 +6,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from regraft.figures import DASHES, PALETTE
 from regraft.report import Report, escape
-from regraft.segmentation import visible_html
+from regraft.report.figures import DASHES, PALETTE
+from regraft.report.segmentation import visible_html
 from regraft.vocab.k_tokeniser.choice import BASE
 from regraft.vocab.k_tokeniser.cutting import Cutter, Record
 from regraft.vocab.k_tokeniser.knowledge import SemanticType

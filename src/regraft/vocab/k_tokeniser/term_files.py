@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from regraft.corpus.readers import UnreadableError, open_bytes, open_text
 from regraft.errors import OntologyError
-from regraft.readers import UnreadableError, open_bytes, open_text
 
 NAME_COLUMNS = ("name", "term", "label", "concept", "phrase", "text", "str", "description", "title")
 

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from regraft.language_model import LanguageModel, replaced_forward
 
 Objective = Literal["clm", "mtp", "mlm"]
-LOGITS_BYTES = 192 * 2**20  # float32 logits alive at once while training; cross-entropy keeps its log-softmax beside them
+LOGITS_BYTES = 128 * 2**20  # float32 logits alive at once while training; their log-softmax and gradient stand beside them
 MASKED_SHARE = 0.15  # BERT: of these 80 % become the mask token, 10 % a random token, 10 % stay
 
 
@@ -81,9 +81,8 @@ def mask_tokens(
     positions = draw < max(MASKED_SHARE, float(draw.min()) + 1e-12)
     positions &= ordinary
     fate = rng.random(ids.shape)
-    vocabulary = np.array(sorted(set(tokenizer.get_vocab().values())), dtype=np.int64)
     masked = np.where(positions & (fate < 0.8), tokenizer.mask_token_id, ids)
-    masked = np.where(positions & (fate >= 0.9), rng.choice(vocabulary, ids.shape), masked)
+    masked = np.where(positions & (fate >= 0.9), rng.choice(language_model.vocabulary, ids.shape), masked)
     return masked, positions
 
 

@@ -28,6 +28,7 @@ from regraft import __version__
 from regraft.errors import OutputError
 
 MISSING = "–"
+WIDTH = 140
 Row = Mapping[str, Any]
 Best = Mapping[str, Literal["low", "high"]]
 
@@ -95,7 +96,10 @@ class Report:
 
     def print(self, console: Console | None = None) -> None:
         """Show title, lead and tables on a terminal (plots and fragments need the page)."""
-        console = console or Console()
+        if console is None:
+            console = Console()
+            if not console.is_terminal:
+                console = Console(width=WIDTH)  # a file has no width of its own
         console.print(Text(self.title, style="bold"))
         if self.lead:
             console.print(Text(self.lead))
@@ -116,7 +120,7 @@ class Report:
 
     def to_html(self) -> str:
         """The page: styles, scripts and (when there are figures) plotly.js are all inside."""
-        source = resources.files("regraft").joinpath("templates/report.html").read_text(encoding="utf-8")
+        source = resources.files("regraft.report").joinpath("templates/report.html").read_text(encoding="utf-8")
         template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
         plotly_js = ""
         if any(section.kind == "figure" for section in self.sections):

