@@ -129,7 +129,7 @@ def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int)
     """The new table (or bias) of `rows` rows: copied, started and unowned rows each in their place, in `old`'s dtype."""
     vocab_size = target.old_tokenizer.vocab_size
     if isinstance(started, Graft):
-        fresh = started.apply(old[:vocab_size])
+        fresh = (started.averaging() if old.ndim == 1 else started).apply(old[:vocab_size])
     elif old.ndim == 1:
         fresh = started.bias if started.bias is not None else old[:vocab_size].to(torch.float64).mean().to(old.dtype).expand(len(target))
     else:
