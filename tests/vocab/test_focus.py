@@ -4,13 +4,13 @@ import entmax
 import numpy as np
 import pytest
 import torch
+from toy_vocabularies import cosine, row_of, situation, word_tokenizer, write_vectors
 
 from regraft.errors import CorpusError, ParameterError
 from regraft.graft import Graft, Rows
 from regraft.method import resolve
 from regraft.vocab import vector_training
 from regraft.vocab.initializers.focus import Focus, is_symbol
-from toy_vocabularies import cosine, row_of, situation, word_tokenizer, write_vectors
 
 OLD = word_tokenizer("cat dog Tree 12 ,")
 NEW = word_tokenizer("kitten cat dog tree 12 , hound")

@@ -7,6 +7,7 @@ import gensim.models
 import numpy as np
 import pytest
 from gensim.models.fasttext import save_facebook_model
+from toy_vocabularies import word_tokenizer, write_vectors
 
 from regraft.errors import CorpusError, ParameterError
 from regraft.vocab import vector_training
@@ -21,7 +22,6 @@ from regraft.vocab.vector_alignment import (
 from regraft.vocab.vector_files import open_vectors
 from regraft.vocab.vector_training import VectorTraining, token_names, train_token_vectors
 from regraft.vocab.vectors import Vectors, vectors_by_look_up, vectors_by_words
-from toy_vocabularies import word_tokenizer, write_vectors
 
 WORDS = {"cat": [1.0, 0.5, -2.0], "dog": [0.0, 3.0, 1.0], "no": [0.0, 0.0, 0.0]}
 

@@ -15,7 +15,6 @@ from scipy import sparse
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
-from regraft.vocab.overlap import match_tokens
 from regraft.vocab.similarity import has_vector
 from regraft.vocab.tokenizer import Tokenizer
 
@@ -145,6 +144,8 @@ def donor_vectors(donor: Path, tokenizer: Tokenizer) -> Floats:
 
     Raises `ParameterError` if the vocabularies share no token.
     """
+    from regraft.vocab.overlap import match_tokens  # overlap and tokenizer import each other: tokenizer has to come first
+
     checkpoint = Checkpoint.open(donor)
     owner = Tokenizer.from_directory(checkpoint.path)
     ids = match_tokens(owner, tokenizer)

@@ -17,7 +17,7 @@ from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.word_alignment import Aligner, link_counts, read_bitext
 
 Word = tuple[int, ...]
-NUMBERS = (*map(str, range(9_999)), *(f"{n:02d}" for n in range(99)))
+NUMBERS = tuple(dict.fromkeys((*map(str, range(9_999)), *(f"{n:02d}" for n in range(99)))))
 SPECIAL_VOTE = 1e9
 
 
