@@ -4,6 +4,7 @@ Enters: a path. Leaves: `Vectors`.
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,25 +56,38 @@ def _read_text(path: Path) -> Vectors:
     rows: list[npt.NDArray[np.float32]] = []
     dim = 0
     try:
-        with path.open(encoding="utf-8", newline="\n") as file:
+        with path.open(encoding="utf-8", newline="\n") as file, warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy only warns of what is not a number
             for number, line in enumerate(file, 1):
                 line = line.rstrip("\n\r ")
                 if number == 1 and len(line.split(" ")) == 2 and line.replace(" ", "").isdigit():
                     continue  # word2vec's header: words, numbers
                 dim = dim or line.count(" ")
-                word, *numbers = line.rsplit(" ", dim) if dim else [line]  # a GloVe word may hold spaces
-                row = np.array(numbers, dtype=np.float32)
-                if not len(row) or len(row) != dim:
+                word, row = _parse(line, dim)
+                if not dim or len(row) != dim:
                     raise ParameterError(f"{path}, line {number}: {len(row)} numbers after the word, expected {dim or 'some'}: repair it")
                 words.append(word)
                 rows.append(row)
     except UnicodeDecodeError:
         raise ParameterError(f"{path}: not UTF-8 text, and no binary format that regraft knows: give .vec, .txt, .bin or .npy") from None
-    except ValueError as error:
-        raise ParameterError(f"{path}, line {number}: not a word and its numbers ({error}): repair the line") from None
+    except ValueError:
+        raise ParameterError(f"{path}, line {number}: not a word and its numbers: repair the line") from None
     if not rows:
         raise ParameterError(f"{path}: no word vectors in it: give one word and its numbers a line")
     return Vectors(words, np.stack(rows), name=str(path))
+
+
+def _parse(line: str, dim: int) -> tuple[str, npt.NDArray[np.float32]]:
+    """The word and the numbers of one line; a GloVe word may hold spaces itself, which the fast way does not expect."""
+    word, _, rest = line.partition(" ")
+    try:
+        row = np.fromstring(rest, dtype=np.float32, sep=" ")
+        if len(row) == dim:
+            return word, row
+    except (ValueError, DeprecationWarning):
+        pass
+    word, *numbers = line.rsplit(" ", max(dim, 1))
+    return word, np.array(numbers, dtype=np.float32)
 
 
 def _read_numpy(path: Path) -> Vectors:

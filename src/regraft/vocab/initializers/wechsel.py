@@ -82,8 +82,12 @@ class Wechsel(Initializer):
 
 
 def aligned_aids(context: Context, method: str, prefix: str | None, source_prefix: str | None) -> tuple[Vectors, Vectors]:
-    """The user's source and target vectors in one space, by the user's dictionary if there is one."""
-    new = open_vectors(context.aids.need("vectors", method), prefix)
-    old = open_vectors(context.aids.need("source_vectors", method), source_prefix)
-    dictionary = None if context.aids.dictionary is None else read_dictionary(context.aids.dictionary)
-    return align_vectors(old, new, dictionary)
+    """The user's source and target vectors in one space, by the user's dictionary if there is one; read once for all methods."""
+    aids = context.aids
+    new_file, old_file = aids.need("vectors", method), aids.need("source_vectors", method)
+
+    def read() -> tuple[Vectors, Vectors]:
+        dictionary = None if aids.dictionary is None else read_dictionary(aids.dictionary)
+        return align_vectors(open_vectors(old_file, source_prefix), open_vectors(new_file, prefix), dictionary)
+
+    return context.remember(f"aligned vectors {prefix} {source_prefix}", read)
