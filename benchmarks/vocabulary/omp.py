@@ -38,7 +38,8 @@ for begin in range(0, len(targets), 512):
     rows.append(torch.bmm(weights.unsqueeze(1), old[indices]).squeeze(1))
 seconds = time.perf_counter() - start
 np.save(f"{folder}/rival.npy", torch.cat(rows).numpy())
-print(json.dumps({"seconds": seconds, "cpu_seconds": time.process_time(), "peak_mb": int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) / 1024}))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"seconds": seconds, "cpu_seconds": time.process_time(), "peak_mb": int(peak.split()[1]) / 1024}))
 """
 OURS = """
 import json, os, sys, time
@@ -55,7 +56,8 @@ bridge = Bridge(anchors, places, targets, np.arange(len(targets)), places[:0])
 rows = Graft(OMP(k=k).mix(bridge, len(anchors))).apply(old)
 seconds = time.perf_counter() - start
 np.save(f"{folder}/ours.npy", rows.numpy())
-print(json.dumps({"seconds": seconds, "cpu_seconds": time.process_time(), "peak_mb": int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) / 1024}))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"seconds": seconds, "cpu_seconds": time.process_time(), "peak_mb": int(peak.split()[1]) / 1024}))
 """
 
 

@@ -6,9 +6,7 @@ is fast at it, and the atoms that could still be the largest, given a bound on t
 is the one of float32 whatever the format.
 """
 
-import functools
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import torch
 
 from regraft.graft import iterate_blocks
 from regraft.progress import progress_bar
+from regraft.vocab.number_format import fast_format
 
 Sign = Literal["signed", "non_negative"]
 Ids = npt.NDArray[np.int64]
@@ -76,21 +75,6 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
             yield pool
     finally:
         torch.set_num_threads(count)
-
-
-@functools.cache
-def fast_format() -> torch.dtype:
-    """bfloat16 where this processor multiplies it at least 1.5 times as fast as float32 (tile or dot-product units), else float32."""
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        left, right = torch.ones(128, 256, dtype=dtype), torch.ones(256, 4096, dtype=dtype)
-        trials = []
-        for _ in range(4):
-            start = time.perf_counter()
-            left @ right
-            trials.append(time.perf_counter() - start)
-        seconds[dtype] = min(trials[1:])
-    return torch.bfloat16 if 1.5 * seconds[torch.bfloat16] < seconds[torch.float32] else torch.float32
 
 
 class _Screen:

@@ -91,6 +91,7 @@ def _build(
     old_bias = None if full_bias is None else full_bias[: old.vocab_size]
 
     def start(role: str, old_table: torch.Tensor) -> Graft | Rows:
+        other = layout.input if role == "head" else layout.head
         source = Source(
             table=old_table[: old.vocab_size],
             tokenizer=old,
@@ -98,6 +99,7 @@ def _build(
             tied=layout.tied,
             initializer_range=layout.initializer_range,
             bias=old_bias,
+            partner=(lambda: checkpoint.read(other[0])[: old.vocab_size]) if other else None,
         )
         return initializer(source, target, context)
 
