@@ -93,6 +93,7 @@ def _build(
         check_finite(old_bias.unsqueeze(1), checkpoint, layout.bias[0])
 
     def start(role: str, old_table: torch.Tensor) -> Graft | Rows:
+        other = layout.input if role == "head" else layout.head
         source = Source(
             table=old_table[: old.vocab_size],
             tokenizer=old,
@@ -100,6 +101,7 @@ def _build(
             tied=layout.tied,
             initializer_range=layout.initializer_range,
             bias=old_bias,
+            partner=(lambda: checkpoint.read(other[0])[: old.vocab_size]) if other else None,
         )
         return initializer(source, target, context) if len(target) else Graft.mean(0, old.vocab_size)
 
