@@ -231,3 +231,10 @@ class TestSave:
                 Graft.load(path)
         with pytest.raises(CheckpointError):
             Graft.load(tmp_path / "absent.npz")
+
+
+def test_a_bias_takes_the_average_whatever_a_row_is_scaled_by():
+    graft = Graft.from_ragged([[0, 1], [2], [0, 1]], OLD, [[1.0, 1.0], [3.0], [2.0, -1.0]], normalize=False)
+    bias = torch.arange(OLD, dtype=torch.float32)
+    assert graft.averaging().apply(bias).tolist() == [0.5, 2.0, -1.0]  # a row with a negative weight stays as it is
+    assert Graft.mean(1, OLD).averaging().apply(bias).tolist() == [pytest.approx((OLD - 1) / 2)]

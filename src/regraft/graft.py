@@ -137,6 +137,16 @@ class Graft:
         out[torch.from_numpy(copied)] = flat[torch.from_numpy(self.weights.indices[self.weights.indptr[:-1][copied]].astype(np.int64))]
         return out[:, 0] if table.ndim == 1 else out
 
+    def averaging(self) -> "Graft":
+        """The same mixture with rows that sum to 1, for a bias: rows without negative weights are divided by their sum."""
+        sums = np.asarray(self.weights.sum(axis=1)).ravel()
+        if self.share is not None and self.shared is not None:
+            sums = sums + self.share * self.shared.sum()
+        lows = np.asarray(self.weights.min(axis=1).todense()).ravel()
+        scale = np.where((lows >= 0) & (sums > 0) & (np.abs(sums - 1) > HULL_TOLERANCE), 1 / np.where(sums > 0, sums, 1), 1.0)
+        share = None if self.share is None else self.share * scale
+        return Graft(sparse.csr_matrix(sparse.diags(scale) @ self.weights), self.shared, share, self.fallback)
+
     def _shared_row(self, flat: torch.Tensor, block: int = 8192) -> npt.NDArray[np.float64] | None:
         if self.shared is None:
             return None

@@ -133,7 +133,7 @@ def test_every_row_of_every_table(models, vocabularies, corpus, name, size, kind
         start, _, bias = started(checkpoint, old, change, initializer, context, "input")
         assert torch.equal(result.bias[torch.from_numpy(copied)], bias[sources])
         if isinstance(start, Graft):
-            expected = start.apply(bias)
+            expected = start.averaging().apply(bias)
         else:
             expected = bias.to(torch.float64).mean().float().expand(len(new)) if start.bias is None else start.bias
         assert torch.equal(result.bias[new], expected)

@@ -40,6 +40,7 @@ class Source:
     tied : whether the input table is also the head.
     initializer_range : the model's own standard deviation for fresh weights.
     bias : (vocab_size,) output bias, or None.
+    partner : reads the other table of an untied model, (vocab_size, d), for starts that learn both at once; None if there is none.
     """
 
     table: torch.Tensor
@@ -48,6 +49,7 @@ class Source:
     tied: bool = True
     initializer_range: float = 0.02
     bias: torch.Tensor | None = None
+    partner: Callable[[], torch.Tensor] | None = None
 
     @property
     def vocab_size(self) -> int:

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from regraft.errors import CorpusError, OntologyError, ParameterError
 from regraft.evaluation import Score, generation_speed, greedy_hits, score_text
 from regraft.progress import console, step
 from regraft.report.page import Section, terminal_table
+from regraft.samples import everyday_english
 from regraft.vocab.initializer import Aids, Context
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import Ontology, build, open_ontologies
@@ -25,7 +25,6 @@ from regraft.vocab.live import load_model, load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, measure_segmentation, replace, trim, widen_pretokenizer
 from regraft.vocab.tokenizer.loading import make_loadable
 
-EVERYDAY_ENGLISH = "everyday_english.txt"
 WATCH_BYTES = 8_000
 PROMPTS, PROMPT_CHARACTERS = 4, 300
 
@@ -293,11 +292,10 @@ def sample_texts(texts: Iterable[str], limit: int | None) -> list[str]:
 
 def open_source_text(paths: Sequence[str | Path] | None, held_out: float) -> Corpus:
     """Text in the model's own language, on which drift is measured: `paths`, or a page of everyday English that ships with regraft."""
-    if paths:
-        return Corpus.open(paths, held_out=held_out)
-    text = resources.files("regraft").joinpath("samples").joinpath(EVERYDAY_ENGLISH).read_text("utf-8")
-    return Corpus.from_texts(
-        [paragraph for paragraph in text.split("\n\n") if paragraph.strip()], held_out=held_out, name="everyday English"
+    return (
+        Corpus.open(paths, held_out=held_out)
+        if paths
+        else Corpus.from_texts(everyday_english(), held_out=held_out, name="everyday English")
     )
 
 

@@ -1,12 +1,14 @@
 """The one exact-match function: which token of the old tokenizer is the same token as one of the new."""
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import regex
 
-from regraft.vocab.tokenizer.model import Tokenizer
+if TYPE_CHECKING:  # the tokenizer package itself needs this module
+    from regraft.vocab.tokenizer.model import Tokenizer
 
 # what each special token is for; encoders name the same places differently
 _ROLES = {
@@ -25,7 +27,7 @@ _APART = regex.compile(r"[^\p{L}\p{M}\p{N}]+|[\p{Han}]")
 Key = tuple[str, bytes, str]
 
 
-def match_tokens(source: Tokenizer, target: Tokenizer) -> npt.NDArray[np.int64]:
+def match_tokens(source: "Tokenizer", target: "Tokenizer") -> npt.NDArray[np.int64]:
     """The old id of each new token, shape (target.vocab_size,), -1 where `source` has no such token.
 
     Two tokens match when they stand for the same bytes in the same place of a word: " the" of one that marks spaces is "the" of one that
@@ -50,7 +52,7 @@ def match_tokens(source: Tokenizer, target: Tokenizer) -> npt.NDArray[np.int64]:
     return source_ids
 
 
-def _keys(tokenizer: Tokenizer, token: int) -> list[Key]:
+def _keys(tokenizer: "Tokenizer", token: int) -> list[Key]:
     """(kind, bytes, place in the word) under which a token is known, the closest match first."""
     surface = tokenizer.surface(token)
     if tokenizer.is_special(token):
@@ -70,14 +72,14 @@ def _keys(tokenizer: Tokenizer, token: int) -> list[Key]:
     return [("text", surface, "inside")]
 
 
-def _canonical(source: Tokenizer, candidates: list[int]) -> int:
+def _canonical(source: "Tokenizer", candidates: list[int]) -> int:
     for token in candidates:
         if source.spell(source.surface(token), source.continues_word(token)) == [token]:
             return token
     return candidates[0]
 
 
-def _special_by_role(tokenizer: Tokenizer) -> dict[str, list[int]]:
+def _special_by_role(tokenizer: "Tokenizer") -> dict[str, list[int]]:
     """Role -> ids, from `special_tokens_map.json` and `tokenizer_config.json`; the first is the one to copy from."""
     named: dict[str, str] = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):

@@ -93,6 +93,7 @@ def _build(
         check_finite(old_bias.unsqueeze(1), checkpoint, layout.bias[0])
 
     def start(role: str, old_table: torch.Tensor) -> Graft | Rows:
+        other = layout.input if role == "head" else layout.head
         source = Source(
             table=old_table[: old.vocab_size],
             tokenizer=old,
@@ -100,6 +101,7 @@ def _build(
             tied=layout.tied,
             initializer_range=layout.initializer_range,
             bias=old_bias,
+            partner=(lambda: checkpoint.read(other[0])[: old.vocab_size]) if other else None,
         )
         return initializer(source, target, context) if len(target) else Graft.mean(0, old.vocab_size)
 
@@ -129,7 +131,7 @@ def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int)
     """The new table (or bias) of `rows` rows: copied, started and unowned rows each in their place, in `old`'s dtype."""
     vocab_size = target.old_tokenizer.vocab_size
     if isinstance(started, Graft):
-        fresh = started.apply(old[:vocab_size])
+        fresh = (started.averaging() if old.ndim == 1 else started).apply(old[:vocab_size])
     elif old.ndim == 1:
         fresh = started.bias if started.bias is not None else old[:vocab_size].to(torch.float64).mean().to(old.dtype).expand(len(target))
     else:

@@ -1,0 +1,100 @@
+"""CLP-Transfer: a new token is mixed from all shared tokens, as near as they are to it in a small model of the target language."""
+
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+
+from regraft.errors import ParameterError
+from regraft.graft import Graft, Rows
+from regraft.method import Paper
+from regraft.vocab.fallback import Ids, complete, over_old
+from regraft.vocab.initializer import Context, Initializer, Source, Target
+from regraft.vocab.similarity import Floats, has_vector, unit_rows
+from regraft.vocab.vectors import donor_vectors
+
+DENSE_WEIGHTS = 20_000_000  # beyond this many weights (240 MB) the rows are computed in factored form
+LEAST_SUM = 1e-6  # of cosines, per anchor: below it a row's weights are rounding noise
+
+
+class ClpTransfer(Initializer):
+    r"""Cross-lingual progressive transfer: :math:`e_t = \sum_{o \in O} w_o E_o`.
+
+    :math:`w_o = \cos(a_t, a_o) / \sum_{o'} \cos(a_t, a_{o'})`. *a* are the input rows of ``--donor``, a small model of the target
+    language with the wanted tokenizer; *O* are all tokens that old and new tokenizer and donor have. Tokens that both tokenizers have are
+    copied before any method runs. Weights are nearly equal, so rows lie close to the mean of the shared rows; where cosines are negative,
+    so are weights, and rows leave the convex hull. The paper leaves an untied head alone; here its rows are mixed with the same weights.
+
+    Parameters
+    ----------
+    clip : take negative cosines as 0, which keeps rows inside the convex hull.
+
+    Tokens that the donor lacks, or whose cosines cancel out, take the mean of their old pieces. Returns a graft of shape (new tokens, old
+    tokens) with rows that sum to 1; every weight is non-zero, so beyond 20 million weights it returns the same rows without the map, in
+    memory that grows with the tables only. Raises `ParameterError` when the donor shares no token with both tokenizers.
+    """
+
+    paper = Paper(
+        "Efficient Language Model Training through Cross-Lingual and Progressive Transfer Learning", "Ostendorff & Rehm", 2023, "2301.09626"
+    )
+    summary = "mixed from all shared tokens by cosine in a small target-language model"
+    separate_head: ClassVar[bool] = True
+
+    clip: bool = False
+
+    def __call__(self, source: Source, target: Target, context: Context) -> Graft | Rows:
+        vectors, anchors, rows = context.remember(repr(self), lambda: self._anchors(target, context))
+        old_ids = target.source_ids[anchors]
+        queries, keys = unit_rows(vectors[target.ids[rows]]), unit_rows(vectors[anchors])
+        shape = (len(target), source.vocab_size)
+        if len(rows) * len(anchors) <= DENSE_WEIGHTS:
+            scores, sums = self._scores(queries, keys)
+            known = sums > LEAST_SUM * len(anchors)
+            weights = sparse.csr_matrix(scores[known] / sums[known, None])
+            return complete(over_old(weights, rows[known], old_ids, shape), target)
+        return self._factored(source, target, queries, keys, rows, old_ids)
+
+    def _anchors(self, target: Target, context: Context) -> tuple[Floats, Ids, Ids]:
+        """Donor vectors of the new vocabulary, the ids of its anchors, and the rows of `target` that have a vector."""
+        donor = context.aids.need("donor", self.name)
+        vectors = donor_vectors(donor, target.tokenizer)
+        usable = has_vector(vectors)
+        special = np.zeros(len(usable), dtype=bool)
+        special[list(target.tokenizer.special_ids)] = True
+        anchors = np.flatnonzero((target.source_ids >= 0) & usable & ~special)
+        if not len(anchors):
+            raise ParameterError(f"{self.name}: {donor} shares no token with both tokenizers: give a donor with the new tokenizer")
+        return vectors, anchors, np.flatnonzero(usable[target.ids])
+
+    def _scores(self, queries: Floats, keys: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        scores = (queries @ keys.T).astype(np.float64)
+        if self.clip:
+            scores = np.maximum(scores, 0)
+        return scores, scores.sum(axis=1)
+
+    def _factored(self, source: Source, target: Target, queries: Floats, keys: Floats, rows: Ids, old_ids: Ids) -> Rows:
+        """Rows without their weights: cos(a, A) E = a (A^T E), or block by block where negative cosines are clipped."""
+        started = complete(sparse.csr_matrix((len(target), source.vocab_size)), target)
+        values = started.apply(source.table)
+        table = source.table[torch.from_numpy(old_ids)].double().numpy()
+        bias = None if source.bias is None else source.bias[torch.from_numpy(old_ids)].double().numpy()
+        new_bias = None if source.bias is None else started.apply(source.bias)
+        columns = table if bias is None else np.concatenate([table, bias[:, None]], axis=1)
+        core = keys.T.astype(np.float64) @ columns
+        total = keys.sum(axis=0, dtype=np.float64)
+        size = max(1, DENSE_WEIGHTS // (4 * len(keys)))
+        for start in range(0, len(rows), size):
+            part, places = queries[start : start + size].astype(np.float64), rows[start : start + size]
+            if self.clip:
+                scores, sums = self._scores(queries[start : start + size], keys)
+                mixed = scores @ columns
+            else:
+                mixed, sums = part @ core, part @ total
+            known = sums > LEAST_SUM * len(keys)
+            mixed, where = torch.from_numpy(mixed[known] / sums[known, None]), torch.from_numpy(places[known])
+            values[where] = mixed[:, : table.shape[1]].to(values.dtype)
+            if new_bias is not None:
+                new_bias[where] = mixed[:, -1].to(new_bias.dtype)
+        return Rows(values, new_bias)

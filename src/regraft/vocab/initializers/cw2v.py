@@ -1,0 +1,168 @@
+"""CW2V: each new row is a convex mix of old rows, learned by skip-gram on text cut by the new tokenizer."""
+
+from typing import Annotated, ClassVar, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from scipy import sparse
+
+from regraft.errors import CorpusError
+from regraft.graft import Graft, iterate_blocks
+from regraft.method import Paper
+from regraft.progress import console, progress_bar
+from regraft.vocab.initializer import Context, Initializer, Source, Target
+from regraft.vocab.number_format import fast_format
+from regraft.vocab.skipgram import Batch, SkipGrams
+from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, mean_loss, set_gradients
+from regraft.vocab.softmax_rows import Offsets, SoftmaxRows
+
+EXTRACTED = 128  # rows whose weights are cut at a time
+HEAD = "cw2v head"
+HELD_OUT = 10  # every tenth line of the training text decides between epochs
+
+
+class CW2V(Initializer):
+    r"""Constrained Word2Vec: :math:`W_{new} = \mathrm{softmax}(A_1 A_2)\, W` and :math:`U_{new} = \mathrm{softmax}(B_1 B_2)\, U`.
+
+    Pairs (c, o) within the window on text cut by the new tokenizer; loss
+    :math:`-\log\sigma(\hat u_o \hat w_c) - \sum_k \log\sigma(-\hat u_k \hat w_c)`, K negatives from unigram^0.75 over the new vocabulary;
+    Adam on the factors, old rows frozen. A tied model has one table in both roles. After each epoch the loss on every tenth line, kept out
+    of training, is taken (the paper takes perplexity, which needs the model), and the best epoch stays, the start among them. Tokens that
+    the text never shows get the mean of their old pieces.
+
+    Parameters
+    ----------
+    r : rank of the factors (the paper: 1024; 64 is within minutes on a desktop).
+    epochs, window, batch, t, lr, weight_decay : as in the paper's script for LLaMA, but a batch of 8,192 pairs as in that for RoBERTa; t is
+        the subsampling constant on raw counts.
+    K : negatives a pair.
+    negatives : "standard", or "sum_inside" as released: :math:`-\log\sigma(-\sum_k \hat u_k \hat w_c)`.
+    init : "warm" adds the log-weights of the constituent mean, mixed with a share `spread` of the mean of all rows, to the logits, and
+        starts with :math:`A_1 = 0`; "centred" draws the factors from N(0, 0.02^2), near the mean of all rows; "released" from U[0, 1).
+    keep : most old rows a new row keeps. Kept are the largest weights, up to a sum of 1 - 1e-6; what they lack to 1 goes to the mean of
+        all old rows, so that rows stay in the convex hull and no row stores the whole vocabulary.
+
+    Returns a graft of shape (new tokens, old tokens). Raises `CorpusError` if the text has no pairs.
+    """
+
+    name: ClassVar[str] = "cw2v"
+    paper = Paper(
+        "An Empirical Comparison of Vocabulary Expansion and Initialization Approaches for Language Models",
+        "Mundra et al.",
+        2024,
+        "2407.05841",
+    )
+    summary = "convex mixes of old rows learned by skip-gram"
+    separate_head: ClassVar[bool] = True
+
+    r: Annotated[int, Field(ge=1)] = 64
+    epochs: Annotated[int, Field(ge=1)] = 5
+    window: Annotated[int, Field(ge=1)] = 5
+    K: Annotated[int, Field(ge=1)] = 5
+    t: Annotated[float, Field(gt=0)] = 2.0
+    lr: Annotated[float, Field(gt=0)] = 3e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    batch: Annotated[int, Field(ge=1)] = 8192
+    negatives: Literal["standard", "sum_inside"] = "standard"
+    init: Literal["warm", "centred", "released"] = "warm"
+    spread: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    keep: Annotated[int, Field(ge=1)] = 256
+
+    def __call__(self, source: Source, target: Target, context: Context) -> Graft:
+        if source.role == "head" and HEAD in context.memory:
+            return cast(Graft, context.memory[HEAD])  # learned together with the input rows
+        input_graft, context.memory[HEAD] = self._learn(source, target, context)
+        return input_graft if source.role == "input" else cast(Graft, context.memory[HEAD])
+
+    def _learn(self, source: Source, target: Target, context: Context) -> tuple[Graft, Graft]:
+        texts = [line for text in context.texts(self.name) for line in text.splitlines() if line.strip()]
+        lines = target.tokenizer.encode_batch(texts)
+        size = len(target.source_ids)
+        train = SkipGrams([line for i, line in enumerate(lines) if i % HELD_OUT], size, self.window, self.t, self.K)
+        seen = train.counts[target.ids] > 0
+        random = np.random.default_rng(context.seed)
+        if len(train.pairs(np.random.default_rng(0))[0]) == 0:
+            raise CorpusError(f"{self.name}: the corpus has no two tokens in a line: give more text with --corpus")
+        if not seen.all():
+            console.print(
+                f"  {self.name}: {(~seen).sum()} new tokens never occur in the text: they take the mean of their old pieces", style="yellow"
+            )
+        generator = torch.Generator().manual_seed(context.seed)
+        other = None if source.tied or source.partner is None else source.partner()
+        given = self._side(other if other is not None and source.role == "head" else source.table, target, generator)
+        sought = given if other is None else self._side(source.table if source.role == "head" else other, target, generator)
+        check = SkipGrams([line for i, line in enumerate(lines) if i % HELD_OUT == 0], size, self.window, self.t, self.K)
+        check.noise = train.noise
+        checks = list(check.batches(np.random.default_rng(1), self.batch)) if len(check.tokens) else []
+        self._train(train, checks, Vocabulary(target.source_ids, target.ids), given, sought, random)
+        learned = self._graft(given.mixes, target, seen, source.vocab_size)
+        return learned, learned if given is sought else self._graft(sought.mixes, target, seen, source.vocab_size)
+
+    def _side(self, table: torch.Tensor, target: Target, generator: torch.Generator) -> Side:
+        table = table.to(torch.float32)
+        n, m = len(table), len(target)
+        if self.init == "released":
+            left, right = torch.rand(m, self.r, generator=generator), torch.rand(self.r, n, generator=generator)
+        elif self.init == "centred":
+            left, right = (0.02 * torch.randn(shape, generator=generator) for shape in ((m, self.r), (self.r, n)))
+        else:
+            left, right = torch.zeros(m, self.r), torch.randn(self.r, n, generator=generator)
+        return Side(table, SoftmaxRows(table, left, right, self._offsets(table, target), fast_format()))
+
+    def _offsets(self, table: torch.Tensor, target: Target) -> Offsets:
+        """Log-weights of the warm start, relative to a row outside the spelling; rows of zeros (padding) are no old rows to mix."""
+        excluded = (table.abs().amax(dim=1) == 0).nonzero()[:, 0]
+        pieces = (
+            Graft.uniform(target.pieces, len(table)).weights.tocoo()
+            if self.init == "warm"
+            else sparse.coo_matrix((len(target), len(table)))
+        )
+        values = np.log1p(pieces.data * len(table) * (1 - self.spread) / self.spread)
+        row, column = (torch.from_numpy(part.astype(np.int64)) for part in (pieces.row, pieces.col))
+        return Offsets(row, column, torch.from_numpy(values), excluded)
+
+    def _train(
+        self, pairs: SkipGrams, checks: list[Batch], vocabulary: Vocabulary, given: Side, sought: Side, random: np.random.Generator
+    ) -> None:
+        """Adam for `epochs` epochs; leaves the factors of the best one in place."""
+        sides = [given] if given is sought else [given, sought]
+        factors = [factor for side in sides for factor in (side.mixes.left, side.mixes.right)]
+        optimizer = torch.optim.Adam(factors, lr=self.lr, weight_decay=self.weight_decay)
+        best = mean_loss(checks, vocabulary, given, sought, self.negatives)
+        kept = [factor.clone() for factor in factors]
+        with progress_bar(self.name, total=self.epochs, unit="epochs") as bar:
+            for _ in range(self.epochs):
+                for batch in pairs.batches(random, self.batch):
+                    loss, vectors = loss_and_slopes(batch, vocabulary, given, sought, self.negatives)
+                    for part in vectors:
+                        set_gradients(part)
+                    optimizer.step()
+                    bar.say(f"loss {loss:.3f}")
+                bar.advance()
+                loss = mean_loss(checks, vocabulary, given, sought, self.negatives)
+                if not checks or loss < best:
+                    best, kept = loss, [factor.clone() for factor in factors]
+        for factor, value in zip(factors, kept, strict=True):
+            factor.copy_(value)
+
+    def _graft(self, mixes: SoftmaxRows, target: Target, seen: npt.NDArray[np.bool_], columns: int) -> Graft:
+        """The learned weights, cut to `keep` a row; what a row lacks to 1 goes to the mean of all old rows."""
+        cut = [cut_weights(mixes.weights(torch.arange(len(target))[block]), self.keep) for block in iterate_blocks(len(target), EXTRACTED)]
+        learned = sparse.vstack(cut).tocsr()
+        rest = np.clip(1.0 - np.asarray(learned.sum(axis=1)).ravel(), 0.0, None)
+        means = Graft.uniform([[] if known else pieces for known, pieces in zip(seen, target.pieces, strict=True)], columns).weights
+        known = sparse.diags(seen.astype(np.float64))
+        graft = Graft(sparse.csr_matrix(known @ learned + means), np.full(columns, 1.0 / columns), rest * seen)
+        return graft.with_mean_for(np.array([i for i in np.flatnonzero(~seen).tolist() if not target.pieces[i]], dtype=np.int64))
+
+
+def cut_weights(weights: torch.Tensor, keep: int, mass: float = 1 - 1e-6) -> sparse.csr_matrix:
+    """The largest of each row's `weights` (u, n), at most `keep`, until they sum to `mass`; float64, not renormalized."""
+    weights = weights.to(torch.float64)  # sums of float32 weights miss 1 by more than the hull allows
+    top, columns = (weights / weights.sum(dim=1, keepdim=True)).topk(min(keep, weights.shape[1]), dim=1)
+    needed = (top.cumsum(dim=1) - top < mass) & (top > 0)
+    rows, places = needed.nonzero(as_tuple=True)
+    data = (top[rows, places].numpy(), (rows.numpy(), columns[rows, places].numpy()))
+    return sparse.coo_matrix(data, shape=tuple(weights.shape)).tocsr()

@@ -1,0 +1,64 @@
+"""Smoothing over spelling: a token without translations borrows those of tokens that start with it or that it holds.
+
+Enters: each linked token's distribution over old tokens. Leaves: distributions for tokens that had none. Tokens that start with a string
+are one range of the sorted vocabulary and parts of a string are looked up, so nothing is compared with the whole vocabulary.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import sparse
+
+from regraft.vocab.fallback import empty_rows, normalized
+from regraft.vocab.initializer import Target
+
+VOTE = 1000.0  # votes of a borrowed distribution; twice as many from a token that begins a word
+
+
+def smooth(votes: sparse.csr_matrix, weights: sparse.csr_matrix, target: Target) -> sparse.csr_matrix:
+    """`weights` of the new tokens, shape (new tokens, old vocabulary), with empty rows filled from related rows of `votes`.
+
+    `votes`, shape (new vocabulary, old vocabulary), has rows that sum to 1 or 0.
+    """
+    missing = empty_rows(weights)
+    tokenizer = target.tokenizer
+    linked = {
+        tokenizer.surface(int(token)): int(token)
+        for token in np.flatnonzero(np.diff(votes.indptr) > 0)[::-1]  # of equal surfaces, the lowest id
+        if not tokenizer.is_special(int(token))
+    }
+    ordered = sorted(linked)
+    rows: list[int] = []
+    columns: list[int] = []
+    for row in missing.tolist():
+        surface = target.surfaces[row]
+        if not surface or tokenizer.is_special(int(target.ids[row])):
+            continue
+        found = [*starting_with(ordered, surface), *longest_parts(linked, surface)]
+        rows += [row] * len(found)
+        columns += [linked[other] for other in found]
+    initial = np.array([tokenizer.surface(token).startswith(b" ") for token in columns], dtype=bool)
+    shape = (len(target), votes.shape[0])
+    related = sparse.csr_matrix((np.where(initial, 2 * VOTE, VOTE), (rows, columns)), shape=shape)
+    return sparse.csr_matrix(weights + normalized(related @ votes))
+
+
+def starting_with(ordered: list[bytes], start: bytes) -> list[bytes]:
+    """Members of the sorted list that begin with `start` and are longer."""
+    first = bisect_left(ordered, start)
+    last = bisect_left(ordered, True, lo=first, key=lambda other: not other.startswith(start))
+    return [other for other in ordered[first:last] if other != start]
+
+
+def longest_parts(linked: Mapping[bytes, int], whole: bytes) -> list[bytes]:
+    """Parts of `whole` that are in `linked` and lie in no longer such part, left to right; `whole` too, if another token has its bytes."""
+    parts: list[bytes] = []
+    reached = 0
+    for begin in range(len(whole)):
+        for end in range(len(whole), max(reached, begin), -1):
+            if whole[begin:end] in linked:
+                parts.append(whole[begin:end])
+                reached = end
+                break
+    return parts

@@ -1,0 +1,227 @@
+"""CW2V: gradients against finite differences, lazy against full rows, weights on the simplex, frozen and unseen rows untouched."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from donors import NEW_WORDS, OLD_WORDS, SHARED, save_model, task
+
+from regraft.checkpoint import Checkpoint
+from regraft.errors import CorpusError, ParameterError
+from regraft.method import resolve
+from regraft.vocab.initializers.cw2v import cut_weights
+from regraft.vocab.skipgram import Batch, SkipGrams
+from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, set_gradients
+from regraft.vocab.softmax_rows import Offsets, SoftmaxRows
+
+M, N, DIM, R = 5, 7, 4, 3  # 5 new tokens over 7 old ones
+
+
+def toy_side(seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    offsets = Offsets(torch.tensor([1, 3, 3]), torch.tensor([2, 0, 6]), torch.tensor([0.5, 1.0, -2.0]), torch.tensor([4]))
+    table = draw(N, DIM)
+    return Side(table, SoftmaxRows(table, draw(M, R), draw(R, N), offsets))
+
+
+def toy():
+    vocabulary = Vocabulary(np.array([0, 1, 2, 3, 4, 5, 6, -1, -1, -1, -1, -1]), np.arange(7, 12))
+    random = np.random.default_rng(0)
+    return vocabulary, Batch(random.integers(0, 12, 20), random.integers(0, 12, 20), random.integers(0, 12, (20, 3)))
+
+
+def by_autograd(batch, vocabulary, given, sought, negatives):
+    """The loss from its formula, with all rows at hand."""
+
+    def rows(side):
+        mixes, offsets = side.mixes, side.mixes.offsets
+        logits = mixes.left @ mixes.right
+        logits = logits.index_put((offsets.rows, offsets.columns), offsets.values.double(), accumulate=True)
+        logits = logits.index_fill(1, offsets.excluded, -torch.inf)
+        return torch.cat([side.table, torch.softmax(logits, 1) @ side.table])
+
+    w, u = rows(given), rows(sought)
+    hit = (w[batch.centers] * u[batch.contexts]).sum(1)
+    miss = (w[batch.centers][:, None] * u[batch.negatives]).sum(2)
+    log = torch.nn.functional.logsigmoid
+    noise = log(-miss.sum(1)) if negatives == "sum_inside" else log(-miss).sum(1)
+    return -(log(hit) + noise).mean()
+
+
+@pytest.mark.parametrize("negatives", ["standard", "sum_inside"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_loss_and_gradients_are_those_of_the_formula(negatives, tied):
+    vocabulary, batch = toy()
+    given = toy_side(1)
+    sought = given if tied else toy_side(2)
+    sides = [given] if tied else [given, sought]
+    loss, vectors = loss_and_slopes(batch, vocabulary, given, sought, negatives)
+    assert loss == pytest.approx(float(by_autograd(batch, vocabulary, given, sought, negatives)))
+    for part in vectors:
+        set_gradients(part)
+    for side in sides:
+        for factor in (side.mixes.left, side.mixes.right):
+            for place in ((0, 0), (1, 2), (2, 1)):
+                step, values = 1e-5, []
+                for sign in (1, -1):
+                    factor[place] += sign * step
+                    values.append(float(by_autograd(batch, vocabulary, given, sought, negatives)))
+                    factor[place] -= sign * step
+                assert float(factor.grad[place]) == pytest.approx((values[0] - values[1]) / (2 * step), abs=1e-7)
+
+
+def test_only_rows_of_the_batch_are_made_and_nothing_else_changes():
+    vocabulary, _ = toy()
+    batch = Batch(np.array([0, 8, 3]), np.array([8, 1, 2]), np.array([[1, 10], [2, 3], [4, 5]]))
+    gradients = []
+    for lazy in (True, False):
+        side = toy_side(3)
+        _, (vectors,) = loss_and_slopes(batch, vocabulary, side, side, "standard", lazy)
+        assert vectors.rows.tolist() == ([1, 3] if lazy else [0, 1, 2, 3, 4])
+        set_gradients(vectors)
+        gradients.append((side.mixes.left.grad, side.mixes.right.grad))
+    for lazy, full in zip(*gradients, strict=True):
+        torch.testing.assert_close(lazy, full, atol=1e-6, rtol=0)
+
+
+def test_weights_are_on_the_simplex_and_excluded_rows_have_none():
+    weights = toy_side(4).mixes.weights(torch.tensor([3, 0, 1]))
+    torch.testing.assert_close(weights.sum(1), torch.ones(3, dtype=torch.float64))
+    assert (weights >= 0).all()
+    assert (weights[:, 4] == 0).all()
+    torch.testing.assert_close(toy_side(4).mixes.weights(torch.arange(M))[[3, 0, 1]], weights)
+
+
+def test_short_products_stay_close_to_long_ones():
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(50, 16, generator=generator) + 5
+    nothing = torch.zeros(0, dtype=torch.int64)
+    sides = [
+        SoftmaxRows(
+            table,
+            torch.randn(6, 4, generator=generator),
+            torch.randn(4, 50, generator=generator),
+            Offsets(nothing, nothing, torch.zeros(0), nothing),
+        )
+    ]
+    sides.append(SoftmaxRows(table, sides[0].left, sides[0].right, sides[0].offsets, torch.bfloat16))
+    rows, slope = torch.arange(6), torch.randn(6, 16, generator=generator)
+    torch.testing.assert_close(sides[1].rows(rows), sides[0].rows(rows), atol=2e-2, rtol=0)
+    exact, short = (side.gradients(rows, slope)[0] for side in sides)
+    assert float((exact - short).norm() / exact.norm()) < 0.02
+
+
+def test_pairs_stay_in_their_line_and_window_and_counts_subsample_centers():
+    grams = SkipGrams([[0, 1, 2, 3], [4, 5]], 6, window=2, t=100.0, negatives=2)
+    centers, contexts = grams.pairs(np.random.default_rng(0))
+    expected = {(a, b) for line in ([0, 1, 2, 3], [4, 5]) for i, a in enumerate(line) for j, b in enumerate(line) if 0 < abs(i - j) <= 2}
+    assert set(zip(centers.tolist(), contexts.tolist(), strict=True)) == expected
+    assert len(centers) == len(expected)
+    common = SkipGrams([[0, 1]] * 4000, 2, window=1, t=10.0)
+    assert len(common.pairs(np.random.default_rng(0))[0]) == pytest.approx(2 * 4000 * np.sqrt(10 / 4000), rel=0.15)
+
+
+def test_negatives_follow_the_three_quarter_power_and_never_a_token_that_does_not_occur():
+    grams = SkipGrams([[0] * 16 + [2]] * 500, 4, window=1, t=1e9)
+    drawn = np.concatenate([b.negatives.ravel() for b in grams.batches(np.random.default_rng(0), 1000)])
+    assert set(drawn.tolist()) == {0, 2}
+    assert (drawn == 0).mean() == pytest.approx(16**0.75 / (16**0.75 + 1), abs=0.01)
+
+
+def test_cut_keeps_the_largest_weights_up_to_the_mass():
+    weights = torch.tensor([[0.5, 0.0, 0.3, 0.2], [0.01, 0.97, 0.01, 0.01]])
+    assert cut_weights(weights, 4, mass=0.75).toarray().astype(np.float32).tolist() == [
+        [0.5, 0, np.float32(0.3), 0],
+        [0, np.float32(0.97), 0, 0],
+    ]
+    assert cut_weights(weights, 1).nnz == 2
+
+
+NEW = NEW_WORDS[:6]
+# new words keep company with one shared word each; the last new word never occurs
+TEXTS = [f"{new} {old} {new} {old} {SHARED[30 + i % 7]}" for i in range(40) for new, old in zip(NEW[:5], SHARED[10:15], strict=True)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model"), OLD_WORDS, tied=True)
+
+
+@pytest.fixture(scope="module")
+def untied(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("untied"), OLD_WORDS, tied=False)
+
+
+def start(model, role="input", texts=TEXTS, **settings):
+    source, target, context = task(model, NEW, role=role, texts=texts)
+    settings = {"r": 8, "epochs": 6, "lr": 0.05, "batch": 256} | settings
+    return resolve("initializer", "cw2v", settings)(source, target, context), source, target
+
+
+@pytest.mark.parametrize("init", ["warm", "centred", "released"])
+def test_rows_are_convex_mixes_that_learned_from_the_text(model, init):
+    graft, _, _ = start(model, init=init, keep=20)
+    assert graft.certificate().inside == 1
+    assert np.diff(graft.weights.indptr).max() <= 20
+    again, _, _ = start(model, init=init, keep=20)
+    assert (graft.weights != again.weights).nnz == 0
+
+
+def test_without_steps_worth_keeping_the_warm_start_is_the_constituent_mean_and_a_trace_of_the_mean(model):
+    graft, source, target = start(model, lr=1e-12, spread=0.05)
+    pieces = source.table[target.pieces[0]].mean(0)
+    torch.testing.assert_close(graft.apply(source.table)[0], 0.95 * pieces + 0.05 * source.table.mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_unseen_tokens_take_the_mean_of_their_pieces_and_are_reported(model, capsys):
+    graft, source, target = start(model)
+    torch.testing.assert_close(graft.apply(source.table)[5], source.table[target.pieces[5]].mean(0))
+    assert "1 new tokens never occur" in capsys.readouterr().err
+
+
+def test_training_lowers_the_loss_and_leaves_old_rows_alone(model):
+    source, target, _ = task(model, NEW, texts=TEXTS)
+    before = source.table.clone()
+    method = resolve("initializer", "cw2v", {"r": 8, "epochs": 6, "lr": 0.05, "batch": 256})
+    lines = target.tokenizer.encode_batch(TEXTS)
+    grams = SkipGrams(lines, len(target.source_ids))
+    side = method._side(source.table, target, torch.Generator().manual_seed(0))
+    vocabulary = Vocabulary(target.source_ids, target.ids)
+    checks = list(grams.batches(np.random.default_rng(5), 10_000))
+
+    def loss():
+        return loss_and_slopes(checks[0], vocabulary, side, side, "standard")[0]
+
+    first = loss()
+    method._train(grams, copy.deepcopy(checks), vocabulary, side, side, np.random.default_rng(0))
+    assert loss() < first
+    assert torch.equal(source.table, before)
+
+
+def test_untied_tables_learn_together_and_each_keeps_its_own_weights(untied):
+    checkpoint = Checkpoint.open(untied)
+    source, target, context = task(untied, NEW, texts=TEXTS)
+    heads = task(untied, NEW, role="head", texts=TEXTS)[0]
+    source = replace(source, partner=lambda: checkpoint.read(checkpoint.layout.head[0]))
+    heads = replace(heads, partner=lambda: checkpoint.read(checkpoint.layout.input[0]))
+    method = resolve("initializer", "cw2v", {"r": 8, "epochs": 2, "lr": 0.05, "batch": 256})
+    table, head = method(source, target, context), method(heads, target, context)
+    assert (table.weights != head.weights).nnz > 0
+    context.memory.clear()
+    alone = method(heads, target, context)
+    assert (alone.weights != head.weights).nnz == 0
+
+
+def test_text_without_pairs_is_refused_and_bad_values_are_named(model):
+    with pytest.raises(CorpusError, match="no two tokens in a line"):
+        start(model, texts=["aa", "ab", "ac", "ad"])
+    with pytest.raises(ParameterError, match="cw2v needs text to learn from"):
+        start(model, texts=None)
+    with pytest.raises(ParameterError, match="r=0 is not accepted"):
+        resolve("initializer", "cw2v", {"r": 0})

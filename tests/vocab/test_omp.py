@@ -1,0 +1,216 @@
+"""OMP and its siblings: closed forms, equality with scikit-learn, and refusals."""
+
+import numpy as np
+import pytest
+import torch
+from donors import DONOR_WORDS, NEW_WORDS, OLD_WORDS, edit_table, save_model, task
+
+from regraft.errors import ParameterError
+from regraft.method import resolve
+from regraft.vocab.donor import Donor
+from regraft.vocab.initializers.common_interpolation import least_squares
+from regraft.vocab.initializers.landmark_pca import carry
+from regraft.vocab.pursuit import matching_pursuit
+
+
+def problem(m=40, n=120, d=24, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    atoms = torch.randn(n, d, generator=generator) * (0.5 + torch.rand(n, 1, generator=generator))
+    return torch.randn(m, d, generator=generator), atoms
+
+
+def plain_pursuit(target, atoms, k):
+    """One target by the textbook, in float64."""
+    target, atoms = target.double().numpy(), atoms.double().numpy()
+    chosen, residual = [], target
+    for _ in range(k):
+        score = np.abs(atoms @ residual)
+        score[chosen] = -1
+        chosen.append(int(score.argmax()))
+        weights = np.linalg.lstsq(atoms[chosen].T, target, rcond=None)[0]
+        residual = target - weights @ atoms[chosen]
+    return chosen, weights
+
+
+def dense(found, n):
+    weights = np.zeros((len(found.indices), n + 1))
+    np.put_along_axis(weights, np.where(found.indices < 0, n, found.indices), found.weights, 1)
+    return weights[:, :n]
+
+
+@pytest.mark.parametrize("screen", [torch.bfloat16, torch.float32])
+def test_pursuit_is_the_textbook_s_whatever_the_screening_format(screen):
+    targets, atoms = problem()
+    found = matching_pursuit(targets, atoms, 12, screen=screen)
+    for i in range(len(targets)):
+        chosen, weights = plain_pursuit(targets[i], atoms, 12)
+        assert found.indices[i].tolist() == chosen
+        np.testing.assert_allclose(found.weights[i], weights, rtol=1e-4, atol=1e-5)
+
+
+def test_normalized_atoms_give_scikit_learn_s_weights():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    targets, atoms = problem(seed=1)
+    atoms = atoms / atoms.norm(dim=1, keepdim=True)
+    found = matching_pursuit(targets, atoms, 10)
+    a, x = atoms.double().numpy(), targets.double().numpy()
+    expected = linear_model.orthogonal_mp_gram(a @ a.T, a @ x.T, n_nonzero_coefs=10)
+    np.testing.assert_allclose(dense(found, len(atoms)), expected.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("sign", ["signed", "non_negative"])
+def test_residuals_never_grow(sign):
+    found = matching_pursuit(*problem(seed=2), 20, sign)
+    assert (np.diff(found.residuals, axis=1) <= 1e-5).all()
+
+
+def test_all_atoms_reproduce_targets_in_their_span():
+    generator = torch.Generator().manual_seed(3)
+    atoms = torch.randn(9, 20, generator=generator)
+    mix = torch.randn(5, 9, generator=generator)
+    found = matching_pursuit(mix @ atoms, atoms, 9)
+    np.testing.assert_allclose(dense(found, 9), mix, atol=1e-4)
+
+
+def test_target_outside_the_span_ends_where_nothing_is_left_to_gain():
+    atoms = torch.eye(12)[:4]
+    found = matching_pursuit(torch.tensor([[1.0, 2, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]]), atoms, 4)
+    assert found.indices[0].tolist() == [1, 0, -1, -1]
+    assert found.weights[0].tolist() == [2, 1, 0, 0]
+    assert found.residuals[0, -1] == 5
+
+
+def test_twin_atoms_and_more_atoms_than_dimensions_do_no_harm():
+    targets, atoms = problem(m=8, n=30, d=6)
+    atoms = torch.cat([atoms, atoms])
+    found = matching_pursuit(targets, atoms, 30)
+    rebuilt = dense(found, 60) @ atoms.double().numpy()
+    np.testing.assert_allclose(rebuilt, targets.double().numpy(), atol=1e-4)
+
+
+def test_raw_atoms_prefer_long_rows_and_normalized_ones_the_angle():
+    atoms = torch.tensor([[1.0, 0.2], [9.0, 9.0]])
+    target = torch.tensor([[1.0, 0.1]])
+    assert matching_pursuit(target, atoms, 1).indices.tolist() == [[1]]
+    assert matching_pursuit(target, atoms / atoms.norm(dim=1, keepdim=True), 1).indices.tolist() == [[0]]
+
+
+def test_non_negative_weights_are_the_best_of_their_support():
+    optimize = pytest.importorskip("scipy.optimize")
+    targets, atoms = problem(seed=4)
+    found = matching_pursuit(targets, atoms, 8, "non_negative")
+    assert (found.weights >= 0).all()
+    for i in range(len(targets)):
+        support = found.indices[i][found.indices[i] >= 0]
+        expected, _ = optimize.nnls(atoms[support].double().numpy().T, targets[i].double().numpy())
+        np.testing.assert_allclose(found.weights[i][found.indices[i] >= 0], expected, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model"), OLD_WORDS)
+
+
+@pytest.fixture
+def donor(tmp_path):
+    return save_model(tmp_path, DONOR_WORDS, dim=6, seed=1)
+
+
+def test_rows_are_the_old_rows_of_the_donor_s_atoms(model, donor):
+    source, target, context = task(model, NEW_WORDS, donor)
+    bridge = Donor.of(context, "omp").bridge(source, target, "omp")
+    graft = resolve("initializer", "omp", {"k": 3})(source, target, context)
+    for i in range(0, len(target), 5):
+        chosen, weights = plain_pursuit(bridge.rows[i], bridge.anchors, 3)
+        expected = torch.from_numpy(weights) @ source.table[bridge.anchor_ids[chosen]].double()
+        torch.testing.assert_close(graft.apply(source.table)[i].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_new_token_that_is_a_shared_token_in_the_donor_is_that_token(model, donor):
+    twin, word = DONOR_WORDS.index(NEW_WORDS[3]), DONOR_WORDS.index("cd")
+    edit_table(donor, lambda table: table[twin].copy_(table[word]))
+    source, target, context = task(model, NEW_WORDS, donor)
+    for settings in ({"atoms": "normalized"}, {"atoms": "normalized", "weights": "convex"}):
+        graft = resolve("initializer", "omp", {"k": 4, **settings})(source, target, context)
+        old, weight = graft.explain(3)[0]
+        assert source.tokenizer.pieces[old] == "cd"
+        assert weight == pytest.approx(1, abs=1e-5)
+
+
+def test_convex_weights_lie_in_the_hull_and_head_rows_use_the_donor_s_head(model, donor):
+    source, target, context = task(model, NEW_WORDS, donor)
+    start = resolve("initializer", "omp", {"k": 4, "weights": "convex"})
+    assert start(source, target, context).certificate().inside == 1
+    assert start.separate_head
+    head = start(*task(model, NEW_WORDS, donor, "head"))
+    assert (start(source, target, context).weights != head.weights).nnz > 0
+
+
+@pytest.mark.parametrize("method", ["omp", "common-interpolation"])
+def test_k_beyond_the_shared_tokens_or_below_one_is_refused(model, donor, method):
+    with pytest.raises(ParameterError, match=r"k=500 but donor and model share only \d+ tokens: --set k=") as caught:
+        resolve("initializer", method, {"k": 500})(*task(model, NEW_WORDS, donor))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ParameterError, match="k=0 is not accepted"):
+        resolve("initializer", method, {"k": 0})
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_interpolation_by_distance_is_a_mix_of_the_nearest(model, donor, metric):
+    source, target, context = task(model, NEW_WORDS, donor)
+    bridge = Donor.of(context, "omp").bridge(source, target, "omp")
+    graft = resolve("initializer", "common-interpolation", {"k": 5, "metric": metric})(source, target, context)
+    assert graft.certificate().inside == 1
+    x, anchors = bridge.rows[7], bridge.anchors
+    if metric == "euclidean":
+        near = -(anchors - x).norm(dim=1)
+        weights = 1 / -near
+    else:
+        near = weights = torch.nn.functional.cosine_similarity(anchors, x[None])
+    nearest = near.topk(5).indices
+    expected = dict(zip(bridge.anchor_ids[nearest].tolist(), (weights[nearest] / weights[nearest].sum()).tolist(), strict=True))
+    assert dict(graft.explain(7)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_barycentric_and_least_squares_weights_reproduce_what_they_can():
+    generator = torch.Generator().manual_seed(5)
+    points = torch.randn(3, 4, 10, generator=generator, dtype=torch.float64)
+    mix = torch.tensor([[0.1, 0.2, 0.3, 0.4]] * 3, dtype=torch.float64)
+    rows = torch.einsum("bk,bkd->bd", mix, points)
+    torch.testing.assert_close(least_squares(rows, points, affine=True), mix)
+    torch.testing.assert_close(least_squares(2 * rows, points, affine=False), 2 * mix)
+    outside = least_squares(rows + torch.randn(3, 10, generator=generator, dtype=torch.float64), points, affine=True)
+    torch.testing.assert_close(outside.sum(dim=1), torch.ones(3, dtype=torch.float64))
+
+
+def test_landmark_pca_undoes_a_rotation_and_a_shift():
+    generator = torch.Generator().manual_seed(6)
+    anchors = torch.randn(50, 7, generator=generator, dtype=torch.float64) * torch.arange(1, 8)
+    rotation, _ = torch.linalg.qr(torch.randn(7, 7, generator=generator, dtype=torch.float64))
+    rows = torch.randn(5, 7, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(carry(rows, anchors, anchors @ rotation + 3), rows @ rotation + 3)
+
+
+def test_landmark_pca_runs_between_tables_of_other_widths(model, donor):
+    source, target, context = task(model, [*NEW_WORDS, "jij"], donor)
+    rows = resolve("initializer", "landmark-pca")(source, target, context).values
+    assert rows.shape == (len(target), 8)
+    missing = target.surfaces.index(b"jij")
+    torch.testing.assert_close(rows[missing], source.table[target.pieces[missing]].mean(0))
+
+
+def test_subword_weights_rise_to_the_last_piece_in_the_input_and_to_the_first_in_the_head(model):
+    _, target, context = task(model, ["adhj"])
+    pieces = [target.old_tokenizer.pieces[i] for i in target.pieces[0]]
+    assert pieces == ["ad", "##h", "##j"]
+
+    def weights(combine, role):
+        source = task(model, ["adhj"], role=role)[0]
+        graft = resolve("initializer", "subword", {"combine": combine})(source, target, context)
+        return {source.tokenizer.pieces[i]: w for i, w in graft.explain(0)}
+
+    assert weights("weighted_mean", "input") == pytest.approx({"ad": 1 / 6, "##h": 2 / 6, "##j": 3 / 6})
+    assert weights("weighted_mean", "head") == pytest.approx({"ad": 3 / 6, "##h": 2 / 6, "##j": 1 / 6})
+    assert weights("sum", "input") == {"ad": 1, "##h": 1, "##j": 1}
+    assert weights("first_last", "input") == {"##j": 1}
+    assert weights("first_last", "head") == {"ad": 1}
