@@ -104,10 +104,8 @@ class TokenizerRequest:
 
     def open_corpus(self, paths: Sequence[str | Path], *, held_out: float, text_column: str | None) -> Corpus:
         """The corpus of `paths`; without any, the concept names of the ontologies stand in for it."""
-        if paths:
+        if paths or not self.ontology:
             return Corpus.open(paths, held_out=held_out, text_column=text_column)
-        if not self.ontology:
-            raise ParameterError("give --corpus: the text to learn from and to score")
         phrases = dict.fromkeys(phrase for ontology in self.ontologies for phrase in ontology.phrases)
         return Corpus.from_texts(phrases, held_out=held_out, name="concept names")
 

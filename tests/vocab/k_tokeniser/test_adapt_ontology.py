@@ -88,7 +88,7 @@ def test_dry_run_shows_counts_and_examples(minilm, sources, tmp_path):
         (["--ontology", "d=KNOWN", "--trim"], "exactly one"),
         (["--ontology", "d=KNOWN", "--method", "k_tokeniser", "--set", "phi=-1"], "phi"),
         ([], "exactly one"),
-        (["--trim"], "--corpus"),
+        (["--trim"], "no corpus"),
     ],
 )
 def test_bad_input_is_one_line(minilm, tmp_path, monkeypatch, arguments, said):

@@ -35,6 +35,8 @@ class KTokeniserStart(Initializer):
     compat : "released" follows the released code where it parts from the intent: pieces are cut off in alphabetical order, pieces inside a
         word always score 1, a piece is word-initial when its first letter is the word's, words are not lower-cased and only r > phi rolls
         back (the last two as in its ICD variant).
+
+    Returns a graft of shape (new tokens, old tokens) with rows that sum to 1, as constituent-mean does.
     """
 
     name = "k-tokeniser"

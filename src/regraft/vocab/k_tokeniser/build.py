@@ -50,7 +50,8 @@ def build(tokenizer: Tokenizer, ontologies: Sequence[Ontology], method: KTokenis
         candidates = candidate_pieces(found.counts, table, method, ontology.name)
         curve = delta_curve(candidates)
         kept = keep_pieces(candidates, curve, method, ontology.name)
-        strings = [string for string in (piece_string(tokenizer, piece) for piece in kept) if string not in tokenizer.vocab]
+        spelled = (piece_string(tokenizer, piece) for piece in kept if _useful(tokenizer, piece))
+        strings = [string for string in spelled if string not in tokenizer.vocab]
         for string in strings:
             fresh.setdefault(string, tokenizer.vocab_size + len(fresh))
         ids = tuple(dict.fromkeys(fresh[string] for string in strings))
@@ -133,6 +134,11 @@ def _finish(tokenizer: Tokenizer, ontologies: Sequence[Ontology]) -> tuple[Token
     probes = [phrase for ontology in ontologies for phrase in ontology.phrases[:PROBES]]
     ready, more = make_loadable(refreshed, probes)
     return ready, [*notes, *more]
+
+
+def _useful(tokenizer: Tokenizer, piece: str) -> bool:
+    """Whether a piece may be added: byte-level models that cut numbers by digit do so on purpose, so theirs need a letter."""
+    return tokenizer.algorithm != "byte-bpe" or any(character.isalpha() for character in piece)
 
 
 def _counts(tokenizer: Tokenizer, union: Mapping[str, int]) -> tuple[dict[str, int], int]:

@@ -67,7 +67,8 @@ class WordChooser:
 
     def __init__(self, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
-        self.matchers = [knowledge.matcher(kind) for kind in knowledge.types]
+        self.matchers = [knowledge.matcher(kind.ids) for kind in knowledge.types]
+        self.pool = knowledge.matcher(knowledge.new_types)
         self.h0 = threshold(knowledge.choices.h0_count, knowledge.total) if knowledge.total else 0.0
         self._stand_ins = knowledge.tokenizer.algorithm == "byte-bpe"
 
@@ -80,8 +81,7 @@ class WordChooser:
 
     def segmentations(self, word: str, base_ids: Sequence[int], initial: bool = True) -> list[Segmentation]:
         """The word by each type's tokenizer, in order, then by the base. `initial`: a space stands before it (byte-level BPE)."""
-        if self._stand_ins:
-            word = to_stand_ins((" " if initial else "").encode() + word.encode("utf-8"))
+        word = self._model_string(word, initial)
         found = []
         for position, matcher in enumerate(self.matchers):
             ids = [token.id for token in matcher.tokenize(word)]
@@ -91,6 +91,14 @@ class WordChooser:
                 value = None
             found.append(Segmentation(position, ids, value))
         return [*found, Segmentation(BASE, list(base_ids), self.weigh(base_ids))]
+
+    def _model_string(self, word: str, initial: bool) -> str:
+        return to_stand_ins((b" " if initial else b"") + word.encode("utf-8")) if self._stand_ins else word
+
+    def is_base(self, word: str, base_ids: Sequence[int], initial: bool = True) -> bool:
+        """Whether no type can differ from base: longest match over all pieces at once meets no new one, so none alone would either."""
+        ids = [token.id for token in self.pool.tokenize(self._model_string(word, initial))]
+        return max(ids, default=0) < self.knowledge.base_size if self._stand_ins else ids == base_ids
 
     def __call__(self, word: str, base_ids: Sequence[int], initial: bool = True) -> Segmentation:
         """The segmentation that the word takes."""

@@ -57,6 +57,7 @@ class Cutter:
         self.knowledge, self.phi = knowledge, phi
         self.chooser = WordChooser(knowledge)
         self.base = knowledge.base
+        self._normalizer = self.base.backend.normalizer
         self._added = frozenset(self.base.added)
         self._starts_space = [knowledge.tokenizer.surface(i)[:1] == b" " for i in range(knowledge.base_size)]
         self._spaced = self.base.algorithm == "byte-bpe"
@@ -140,7 +141,10 @@ class Cutter:
         lead = len(shown) - len(word)
         if not self._knows or not word or word.isupper() or word.isspace() or not self._added.isdisjoint(base_ids):
             return None
-        plain, places = self.normalize(word)
+        plain = self._plainly(word)
+        if self.chooser.is_base(plain, base_ids, initial):
+            return None
+        places = self._places(word, plain)
         if places is None:
             return None
         found = self.chooser(plain, base_ids, initial)
@@ -148,25 +152,20 @@ class Cutter:
             return None
         return found.ids, self._spans(found.ids, plain, places, lead), found.type
 
-    def normalize(self, word: str) -> tuple[str, list[int] | None]:
-        """The word as the types see it, and where each of its characters begins in the word (one more at the end).
+    def _plainly(self, text: str) -> str:
+        """Text as the types see it."""
+        if self._normalizer is not None:
+            text = self._normalizer.normalize_str(text)
+        return (text.lower() if self.knowledge.choices.lowercase else text).strip()
 
-        None instead of places where they cannot be followed.
-        """
-        normalizer = self.base.backend.normalizer
-        lower = self.knowledge.choices.lowercase
-
-        def plainly(text: str) -> str:
-            text = normalizer.normalize_str(text) if normalizer is not None else text
-            return (text.lower() if lower else text).strip()
-
-        plain = plainly(word)
+    def _places(self, word: str, plain: str) -> list[int] | None:
+        """Where each character of `plain` begins in the word, and one place more at the end; None where that cannot be followed."""
         if len(plain) == len(word) and word.isascii():
-            return plain, list(range(len(word) + 1))
-        parts = [plainly(character) for character in word]
+            return list(range(len(word) + 1))
+        parts = [self._plainly(character) for character in word]
         if "".join(parts) != plain:
-            return plain, None
-        return plain, [i for i, part in enumerate(parts) for _ in part] + [len(word)]
+            return None
+        return [i for i, part in enumerate(parts) for _ in part] + [len(word)]
 
     def _spans(self, ids: Sequence[int], plain: str, places: list[int], lead: int) -> Offsets:
         """Spans of the pieces in the word as shown; a part of a character spans all of it."""

@@ -5,6 +5,7 @@ is the base vocabulary and that type's pieces. Segmentations of any of them are 
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -77,12 +78,12 @@ class Knowledge:
             spec["model"]["merges"] = spec["model"]["merges"][: self.base_merges]
         return self.tokenizer.with_spec(spec)
 
-    def matcher(self, kind: SemanticType) -> Any:
-        """The model of one type's tokenizer: compiled greedy longest match over the base vocabulary and the type's pieces.
+    def matcher(self, ids: Iterable[int]) -> Any:
+        """The model of a type's tokenizer: compiled greedy longest match over the base vocabulary and the pieces `ids`.
 
         For byte-level BPE it runs over the printable stand-ins of bytes, without a mark for pieces inside a word.
         """
-        wanted = set(kind.ids)
+        wanted = set(ids)
         vocab = {piece: i for piece, i in self.tokenizer.model_vocab.items() if i < self.base_size or i in wanted}
         for i in self.tokenizer.added:  # an added token is no way to spell a word
             vocab.pop(self.tokenizer.pieces[i], None)
