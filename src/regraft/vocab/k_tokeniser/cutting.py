@@ -28,6 +28,16 @@ class Cut:
     offsets: Offsets
     words: list[int]
 
+    def take(self, ids: list[int], offsets: Offsets, words: list[int], first: int, last: int) -> None:
+        """Append the tokens from `first` up to `last` of another cut."""
+        self.ids += ids[first:last]
+        self.offsets += offsets[first:last]
+        self.words += words[first:last]
+
+    def drop(self, first: int) -> None:
+        """Remove all tokens from `first` on."""
+        del self.ids[first:], self.offsets[first:], self.words[first:]
+
 
 @dataclass(frozen=True)
 class WordRecord:
@@ -88,13 +98,12 @@ class Cutter:
     def _cut_one(self, text: str, encoding: Any, record: Record | None) -> Cut:
         ids, offsets, words = encoding.ids, encoding.offsets, encoding.word_ids
         new = Cut([], [], [])
-        memory, starts_space, spaced, by_sentence = (
-            self._memory,
-            self._starts_space,
-            self._spaced,
-            self.knowledge.choices.unit == "sentence",
-        )
-        count, first, mark, kept = len(ids), 0, 0, 0
+        memory, starts_space, spaced = self._memory, self._starts_space, self._spaced
+        # where nothing is ever rolled back, the whole text may be taken as one sentence
+        by_sentence = self.knowledge.choices.unit == "sentence" and (record is not None or self.phi < 1)
+        lines = "\n" in text
+        count, first, copied = len(ids), 0, 0  # base tokens in all, read, and taken over into `new`
+        mark = kept = 0  # where the sentence began among the base tokens and in `new`
         words_here = 0  # of the record, up to the last sentence border
         while first < count:
             word, last = words[first], first + 1
@@ -107,11 +116,9 @@ class Cutter:
                 choice = memory[key]
             except KeyError:
                 choice = self._remember(key, shown, ids[first:last], not key.startswith(NOT_INITIAL))
-            if choice is None:
-                new.ids += ids[first:last]
-                new.offsets += offsets[first:last]
-                new.words += words[first:last]
-            else:
+            if choice is not None:
+                new.take(ids, offsets, words, copied, first)
+                copied = last
                 new.ids += choice[0]
                 new.offsets += [(start + a, start + b) for a, b in choice[1]]
                 new.words += [word] * len(choice[0])
@@ -119,15 +126,17 @@ class Cutter:
                 chosen, kind = (ids[first:last], BASE) if choice is None else (choice[0], choice[2])
                 record.words.append(WordRecord(start, end, kind, ids[first:last], chosen, False))
             first = last
-            if first == count or (by_sentence and _sentence_ends(text, shown, end, offsets[first][0])):
+            if first == count or (
+                by_sentence and (lines or shown.lstrip() in SENTENCE_ENDS) and _sentence_ends(text, shown, end, offsets[first][0])
+            ):
+                new.take(ids, offsets, words, copied, first)
                 back = roll_back(first - mark, len(new.ids) - kept, self.phi, released=self.knowledge.choices.released)
                 if back:
-                    new.ids[kept:] = ids[mark:first]
-                    new.offsets[kept:] = offsets[mark:first]
-                    new.words[kept:] = words[mark:first]
+                    new.drop(kept)
+                    new.take(ids, offsets, words, mark, first)
                 if record is not None:
                     words_here = _close(record, words_here, back)
-                mark, kept = first, len(new.ids)
+                mark, kept, copied = first, len(new.ids), first
         return new
 
     def _remember(self, key: str, shown: str, base_ids: list[int], initial: bool) -> Choice | None:
