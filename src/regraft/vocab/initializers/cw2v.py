@@ -55,6 +55,7 @@ class CW2V(Initializer):
         "2407.05841",
     )
     summary = "convex mixes of old rows learned by skip-gram"
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     separate_head: ClassVar[bool] = True
 
     r: Annotated[int, Field(ge=1)] = 64

@@ -1,7 +1,7 @@
 """FOCUS: a new token is mixed from the shared tokens that the target text uses like it."""
 
 import string
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,7 @@ class Focus(Initializer):
         "2305.14481",
     )
     summary = "mixed from shared tokens that the text uses alike (fastText, sparsemax)"
+    needs: ClassVar[tuple[str, ...]] = ("text",)
 
     overlap: Literal["exact", "fuzzy", "symbols"] = "exact"
     auxiliary: Literal["corpus", "vectors"] = "corpus"

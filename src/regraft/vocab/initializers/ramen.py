@@ -1,6 +1,6 @@
 """RAMEN: a new token is mixed from the old tokens it translates to, by parallel text or by aligned word vectors."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class Ramen(Initializer):
 
     paper = Paper("From English to Foreign Languages: Transferring Pre-trained Language Models", "Tran", 2020, "2002.07306")
     summary = "mixed from its translations, by parallel text or aligned word vectors"
+    needs: ClassVar[tuple[str, ...]] = ("bitext",)
 
     route: Literal["auto", "bitext", "vectors"] = "auto"
     iterations: Annotated[int, Field(ge=1)] = 5
