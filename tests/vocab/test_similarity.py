@@ -52,3 +52,16 @@ def test_no_queries_and_no_anchors():
     assert sparsemax_cosine(np.zeros((0, 3), np.float32), np.ones((4, 3), np.float32)).shape == (0, 4)
     with pytest.raises(ParameterError, match="at least one anchor"):
         sparsemax(torch.zeros(2, 0))
+
+
+def test_a_crowded_row_is_that_of_its_nearest_anchors():
+    draw = np.random.default_rng(0)
+    anchors = 1 + 0.02 * draw.standard_normal((400, 8)).astype(np.float32)  # all alike
+    queries = np.concatenate([anchors[:3], [[1, -1] * 4]]).astype(np.float32)
+    everything, thinned = sparsemax_cosine(queries, anchors).toarray(), sparsemax_cosine(queries, anchors, most=50).toarray()
+    assert (everything[:3] > 0).sum(axis=1).min() > 50
+    assert (thinned > 0).sum(axis=1).max() == 50
+    for row in range(3):
+        nearest = np.argsort(-everything[row])[:50]
+        assert np.allclose(thinned[row, nearest], sparsemax_cosine(queries[row : row + 1], anchors[nearest]).toarray()[0], atol=1e-6)
+    assert np.allclose(thinned.sum(axis=1), 1)

@@ -15,7 +15,7 @@ from regraft.errors import ParameterError
 from regraft.graft import iterate_blocks
 
 Floats = npt.NDArray[np.float32]
-BLOCK_BYTES = 64 << 20  # one block of similarities
+BLOCK_BYTES = 16 << 20  # one block of similarities; where all are alike, sparsemax works on ten times as much
 GROUP = 64  # anchors whose largest score stands for all of them in the first bound of sparsemax
 
 
@@ -41,9 +41,13 @@ def cosine_blocks(queries: Floats, anchors: Floats) -> Iterator[tuple[slice, tor
         yield block, scores
 
 
-def sparsemax_cosine(queries: Floats, anchors: Floats) -> sparse.csr_matrix:
-    """``sparsemax(cos(query, anchor))`` over all anchors; shape (queries, anchors), float64, rows sum to 1."""
-    parts = [sparsemax(scores) for _, scores in cosine_blocks(queries, anchors)]
+def sparsemax_cosine(queries: Floats, anchors: Floats, most: int = 1024) -> sparse.csr_matrix:
+    """``sparsemax(cos(query, anchor))`` over all anchors; shape (queries, anchors), float64, rows sum to 1.
+
+    A query that would have more than `most` weights has them on its `most` nearest anchors alone, so that the result stays small where all
+    vectors are alike.
+    """
+    parts = [_thinned(sparsemax(scores), scores, most) for _, scores in cosine_blocks(queries, anchors)]
     return sparse.csr_matrix(sparse.vstack(parts)) if parts else sparse.csr_matrix((0, len(anchors)))
 
 
@@ -69,6 +73,18 @@ def sparsemax(scores: torch.Tensor) -> sparse.csr_matrix:
     kept = weights > 0
     pointer = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=n))])
     return sparse.csr_matrix((weights[kept], columns[kept], pointer), shape=(n, m))
+
+
+def _thinned(weights: sparse.csr_matrix, scores: torch.Tensor, most: int) -> sparse.csr_matrix:
+    """`weights` with crowded rows projected anew over their `most` largest scores."""
+    crowded = np.diff(weights.indptr) > most
+    if not crowded.any():
+        return weights
+    best = torch.topk(scores[torch.from_numpy(crowded)], most, dim=1)
+    entries = sparsemax(best.values).tocoo()
+    rows = np.flatnonzero(crowded)[entries.row]
+    again = sparse.csr_matrix((entries.data, (rows, best.indices.numpy()[entries.row, entries.col])), shape=weights.shape)
+    return sparse.csr_matrix(sparse.diags((~crowded).astype(np.float64)) @ weights + again)
 
 
 def _above(scores: torch.Tensor, bound: torch.Tensor) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

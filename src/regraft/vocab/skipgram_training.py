@@ -17,6 +17,7 @@ from regraft.vocab.softmax_rows import SoftmaxRows
 
 Negatives = Literal["standard", "sum_inside"]
 Ids = npt.NDArray[np.int64]
+CHUNK = 1024  # pairs whose rows are gathered at once
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,13 @@ class Vectors:
         """Rows (b, d) of `ids` (b,)."""
         new = self.vocabulary.new[ids]
         out = self.side.table[self.vocabulary.old[ids].clamp(min=0)]
-        out[new >= 0] = self.values[self.place[new[new >= 0]]]
+        here = (new >= 0).nonzero()[:, 0]
+        out[here] = self.values[self.place[new[here]]]
         return out
 
     def add_slope(self, ids: torch.Tensor, scale: torch.Tensor, rows: torch.Tensor) -> None:
-        """Add `scale` (b,) times `rows` (b, d), the loss's slope in the rows of `ids`, of which only new ones have any."""
-        new = self.vocabulary.new[ids]
-        here = (new >= 0).nonzero()[:, 0]
-        self.slope.index_add_(0, self.place[new[here]], scale[here, None] * rows[here])
+        """Add `scale` (b,) times `rows` (b, d) to the loss's slope in the rows of the new tokens `ids` (b,)."""
+        self.slope.index_add_(0, self.place[self.vocabulary.new[ids]], scale[:, None] * rows)
 
     def new_among(self, ids: torch.Tensor) -> torch.Tensor:
         return (self.vocabulary.new[ids] >= 0).nonzero()[:, 0]
@@ -81,24 +81,36 @@ def loss_and_slopes(
         w = u = Vectors(given, vocabulary, torch.cat([centers, contexts, noise.reshape(-1)]), lazy)
     else:
         w, u = Vectors(given, vocabulary, centers, lazy), Vectors(sought, vocabulary, torch.cat([contexts, noise.reshape(-1)]), lazy)
+    total = 0.0
+    for start in range(0, len(centers), CHUNK):
+        part = slice(start, start + CHUNK)
+        total += _add_pairs(w, u, centers[part], contexts[part], noise[part], negatives, len(centers))
+    return total, [w] if w is u else [w, u]
+
+
+def _add_pairs(
+    w: Vectors, u: Vectors, centers: torch.Tensor, contexts: torch.Tensor, noise: torch.Tensor, negatives: Negatives, pairs: int
+) -> float:
+    """The share of some of a batch's pairs in its mean loss; their slopes are added."""
     center, context = w.of(centers), u.of(contexts)
-    drawn = u.of(noise.reshape(-1)).view(*noise.shape, -1)
+    flat = noise.reshape(-1)
+    drawn = u.of(flat).view(*noise.shape, -1)
     hit = (center * context).sum(dim=1)
     miss = torch.bmm(drawn, center[:, :, None])[:, :, 0]
     if negatives == "sum_inside":
-        total = miss.sum(dim=1)
-        loss, pull = softplus(-hit) + softplus(total), torch.sigmoid(total)[:, None].expand_as(miss)
+        inside = miss.sum(dim=1)
+        loss, pull = softplus(-hit) + softplus(inside), torch.sigmoid(inside)[:, None].expand_as(miss)
     else:
         loss, pull = softplus(-hit) + softplus(miss).sum(dim=1), torch.sigmoid(miss)
-    push, pull = (torch.sigmoid(hit) - 1) / len(hit), pull / len(hit)
+    push, pull = (torch.sigmoid(hit) - 1) / pairs, pull / pairs
     new = w.new_among(centers)  # a frozen center has no slope
     toward = push[new, None] * context[new] + torch.bmm(pull[new, None], drawn[new])[:, 0]
     w.add_slope(centers[new], torch.ones(len(new), dtype=toward.dtype), toward)
-    u.add_slope(contexts, push, center)
-    flat = noise.reshape(-1)
+    new = u.new_among(contexts)
+    u.add_slope(contexts[new], push[new], center[new])
     new = u.new_among(flat)
     u.add_slope(flat[new], pull.reshape(-1)[new], center[new // noise.shape[1]])
-    return float(loss.mean()), [w] if w is u else [w, u]
+    return float(loss.sum()) / pairs
 
 
 def mean_loss(batches: list[Batch], vocabulary: Vocabulary, given: Side, sought: Side, negatives: Negatives) -> float:
@@ -110,7 +122,7 @@ def mean_loss(batches: list[Batch], vocabulary: Vocabulary, given: Side, sought:
 def set_gradients(vectors: Vectors) -> None:
     """Put the gradients of the factors into `left.grad` and `right.grad`."""
     mixes = vectors.side.mixes
-    left, right = mixes.gradients(vectors.rows, vectors.slope)
+    left, right = mixes.gradients(vectors.rows, vectors.values, vectors.slope)
     mixes.left.grad = torch.zeros_like(mixes.left)
     mixes.left.grad[vectors.rows] = left
     mixes.right.grad = right

@@ -1,14 +1,18 @@
 r"""Rows that are softmax mixes of a frozen table, with low-rank logits: :math:`\mathrm{softmax}(A_1 A_2 + O)\, W`.
 
 Only the rows that are asked for are ever computed, a block at a time; gradients are written out, because an automatic graph would keep
-every (rows, n) matrix of a step.
+several (rows, n) matrices of a step.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
-BLOCK = 512  # rows whose weights over the whole table are in memory at once
+from regraft.graft import iterate_blocks
+
+ELEMENTS = 3 << 20  # of a (rows, n) block: small enough for the allocator to hand the same memory out again
+KEPT = 256 << 20  # bytes of weights that a forward pass leaves for its backward pass; past that they are computed again
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class SoftmaxRows:
         self.table = (table - self.mean).to(self.product)
         order = torch.argsort(offsets.rows, stable=True)
         self._columns, self._values = offsets.columns[order], offsets.values[order].to(left.dtype)
+        self._last: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self._ends = torch.bincount(offsets.rows, minlength=len(left)).cumsum(0)
 
     def weights(self, rows: torch.Tensor) -> torch.Tensor:
@@ -53,24 +58,33 @@ class SoftmaxRows:
     def rows(self, rows: torch.Tensor) -> torch.Tensor:
         """The mixes themselves, (u, d)."""
         out = torch.empty(len(rows), self.table.shape[1], dtype=self.left.dtype)
-        for start in range(0, len(rows), BLOCK):
-            mixed = self.weights(rows[start : start + BLOCK]).to(self.product) @ self.table
-            out[start : start + BLOCK] = mixed.to(self.left.dtype) + self.mean
-        return out
+        keep = len(rows) * self.table.shape[0] * self.product.itemsize <= KEPT
+        kept = []
+        for block in self._blocks(rows):
+            weights = self.weights(rows[block]).to(self.product)
+            out[block] = (weights @ self.table).to(self.left.dtype)
+            if keep:
+                kept.append(weights)
+        self._last = (rows, kept) if keep else None
+        return out.add_(self.mean)
 
-    def gradients(self, rows: torch.Tensor, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        r"""Gradients for `left[rows]` (u, r) and `right` (r, n), given the loss's `slope` (u, d) in the mixes.
+    def gradients(self, rows: torch.Tensor, mixes: torch.Tensor, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""Gradients for `left[rows]` (u, r) and `right` (r, n), given the `mixes` (u, d) and the loss's `slope` (u, d) in them.
 
-        :math:`\partial z = p \odot (g W^\top - \langle p, g W^\top\rangle)`.
+        :math:`\partial z_j = p_j\,(\langle g, W_j\rangle - \langle g, e\rangle)` with e the mix.
         """
         left = torch.empty(len(rows), self.left.shape[1], dtype=self.left.dtype)
         right = torch.zeros_like(self.right)
-        for start in range(0, len(rows), BLOCK):
-            block = rows[start : start + BLOCK]
-            weights = self.weights(block)
-            in_weights = (slope[start : start + BLOCK].to(self.product) @ self.table.T).to(self.left.dtype)
-            in_weights -= (weights * in_weights).sum(dim=1, keepdim=True)
-            in_logits = in_weights.mul_(weights)
-            left[start : start + BLOCK] = in_logits @ self.right.T
-            right.addmm_(self.left[block].T, in_logits)
+        common = (slope * (mixes - self.mean)).sum(dim=1, keepdim=True)
+        kept = self._last[1] if self._last is not None and self._last[0] is rows else None
+        for i, block in enumerate(self._blocks(rows)):
+            weights = self.weights(rows[block]) if kept is None else kept[i]
+            in_logits = (slope[block].to(self.product) @ self.table.T).to(self.left.dtype)
+            in_logits.sub_(common[block]).mul_(weights)
+            left[block] = in_logits @ self.right.T
+            right.addmm_(self.left[rows[block]].T, in_logits)
+        self._last = None
         return left, right
+
+    def _blocks(self, rows: torch.Tensor) -> Iterator[slice]:
+        return iterate_blocks(len(rows), max(1, ELEMENTS // self.table.shape[0]))

@@ -45,6 +45,7 @@ class Auto(Initializer):
 
     paper = Paper("regraft: starts that are measured before they are kept", "The regraft authors", 2026)
     summary = "the better cheap start, then rows learned for minutes, kept if better"
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     separate_head: ClassVar[bool] = True
 
     minutes: Annotated[float, Field(gt=0)] = 3.0

@@ -40,6 +40,7 @@ class ClpTransfer(Initializer):
         "Efficient Language Model Training through Cross-Lingual and Progressive Transfer Learning", "Ostendorff & Rehm", 2023, "2301.09626"
     )
     summary = "mixed from all shared tokens by cosine in a small target-language model"
+    needs: ClassVar[tuple[str, ...]] = ("donor",)
     separate_head: ClassVar[bool] = True
 
     clip: bool = False

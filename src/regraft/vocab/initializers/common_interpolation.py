@@ -32,6 +32,7 @@ class CommonInterpolation(Initializer):
 
     paper = Paper("Training-Free Tokenizer Transplantation via Orthogonal Matching Pursuit", "Goddard & Fernandes Neto", 2025, "2506.06607")
     summary = "a mix of the k nearest shared tokens in a donor model"
+    needs: ClassVar[tuple[str, ...]] = ("donor",)
     separate_head: ClassVar[bool] = True
 
     k: Annotated[int, Field(ge=1)] = 64

@@ -39,6 +39,7 @@ class CW2V(Initializer):
         the subsampling constant on raw counts.
     K : negatives a pair.
     negatives : "standard", or "sum_inside" as released: :math:`-\log\sigma(-\sum_k \hat u_k \hat w_c)`.
+    spread : share of the mean of all rows that "warm" mixes in.
     init : "warm" adds the log-weights of the constituent mean, mixed with a share `spread` of the mean of all rows, to the logits, and
         starts with :math:`A_1 = 0`; "centred" draws the factors from N(0, 0.02^2), near the mean of all rows; "released" from U[0, 1).
     keep : most old rows a new row keeps. Kept are the largest weights, up to a sum of 1 - 1e-6; what they lack to 1 goes to the mean of
@@ -55,6 +56,7 @@ class CW2V(Initializer):
         "2407.05841",
     )
     summary = "convex mixes of old rows learned by skip-gram"
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     separate_head: ClassVar[bool] = True
 
     r: Annotated[int, Field(ge=1)] = 64

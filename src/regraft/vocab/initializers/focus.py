@@ -1,7 +1,7 @@
 """FOCUS: a new token is mixed from the shared tokens that the target text uses like it."""
 
 import string
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,9 @@ class Focus(Initializer):
         an old one only by case or leading space; they are copied from it and serve as anchors. "symbols": anchors are numbers,
         punctuation and white space only.
     auxiliary : "corpus" trains on the corpus, "vectors" looks tokens up in ``--vectors``.
-    dim, epochs, window, negative, min_count, min_n, max_n : of the fastText training; see `VectorTraining`.
+    dim, epochs, window, negative, min_count, min_n, max_n : of the fastText training; see `VectorTraining`. The paper's 3 epochs are for
+        hundreds of MB of text: on 1 MB all vectors still are alike after them, and every row a mean of thousands of anchors; take 10.
+    max_anchors : a token that would be mixed from more anchors than this is mixed from as many of the nearest.
     prefix : language prefix of the words in ``--vectors``.
     fallback : tokens without a vector. "constituent-mean": mean of their old pieces, so that the result stays a graft. "normal": drawn from
         :math:`N(\bar E, \mathrm{std}(E))` per dimension as in the paper; the result is then rows, without a hull certificate.
@@ -56,6 +58,7 @@ class Focus(Initializer):
         "2305.14481",
     )
     summary = "mixed from shared tokens that the text uses alike (fastText, sparsemax)"
+    needs: ClassVar[tuple[str, ...]] = ("text",)
 
     overlap: Literal["exact", "fuzzy", "symbols"] = "exact"
     auxiliary: Literal["corpus", "vectors"] = "corpus"
@@ -66,6 +69,7 @@ class Focus(Initializer):
     min_count: Annotated[int, Field(ge=1)] = 10
     min_n: Annotated[int, Field(ge=1)] = 3
     max_n: Annotated[int, Field(ge=0)] = 6
+    max_anchors: Annotated[int, Field(ge=1)] = 1024
     prefix: str | None = None
     fallback: Literal["constituent-mean", "normal"] = "constituent-mean"
     workers: Annotated[int, Field(ge=1)] = 1
@@ -94,7 +98,8 @@ class Focus(Initializer):
         combined = np.flatnonzero(new & usable[target.ids])
         copied = np.flatnonzero(~new)
         shape = (len(target), source.vocab_size)
-        weights = over_old(sparsemax_cosine(vectors[target.ids[combined]], vectors[anchors]), combined, shared[anchors], shape)
+        mixed = sparsemax_cosine(vectors[target.ids[combined]], vectors[anchors], self.max_anchors)
+        weights = over_old(mixed, combined, shared[anchors], shape)
         copies = sparse.csr_matrix((np.ones(len(copied)), (copied, shared[target.ids[copied]])), shape=shape)
         weights = sparse.csr_matrix(weights + copies)
         return complete(weights, target), empty_rows(weights)

@@ -24,6 +24,7 @@ class LandmarkPCA(Initializer):
     name: ClassVar[str] = "landmark-pca"
     paper = Paper("Training-Free Tokenizer Transplantation via Orthogonal Matching Pursuit", "Goddard & Fernandes Neto", 2025, "2506.06607")
     summary = "carried over from a donor by a rotation that matches shared tokens"
+    needs: ClassVar[tuple[str, ...]] = ("donor",)
     separate_head: ClassVar[bool] = True
 
     def __call__(self, source: Source, target: Target, context: Context) -> Rows:

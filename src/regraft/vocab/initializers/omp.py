@@ -35,6 +35,7 @@ class OMP(Initializer):
     name: ClassVar[str] = "omp"
     paper = Paper("Training-Free Tokenizer Transplantation via Orthogonal Matching Pursuit", "Goddard & Fernandes Neto", 2025, "2506.06607")
     summary = "rebuilt from k shared tokens as in a donor model"
+    needs: ClassVar[tuple[str, ...]] = ("donor",)
     separate_head: ClassVar[bool] = True
 
     k: Annotated[int, Field(ge=1)] = 64

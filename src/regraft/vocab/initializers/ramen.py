@@ -1,6 +1,6 @@
 """RAMEN: a new token is mixed from the old tokens it translates to, by parallel text or by aligned word vectors."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ class Ramen(Initializer):
     From ``--bitext``: both sides are cut by their own tokenizer, each new token is linked to its most probable old token by IBM models, and
     :math:`p(e \mid f)` is the share of *f*'s links. From ``--source-vectors`` and ``--vectors`` (aligned by ``--dictionary`` if given): a
     subword's vector is the mean of the words whose tokenization holds it, weighted by 1 / rank, and :math:`p(\cdot \mid f)` is the
-    sparsemax of its cosine to all old subwords.
+    sparsemax of its cosine to all old subwords (its 1,024 nearest, where it would be more).
 
     The paper makes a table of its own for the new language; here tokens that both tokenizers have, special ones too, are copied before any
     method runs.
@@ -45,6 +45,7 @@ class Ramen(Initializer):
 
     paper = Paper("From English to Foreign Languages: Transferring Pre-trained Language Models", "Tran", 2020, "2002.07306")
     summary = "mixed from its translations, by parallel text or aligned word vectors"
+    needs: ClassVar[tuple[str, ...]] = ("bitext",)
 
     route: Literal["auto", "bitext", "vectors"] = "auto"
     iterations: Annotated[int, Field(ge=1)] = 5

@@ -51,7 +51,7 @@ class TokenDistillation(Initializer):
     paper = Paper("Token Distillation: Attention-aware Input Embeddings For New Tokens", "Dobler et al.", 2025, "2505.20133")
     summary = "learns rows that leave behind what the old spelling left"
     separate_head: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ("model",)
+    needs: ClassVar[tuple[str, ...]] = ("text", "model")
 
     snippets: Annotated[int, Field(ge=1)] = 100
     length: Annotated[int, Field(ge=4)] = 50

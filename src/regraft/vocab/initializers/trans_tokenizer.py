@@ -1,6 +1,6 @@
 """Trans-tokenizer: a new token is mixed from the pieces of the words that its words translate to."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,7 @@ class TransTokenizer(Initializer):
         "2408.04303",
     )
     summary = "mixed from the pieces of its words' translations in parallel text"
+    needs: ClassVar[tuple[str, ...]] = ("bitext",)
 
     min_count: Annotated[int, Field(ge=1)] = 10
     iterations: Annotated[int, Field(ge=1)] = 7

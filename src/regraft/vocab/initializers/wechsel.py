@@ -1,6 +1,6 @@
 """WECHSEL: a new token is mixed from the old tokens that mean the same, by word vectors of both languages."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -50,6 +50,7 @@ class Wechsel(Initializer):
         "2112.06598",
     )
     summary = "mixed from the old tokens nearest in aligned word vectors"
+    needs: ClassVar[tuple[str, ...]] = ("vectors", "source_vectors")
 
     k: Annotated[int, Field(ge=1)] = 10
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1

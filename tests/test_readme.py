@@ -1,0 +1,23 @@
+"""What the README says of the library is what the library has."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from regraft.method import list_methods
+from regraft.recipe import load_recipe
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_readme_names_every_method_and_no_other() -> None:
+    named = set(re.findall(r"^\| `([a-z][a-z0-9-]+)` \|", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE))
+    assert named == {cls.name for cls in list_methods()}
+
+
+def test_every_example_is_a_valid_recipe() -> None:
+    examples = sorted((ROOT / "examples").glob("*.yaml"))
+    assert len(examples) >= 3
+    for path in examples:
+        assert load_recipe(path).options()["model"] == yaml.safe_load(path.read_text("utf-8"))["model"]
