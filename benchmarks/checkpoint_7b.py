@@ -28,8 +28,8 @@ import transformers
 
 from regraft import provenance
 from regraft.checkpoint import Appended, Checkpoint, write
+from regraft.checkpoint.shards import CODES
 from regraft.graft import Graft
-from regraft.shards import CODES
 
 VOCAB, DIM, LAYERS, SHARDS, NEW = 131_072, 4096, 32, 10, 1000
 CONFIG = {

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from regraft.checkpoint import Appended, Blocks, Checkpoint, write
+from regraft.checkpoint.shards import read_shard
 from regraft.errors import OutputError
-from regraft.shards import read_shard
 from tiny_checkpoints import MODELS, NEW, D, V, edit_json, grown, load, outputs, refusal, save_models
 
 

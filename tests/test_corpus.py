@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regraft.catalogues import CatalogueError, read_mo
 from regraft.corpus import Corpus
+from regraft.corpus.catalogues import CatalogueError, read_mo
+from regraft.corpus.readers import UnreadableError, _json_values, read_documents
 from regraft.errors import CorpusError, ParameterError
-from regraft.readers import UnreadableError, _json_values, read_documents
 
 HOLDS_UTF8 = st.characters(exclude_categories=("Cs",))
 TEXT = st.text(HOLDS_UTF8, min_size=1, max_size=40).filter(lambda text: not text.isspace())

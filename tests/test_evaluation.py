@@ -6,8 +6,8 @@ import torch
 
 from regraft.errors import CorpusError, EvaluationError, ParameterError
 from regraft.evaluation import generation_speed, greedy_hits, paired_difference, score_text
+from regraft.evaluation.windows import plan_windows
 from regraft.language_model import LanguageModel
-from regraft.windows import plan_windows
 from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 DOCUMENTS = texts(12)

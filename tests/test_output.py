@@ -174,7 +174,8 @@ KILLER = """
 import json, os, random, shutil, signal, sys, time
 from pathlib import Path
 import torch
-from regraft import checkpoint, output, shards
+from regraft import output
+from regraft.checkpoint import files as checkpoint, shards
 from regraft.checkpoint import Appended, Checkpoint, write
 torch.set_num_threads(1)
 source, out = Checkpoint.open(sys.argv[1]), Path(sys.argv[2])

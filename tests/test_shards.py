@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from regraft.checkpoint import Checkpoint
+from regraft.checkpoint.shards import read_shard
 from regraft.errors import CheckpointError
-from regraft.shards import read_shard
 from tiny_checkpoints import V, edit_header, edit_json, load, refusal, save_models
 
 

@@ -12,11 +12,11 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from regraft.errors import CorpusError, EvaluationError, OutputError, ParameterError
 from regraft.evaluation import score_text
 from regraft.language_model import LanguageModel
-from regraft.objectives import SecondHead, backpropagate, mask_tokens
-from regraft.packing import Packed, Stream, pack
-from regraft.trainable import select, tied, untie
 from regraft.training import Training, train
-from regraft.training_state import FILE
+from regraft.training.objectives import SecondHead, backpropagate, mask_tokens
+from regraft.training.packing import Packed, Stream, pack
+from regraft.training.state import FILE
+from regraft.training.trainable import select, tied, untie
 from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 CORPUS = texts(150, seed=1)
@@ -55,7 +55,7 @@ def gemma():
 def test_mtp_gradient_is_that_of_two_cross_entropies_by_hand(make, limit, monkeypatch):
     model, ids = make(), torch.tensor([[3, 14, 15, 92, 65]])
     language_model = LanguageModel(model, tokenizer())
-    monkeypatch.setattr("regraft.objectives.LOGITS_BYTES", limit)  # 4 * ROWS bytes: one position at a time
+    monkeypatch.setattr("regraft.training.objectives.LOGITS_BYTES", limit)  # 4 * ROWS bytes: one position at a time
     second = SecondHead(torch.randn(ROWS, D))
     parameters = [*model.parameters(), *second.parameters()]
     loss = backpropagate(language_model, ids, second=second)

@@ -7,10 +7,12 @@ The map is ``W = S + share * shared^T``: a sparse matrix ``S`` plus one dense we
 has a weight on every old row; stored row by row it would be V x V).
 """
 
-from collections.abc import Iterator, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -74,10 +76,9 @@ class Graft:
             values = np.ones(len(columns_flat))
         else:
             values = np.fromiter((w for row in weights for w in row), dtype=np.float64, count=len(columns_flat))
-        if normalize:
-            sums = np.bincount(rows_flat, weights=values, minlength=len(pieces))
-            values = values / sums[rows_flat]
         matrix = sparse.coo_matrix((values, (rows_flat, columns_flat)), shape=(len(pieces), columns)).tocsr()
+        if normalize:  # after equal columns are added up: a piece repeated k times weighs exactly 1, not k times 1/k rounded
+            matrix.data /= np.asarray(matrix.sum(axis=1)).ravel()[np.repeat(np.arange(len(pieces)), np.diff(matrix.indptr))]
         return cls(matrix).with_mean_for(np.flatnonzero(lengths == 0))
 
     @classmethod
@@ -100,6 +101,8 @@ class Graft:
         """The same graft in which `rows` take the mean of all old rows, and are listed in `fallback`."""
         if len(rows) == 0:
             return self
+        if self.shared is not None and not np.ptp(self.shared) == 0:
+            raise ValueError("the rows of this graft share other weights than the mean")
         new, old = self.shape
         share = np.zeros(new) if self.share is None else self.share.copy()
         share[rows] = 1.0
@@ -130,6 +133,8 @@ class Graft:
             if common is not None and self.share is not None:
                 mixed = mixed + np.outer(self.share[start : start + block], common)
             out[start : start + block] = torch.from_numpy(mixed).to(table.dtype)
+        copied = self._copied()  # a sum would lose the sign of a zero
+        out[torch.from_numpy(copied)] = flat[torch.from_numpy(self.weights.indices[self.weights.indptr[:-1][copied]].astype(np.int64))]
         return out[:, 0] if table.ndim == 1 else out
 
     def _shared_row(self, flat: torch.Tensor, block: int = 8192) -> npt.NDArray[np.float64] | None:
@@ -150,6 +155,12 @@ class Graft:
             for column in np.argsort(-self.shared)[:top].tolist():
                 pairs[column] = pairs.get(column, 0.0) + dense_share * float(self.shared[column])
         return sorted(pairs.items(), key=lambda pair: -abs(pair[1]))[:top]
+
+    def _copied(self) -> npt.NDArray[np.bool_]:
+        """Which rows are one old row and nothing else. Shape (new,)."""
+        single = np.asarray(np.diff(self.weights.indptr) == 1)
+        single[single] = self.weights.data[self.weights.indptr[:-1][single]] == 1.0
+        return single if self.share is None else single & (self.share == 0)
 
     def row_slack(self) -> npt.NDArray[np.float64]:
         """How far each row is from being a convex combination, in weight units; 0 is inside. Shape (new,)."""
@@ -185,15 +196,30 @@ class Graft:
 
     @classmethod
     def load(cls, path: Path) -> "Graft":
-        """Read what `save` wrote. Raises `CheckpointError` if it is not a graft."""
+        """Read what `save` wrote. Raises `CheckpointError` if it is not a graft, or damaged."""
         try:
             with np.load(path, allow_pickle=False) as data:
-                matrix = sparse.csr_matrix((data["data"], data["indices"], data["indptr"]), shape=tuple(data["shape"]))
-                matrix.check_format(full_check=True)
-                shared, share = data["shared"], data["share"]
-                return cls(matrix, shared if len(shared) else None, share if len(share) else None, data["fallback"])
-        except (OSError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{path}: not a saved graft ({error})") from None
+                arrays = {name: data[name] for name in ("data", "indices", "indptr", "shape", "shared", "share", "fallback")}
+            matrix = sparse.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=tuple(arrays["shape"]))
+            matrix.check_format(full_check=True)
+            _check_arrays(arrays)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            raise CheckpointError(f"{path}: not a saved graft, or damaged ({error}): make the checkpoint again") from None
+        shared, share = arrays["shared"], arrays["share"]
+        return cls(matrix, shared if len(shared) else None, share if len(share) else None, arrays["fallback"])
+
+
+def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Raise `ValueError` unless the arrays of a saved graft fit each other."""
+    new, old = arrays["shape"]
+    for name in ("data", "shared", "share"):
+        if arrays[name].dtype != np.float64 or not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} does not hold finite float64 numbers")
+    if (arrays["shared"].shape, arrays["share"].shape) not in (((0,), (0,)), ((old,), (new,))):
+        raise ValueError("shared weights do not fit the shape")
+    fallback = arrays["fallback"]
+    if fallback.ndim != 1 or fallback.dtype != np.int64 or ((fallback < 0) | (fallback >= new)).any():
+        raise ValueError("fallback rows do not exist")
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ class Method(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
-            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
-        pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
+        pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(cls)
 
     @classmethod
     def parameters(cls) -> dict[str, Any]:
@@ -109,19 +109,35 @@ def configure(cls: type[T], settings: Mapping[str, Any]) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "?"
+        if settings.get(field) == "none":  # not a word that this field knows: then it means no value
+            return configure(cls, {**settings, field: None})
         raise ParameterError(f"{cls.name}: {field}={settings.get(field)!r} is not accepted: {first['msg'].lower()}") from None
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """`["c=1e-4", "norm=none"]` -> `{"c": 1e-4, "norm": "none"}`; values are read as YAML scalars."""
+    """`["c=1e-4", "norm=none"]` -> `{"c": 1e-4, "norm": "none"}`; values are read as YAML.
+
+    Raises `ParameterError` for a pair without a field or a value that is not YAML.
+    """
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
-        if not separator or not key:
+        if not separator or not key.strip():
             raise ParameterError(f"--set {pair}: write it as field=value")
-        number = re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value)  # YAML 1.1 reads 1e-5 as a string
-        settings[key.strip()] = float(value) if number else ("none" if value.lower() == "none" else yaml.safe_load(value))
+        settings[key.strip()] = parse_value(pair, value.strip())
     return settings
+
+
+def parse_value(pair: str, value: str) -> Any:
+    """The value of one `--set` pair."""
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", value):  # YAML 1.1 reads 1e-5 as a string
+        return float(value)
+    if value.lower() == "none":
+        return "none"
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParameterError(f"--set {pair}: the value is not YAML: quote it, or write a number, a word, true, false or [a, b]") from None
 
 
 def list_methods(family: str | None = None) -> Iterator[type[Method]]:

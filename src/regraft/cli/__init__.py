@@ -3,6 +3,7 @@
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 bad input, 1 our fault, 130 Ctrl-C.
 """
 
+from regraft.cli import adapt, compare, data, demo, evaluate, methods, recipes, reproduce, undo  # each registers its verb with the app
 from regraft.cli.app import app, main
 
-__all__ = ["app", "main"]
+__all__ = ["adapt", "app", "compare", "data", "demo", "evaluate", "main", "methods", "recipes", "reproduce", "undo"]

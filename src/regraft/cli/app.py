@@ -10,12 +10,36 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from regraft import __version__
 from regraft.errors import RegraftError
 from regraft.progress import console
 
+
+class Commands(TyperGroup):
+    """The root command: wrong usage is one line on stderr and exit code 2, like every other bad input."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        standalone, kwargs["standalone_mode"] = kwargs.get("standalone_mode", True), False
+        if not standalone:
+            return super().main(*args, **kwargs)
+        try:
+            sys.exit(super().main(*args, **kwargs) or 0)
+        except Exception as error:  # typer brings its own copy of click, older ones do not: known by what they can do
+            if not hasattr(error, "format_message"):
+                raise
+            if "NoArgsIsHelp" in type(error).__name__:
+                error.show()  # type: ignore[attr-defined]  # the help itself
+            else:
+                context = getattr(error, "ctx", None)
+                asked = context.command_path if context is not None else "regraft"
+                print_error(f"{error.format_message().rstrip('.')} (see `{asked} --help`)")
+            sys.exit(2)
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Give a trained model what it was not born with, without pre-training it again, and measure what that cost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -72,8 +96,13 @@ def stop(message: str, code: int, debug: bool) -> None:
     """Print one line (and the traceback under --debug) and leave with `code`."""
     if debug:
         traceback.print_exc()
-    console.print(f"regraft: {message}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+    print_error(message)
     raise typer.Exit(code)
+
+
+def print_error(message: str) -> None:
+    """One line on stderr, whatever the message holds."""
+    console.print(f"regraft: {' '.join(message.split())}", style="bold red", highlight=False, markup=False, soft_wrap=True)
 
 
 def set_threads(workers: int) -> None:
@@ -100,6 +129,4 @@ def root(
 
 def main() -> None:
     """Entry point of the `regraft` command."""
-    from regraft.cli import adapt, compare, data, demo, evaluate, methods, recipes, reproduce, undo  # noqa: F401  # each registers its verb
-
     app()

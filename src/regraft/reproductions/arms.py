@@ -13,8 +13,8 @@ from typing import Any
 from regraft.evaluation import Score
 from regraft.progress import console
 from regraft.reproductions.vietnamese import Setting, Subject, precision, score
-from regraft.trainable import untie
 from regraft.training import Training, train
+from regraft.training.trainable import untie
 from regraft.vocab.initializer import Initializer
 
 Point = dict[str, float]

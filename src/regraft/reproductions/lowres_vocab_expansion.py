@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from regraft.evaluation import GreedyHits, Score, generation_speed, greedy_hits
-from regraft.figures import training_curves
 from regraft.method import resolve
 from regraft.progress import console, step
+from regraft.report.figures import training_curves
 from regraft.reproductions.arms import Arm, Trained, step_costs, train_arm
 from regraft.reproductions.claim import Declared, Expectation, Sample
 from regraft.reproductions.record import Findings, Ledger

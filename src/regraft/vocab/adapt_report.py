@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from regraft.figures import token_lengths, training_curves
 from regraft.report import Report
-from regraft.segmentation import nearest_html, segmentation_html
+from regraft.report.figures import token_lengths, training_curves
+from regraft.report.segmentation import nearest_html, segmentation_html
 from regraft.training import TrainingRun
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.job import Job, Stage

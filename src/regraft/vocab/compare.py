@@ -15,12 +15,12 @@ import torch
 
 from regraft.corpus import Corpus
 from regraft.errors import RegraftError
-from regraft.figures import bars, token_lengths, trade_off, training_curves
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
 from regraft.progress import console, progress_bar
 from regraft.report import Report
-from regraft.segmentation import nearest_html, segmentation_html
+from regraft.report.figures import bars, token_lengths, trade_off, training_curves
+from regraft.report.segmentation import nearest_html, segmentation_html
 from regraft.training import Training, train
 from regraft.vocab.adapt import SCORE_BYTES
 from regraft.vocab.initializer import Aids, Initializer

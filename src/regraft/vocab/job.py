@@ -48,10 +48,12 @@ class TokenizerRequest:
     widen_pretokenizer: bool = False
 
     def __post_init__(self) -> None:
-        asked = [name for name in ("extend", "replace", "words", "trim") if getattr(self, name) not in (None, False)]
+        given = {name: getattr(self, name) for name in ("extend", "replace", "words", "trim")}
+        asked = [name for name, value in given.items() if value is not None and value is not False]
         if len(asked) != 1:
             raise ParameterError(
-                f"say how the vocabulary changes with exactly one of --extend, --replace, --words, --trim (got {asked or 'none'})"
+                "say how the vocabulary changes with exactly one of --extend, --replace, --words, --trim "
+                f"(got {', '.join(asked) or 'none'})"
             )
         if self.extend is not None and self.extend < 1:
             raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
@@ -127,6 +129,7 @@ class Job:
 
         With `replay`, only the held-out half of `source_text` is scored; the other half is there to be trained on.
         """
+        say_skipped(corpus)
         checkpoint = Checkpoint.open(model)
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         with step(f"changing the tokenizer: {request.describe()}"):
@@ -153,6 +156,7 @@ class Job:
             "sha256": self.corpus.sha256,
             "bytes": self.corpus.size_bytes,
             "documents": self.corpus.count("all"),
+            "skipped": [list(pair) for pair in self.corpus.skipped],
         }
 
     @property
@@ -186,6 +190,16 @@ class Job:
         """Bits per byte of a small part of the held-out text, for the curve while a model trains."""
         sample = sample_texts(self.domain, WATCH_BYTES)
         return lambda model, _: score_text(model, tokenizer, sample).bits_per_byte
+
+
+def say_skipped(corpus: Corpus, shown: int = 3) -> None:
+    """Tell the user which files of the corpus were not read, and what is odd about its split."""
+    if corpus.skipped:
+        first = "; ".join(f"{path}: {why}" for path, why in corpus.skipped[:shown])
+        more = f"; and {len(corpus.skipped) - shown} more" if len(corpus.skipped) > shown else ""
+        console.print(f"skipped {len(corpus.skipped)} files of the corpus ({first}{more})", style="yellow", highlight=False, markup=False)
+    for note in corpus.notes:
+        console.print(note, style="yellow", highlight=False, markup=False)
 
 
 def sample_texts(texts: Iterable[str], limit: int | None) -> list[str]:

@@ -55,9 +55,14 @@ def install(model: Any, result: Transplant) -> None:
         model.get_input_embeddings().weight.copy_(result.input)
         head = model.get_output_embeddings()
         if head is not None and result.head is not None:
+            if head.weight is model.get_input_embeddings().weight:  # resizing ties what the config calls tied, whatever the files hold
+                head.weight = torch.nn.Parameter(result.head.to(head.weight))
             head.weight.copy_(result.head)
         if head is not None and result.bias is not None and getattr(head, "bias", None) is not None:
             head.bias.copy_(result.bias)
+        for name, buffer in model.named_buffers():
+            if name.endswith("final_logits_bias") and result.bias is not None:
+                buffer.copy_(result.bias)
 
 
 def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -74,8 +79,9 @@ def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tenso
         found[layout.bias[0]] = head.bias.reshape(*checkpoint.tensors[layout.bias[0]].shape[:-1], -1)
     tables = {id(model.get_input_embeddings().weight), *(id(p) for p in (head.parameters() if head is not None else ()))}
     prefix = f"{model.base_model_prefix}."
+    computed = set(model._keys_to_ignore_on_save or ())  # such as sinusoidal positions: no file holds them
     for name, parameter in model.named_parameters():
-        if id(parameter) in tables:
+        if id(parameter) in tables or name in computed:
             continue
         stored = next((n for n in (name, name.removeprefix(prefix), prefix + name) if n in checkpoint.tensors), None)
         if stored is None:

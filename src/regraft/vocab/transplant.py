@@ -89,6 +89,8 @@ def _build(
     layout = checkpoint.layout
     full_bias = checkpoint.read(layout.bias[0]).reshape(-1) if layout.bias else None
     old_bias = None if full_bias is None else full_bias[: old.vocab_size]
+    if old_bias is not None:
+        check_finite(old_bias.unsqueeze(1), checkpoint, layout.bias[0])
 
     def start(role: str, old_table: torch.Tensor) -> Graft | Rows:
         source = Source(
@@ -106,6 +108,7 @@ def _build(
     started = start("input", old_input)
     new_input = lay_out(old_input, target, started, rows)
     graft = started if isinstance(started, Graft) else None
+    del old_input  # two pairs of tables at once would be twice the memory
     new_head = None
     if layout.head:
         old_head = checkpoint.read(layout.head[0])

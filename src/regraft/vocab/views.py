@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from regraft.segmentation import Neighbors, Segmentation
+from regraft.report.segmentation import Neighbors, Segmentation
 from regraft.vocab.job import Job
 from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.transplant import Transplant

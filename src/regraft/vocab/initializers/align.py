@@ -50,8 +50,8 @@ class Align(Initializer):
             spellings = context.remember("align", lambda: count_spellings(target, context.texts("align")))
             for row, (token, pieces) in enumerate(zip(target.ids.tolist(), target.pieces, strict=True)):
                 counts = Counter(spellings.get(token, Counter()))
-                if self.consider_mean and pieces:
-                    counts[tuple(pieces)] += max(counts.values(), default=1)
+                if self.consider_mean and pieces and counts:
+                    counts[tuple(pieces)] += max(counts.values())
                 if counts:
                     start[row] = mix_of_spellings(counts)
         return Graft.from_ragged([list(m) for m in start], source.vocab_size, [list(m.values()) for m in start])

@@ -1,8 +1,9 @@
 """Normal: new rows as the model's own initializer would draw them, knowing nothing."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 
 from regraft.graft import Rows
 from regraft.method import Paper
@@ -17,7 +18,7 @@ class Normal(Initializer):
 
     Parameters
     ----------
-    std : standard deviation :math:`\sigma`, in the table's units; None takes the model's ``initializer_range``.
+    std : standard deviation :math:`\sigma`, in the table's units, >= 0; None takes the model's ``initializer_range``.
 
     Returns rows of shape (new tokens, d); an untied head draws its own.
     """
@@ -31,7 +32,7 @@ class Normal(Initializer):
     summary = "fresh weights from the model's own initializer"
     separate_head: ClassVar[bool] = True
 
-    std: float | None = None
+    std: Annotated[float, Field(ge=0)] | None = None
 
     def __call__(self, source: Source, target: Target, context: Context) -> Rows:
         std = source.initializer_range if self.std is None else self.std

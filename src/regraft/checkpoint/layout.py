@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import torch
 
+from regraft.checkpoint.shards import TensorInfo, Value
 from regraft.errors import CheckpointError
-from regraft.shards import TensorInfo, Value
 
 Kind = Literal["decoder", "encoder", "encoder-decoder"]
 Same = Callable[[str, str], bool]

@@ -19,14 +19,10 @@ from typing import Any
 
 import torch
 
-from regraft.errors import CheckpointError
-from regraft.layout import Layout, find_layout
-from regraft.locate import INDEX, locate, read_json, read_shards, transformer_folder
-from regraft.output import atomic_directory, check_space, fsync, link_or_copy
-from regraft.shards import (
+from regraft.checkpoint.layout import Layout, find_layout
+from regraft.checkpoint.locate import INDEX, locate, read_json, read_shards, transformer_folder
+from regraft.checkpoint.shards import (
     CHUNK,
-    Appended,
-    Blocks,
     Plan,
     Shard,
     TensorInfo,
@@ -38,8 +34,8 @@ from regraft.shards import (
     rewrite_shard,
     same_bytes,
 )  # fmt: skip
-
-__all__ = ["Appended", "Blocks", "Checkpoint", "Layout", "TensorInfo", "Value", "WriteReport", "write"]
+from regraft.errors import CheckpointError
+from regraft.output import atomic_directory, check_space, fsync, link_or_copy
 
 # The same weights in formats that are not rewritten: beside new tables they would be a model with the old vocabulary.
 OTHER_WEIGHTS = re.compile(

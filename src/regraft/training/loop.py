@@ -24,11 +24,11 @@ from torch import nn
 
 from regraft.errors import ParameterError
 from regraft.language_model import LanguageModel
-from regraft.objectives import Loss, Objective, SecondHead, backpropagate, backpropagate_masked
-from regraft.packing import Packed, Stream, pack
 from regraft.progress import Bar, progress_bar
-from regraft.trainable import Group, LoraOptions, Parameters, select
-from regraft.training_state import load_state, save_state
+from regraft.training.objectives import Loss, Objective, SecondHead, backpropagate, backpropagate_masked
+from regraft.training.packing import Packed, Stream, pack
+from regraft.training.state import load_state, save_state
+from regraft.training.trainable import Group, LoraOptions, Parameters, select
 
 BETAS = (0.9, 0.999)
 CLIP = 1.0  # largest gradient norm
@@ -41,7 +41,7 @@ class Training:
 
     Attributes
     ----------
-    parameters : what trains, see `regraft.trainable.select`.
+    parameters : what trains, see `regraft.training.trainable.select`.
     objective : "clm" next token; "mtp" next token and, by a second head that is dropped at the end, the one after; "mlm" masked tokens.
     steps, minutes : the budget, one of the two. With minutes, the schedule follows the clock, so it too ends at zero.
     block : tokens in a block. batch_size : blocks in a forward pass. accumulate : passes in a step.
@@ -50,7 +50,7 @@ class Training:
     weight_decay : of matrices; not of biases and norms, never of frozen rows.
     replay : share of blocks that come from `replay_texts`, [0, 1).
     freeze_old_rows : the tables train only in their new rows, also in "embeddings", "2x2" and "lora".
-    lora_r, lora_alpha, lora_dropout, lora_tables : see `regraft.trainable.LoraOptions`.
+    lora_r, lora_alpha, lora_dropout, lora_tables : see `regraft.training.trainable.LoraOptions`.
     checkpoint_every : seconds between saved states, if there is a directory to save them in (ours).
     evaluate_every : steps (or minutes, if the budget is in minutes) between calls of `on_evaluate`; None: at the start and the end only.
 

@@ -14,10 +14,10 @@ import regex
 import torch
 
 from regraft.errors import EvaluationError, ParameterError
+from regraft.evaluation.likelihood import Measured
+from regraft.evaluation.windows import batches_by_length, pad
 from regraft.language_model import LanguageModel
-from regraft.likelihood import Measured
 from regraft.progress import progress_bar
-from regraft.windows import batches_by_length, pad
 
 AFFORDABLE = 4000  # masked positions when `sample` is left open: minutes, not hours, for a base-size model on two cores
 # Scripts written without spaces would make one word of a whole sentence, so each of their characters stands alone.

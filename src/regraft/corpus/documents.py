@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
+from regraft.corpus.readers import UnreadableError, is_saved_dataset, read_documents
 from regraft.errors import CorpusError, ParameterError
 from regraft.progress import progress_bar
-from regraft.readers import UnreadableError, is_saved_dataset, read_documents
 
 Split = Literal["train", "held-out", "all"]
 HASH_RANGE = 1 << 64

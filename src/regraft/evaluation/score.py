@@ -16,10 +16,10 @@ import regex
 import torch
 
 from regraft.errors import CorpusError, EvaluationError, ParameterError
+from regraft.evaluation.likelihood import likelihood
+from regraft.evaluation.pseudo_likelihood import pseudo_likelihood
+from regraft.evaluation.windows import batches_by_length, pad
 from regraft.language_model import LanguageModel, inference
-from regraft.likelihood import likelihood
-from regraft.pseudo_likelihood import pseudo_likelihood
-from regraft.windows import batches_by_length, pad
 
 WORD = regex.compile(r"[\w\p{M}\u200c\u200d]+")  # \w alone would cut Indic words at every combining mark
 BATCH_TOKENS = 2048
@@ -133,7 +133,7 @@ def score_text(
     document's first token: the token and its bytes are both left out. Bytes are those of the text as given, also where the tokenizer
     normalizes it. Padding goes to the right behind a mask, so neither `batch_tokens` nor the order of `texts` changes the result.
 
-    A masked model: see `regraft.pseudo_likelihood`; `sample`, `masking` and `seed` belong to it.
+    A masked model: see `regraft.evaluation.pseudo_likelihood`; `sample`, `masking` and `seed` belong to it.
 
     Parameters
     ----------

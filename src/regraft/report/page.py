@@ -120,7 +120,7 @@ class Report:
 
     def to_html(self) -> str:
         """The page: styles, scripts and (when there are figures) plotly.js are all inside."""
-        source = resources.files("regraft").joinpath("templates/report.html").read_text(encoding="utf-8")
+        source = resources.files("regraft.report").joinpath("templates/report.html").read_text(encoding="utf-8")
         template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
         plotly_js = ""
         if any(section.kind == "figure" for section in self.sections):

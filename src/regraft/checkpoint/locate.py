@@ -8,8 +8,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from regraft.checkpoint.shards import Shard, read_shard
 from regraft.errors import CheckpointError
-from regraft.shards import Shard, read_shard
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.md"]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from regraft.catalogues import CatalogueError, read_mo, read_po
+from regraft.corpus.catalogues import CatalogueError, read_mo, read_po
 from regraft.errors import CorpusError
 
 DEFAULT_COLUMN = "text"

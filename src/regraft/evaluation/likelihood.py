@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 
 from regraft.errors import ParameterError
+from regraft.evaluation.windows import batches_by_length, pad, plan_windows
 from regraft.language_model import LanguageModel
 from regraft.progress import progress_bar
-from regraft.windows import batches_by_length, pad, plan_windows
 
 
 @dataclass(frozen=True)

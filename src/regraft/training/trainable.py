@@ -264,7 +264,7 @@ def _add_adapters(model: Any, trainable: Trainable, lora: LoraOptions, total: in
         raise ParameterError("parameters='lora' needs peft: pip install 'regraft[train]'") from None
     if lora.tables and tied(model):
         raise ParameterError(
-            "LoRA on a tied embedding and head would merge into two different tables: untie them first (`regraft.trainable.untie(model)`), "
+            "LoRA on a tied embedding and head would merge into two different tables: untie them first (`trainable.untie(model)`), "
             "or train the tables (lora_tables=False)"
         )
     head = model.get_output_embeddings()

@@ -1,0 +1,202 @@
+"""Methods by name: what a user types is found, corrected, or refused in one line that says what would be accepted."""
+
+import dataclasses
+import re
+from typing import Annotated, ClassVar, Literal
+
+import pytest
+from pydantic import Field, ValidationError
+
+from regraft.errors import ParameterError
+from regraft.method import Method, Paper, configure, family_resolver, list_methods, parse_settings, resolve
+
+INITIALIZERS = [
+    "align",
+    "constituent-exponential",
+    "constituent-mean",
+    "mean",
+    "merge",
+    "multivariate",
+    "normal",
+    "transformers-default",
+    "univariate",
+    "zip-tie",
+]
+
+
+class KTokeniser(Method):
+    """A method as a paper names it."""
+
+    family: ClassVar[str] = "test"
+    paper = Paper("On Ks", "Doe et al.", 2020, url="https://example.org/k")
+    summary = "for tests"
+
+    k: Annotated[int, Field(ge=1, le=9)] = 3
+    mode: Literal["none", "all"] = "all"
+    share: float | None = 0.5
+
+
+def refusal(name, settings):
+    with pytest.raises(ParameterError) as caught:
+        resolve("initializer", name, settings)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+class TestNames:
+    def test_every_start_of_the_design_is_there(self):
+        assert [cls.name for cls in list_methods("initializer")] == INITIALIZERS
+
+    def test_class_names_become_slugs(self):
+        assert KTokeniser.name == "k-tokeniser"
+
+    @pytest.mark.parametrize("name", ["zip-tie", "zip_tie", "ZIP-TIE", " zip-tie ", "Zip_Tie"])
+    def test_spellings_of_one_name(self, name):
+        assert resolve("initializer", name).name == "zip-tie"
+
+    @pytest.mark.parametrize(
+        ("typed", "meant"),
+        [("ziptie", "zip-tie"), ("univariat", "univariate"), ("constituent", "constituent-mean"), ("merg", "merge"), ("aling", "align")],
+    )
+    def test_near_misses_are_suggested(self, typed, meant):
+        message = refusal(typed, {})
+        assert f"unknown initializer '{typed}'" in message
+        assert meant in message
+        assert "regraft methods" in message
+
+    def test_far_misses_list_everything(self):
+        message = refusal("qqqq", {})
+        assert all(name in message for name in INITIALIZERS)
+
+    def test_unknown_family(self):
+        with pytest.raises(ParameterError, match=r"unknown family 'nope': choose one of .*initializer"):
+            family_resolver("nope")
+
+    def test_the_abstract_base_is_not_a_method(self):
+        assert "initializer" not in {cls.name for cls in family_resolver("initializer")}
+
+
+class TestRecords:
+    @pytest.mark.parametrize("cls", list(list_methods()), ids=lambda cls: cls.name)
+    def test_each_says_where_it_comes_from(self, cls):
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", cls.name)
+        assert cls.family == "initializer"
+        assert cls.paper.title
+        assert cls.paper.authors
+        assert 1990 < cls.paper.year < 2100
+        assert cls.paper.link.startswith("https://")
+        assert cls.summary
+        assert len(cls.summary) <= 70
+        assert not cls.summary.endswith(".")
+        assert not cls.__doc__.startswith(f"{cls.__name__}("), "the docstring is the one that dataclasses make up"
+        assert "Returns" in cls.__doc__
+        for field in cls.parameters():
+            assert re.search(rf"\b{field}\b[^\n]*:", cls.__doc__), f"{field} is not explained"
+
+    @pytest.mark.parametrize("cls", list(list_methods()), ids=lambda cls: cls.name)
+    def test_each_is_frozen_and_keyword_only(self, cls):
+        method = cls()
+        with pytest.raises(ValidationError, match="positional"):
+            cls(1)
+        for field, default in cls.parameters().items():
+            assert getattr(method, field) == default
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(method, field, default)
+        assert method == cls()
+        assert hash(method) == hash(cls())
+
+    def test_paper_links(self):
+        assert Paper("t", "a", 2020, "2001.00001").link == "https://arxiv.org/abs/2001.00001"
+        assert KTokeniser.paper.link == "https://example.org/k"
+        assert Paper("t", "a", 2020).link is None
+
+
+class TestSettings:
+    def test_are_set(self):
+        assert resolve("initializer", "multivariate", {"c": 0.5}).c == 0.5
+        assert resolve("initializer", "zip_tie", {"weights": "sum", "norm": "match_script"}).norm == "match_script"
+
+    @pytest.mark.parametrize(
+        ("name", "settings", "accepted"),
+        [
+            ("multivariate", {"c": -1.0}, "greater than or equal to 0"),
+            ("multivariate", {"c": "wide"}, "number"),
+            ("multivariate", {"c": float("nan")}, "finite|greater"),
+            ("multivariate", {"c": float("inf")}, "finite"),
+            ("normal", {"std": -0.1}, "greater than or equal to 0"),
+            ("normal", {"std": float("inf")}, "finite"),
+            ("constituent-exponential", {"rate": 0}, "greater than 0"),
+            ("constituent-exponential", {"head": "middle"}, "'last' or 'first'"),
+            ("zip-tie", {"weights": "exp"}, "'mean'.*'exp_last'.*'exp_first'.*'sum'"),
+            ("zip-tie", {"norm": True}, "'none' or 'match_script'"),
+            ("align", {"consider_mean": "maybe"}, "boolean"),
+            ("align", {"input": ["align"]}, "'align' or 'merge'"),
+        ],
+    )
+    def test_refusals_name_field_value_and_range(self, name, settings, accepted):
+        message = refusal(name, settings)
+        (field, value), = settings.items()  # fmt: skip
+        assert message.startswith(f"{name}: {field}={value!r}")
+        assert re.search(accepted, message)
+
+    def test_unknown_fields_name_the_known_ones(self):
+        message = refusal("align", {"considermean": True})
+        assert "align has no parameter 'considermean'" in message
+        assert all(field in message for field in ("consider_mean", "align_only", "input", "head"))
+        assert refusal("mean", {"c": 1}) == "mean has no parameter 'c': it has no parameters"
+
+    def test_class_attributes_are_not_settings(self):
+        for field in ("name", "paper", "summary", "separate_head", "family"):
+            assert f"no parameter '{field}'" in refusal("zip-tie", {field: "x"})
+
+    def test_none_is_a_word_where_the_field_knows_it_and_no_value_where_it_does_not(self):
+        assert configure(KTokeniser, {"mode": "none"}).mode == "none"
+        assert configure(KTokeniser, {"share": "none"}).share is None
+        assert resolve("initializer", "normal", {"std": "none"}).std is None
+        assert "multivariate: c=None is not accepted" in refusal("multivariate", {"c": "none"})
+
+    def test_bounds_on_both_sides(self):
+        for value in (0, 10, 2.5):
+            with pytest.raises(ParameterError, match=f"k={value}"):
+                configure(KTokeniser, {"k": value})
+        assert configure(KTokeniser, {"k": 9}).k == 9
+
+
+class TestParse:
+    @pytest.mark.parametrize(
+        ("pair", "value"),
+        [
+            ("c=1e-5", 1e-5),
+            ("c=1E+3", 1000.0),
+            ("c=.5e-1", 0.05),
+            ("c=0.25", 0.25),
+            ("c=-3", -3),
+            ("c=none", "none"),
+            ("c=None", "none"),
+            ("c=null", None),
+            ("c=true", True),
+            ("c=False", False),
+            ("c=match_script", "match_script"),
+            ("c=[1, 2]", [1, 2]),
+            ("c=[q, v]", ["q", "v"]),
+            ("c=a=b", "a=b"),
+            ("c= 7 ", 7),
+            ("c='7'", "7"),
+        ],
+    )
+    def test_values(self, pair, value):
+        found = parse_settings([pair])["c"]
+        assert found == value
+        assert type(found) is type(value)
+
+    def test_many_pairs(self):
+        assert parse_settings(["a=1", "b=x", "a=2"]) == {"a": 2, "b": "x"}
+        assert parse_settings([]) == {}
+
+    @pytest.mark.parametrize("pair", ["c", "=1", " =1", "", "c=[1,", 'c="', "c={a: b: c}", "c=@x"])
+    def test_what_cannot_be_read_is_shown(self, pair):
+        with pytest.raises(ParameterError, match=r"--set ") as caught:
+            parse_settings([pair])
+        assert f"--set {pair}" in str(caught.value)
+        assert "\n" not in str(caught.value)
