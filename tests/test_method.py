@@ -46,7 +46,7 @@ def refusal(name, settings):
 
 class TestNames:
     def test_every_start_of_the_design_is_there(self):
-        assert [cls.name for cls in list_methods("initializer")] == INITIALIZERS
+        assert {cls.name for cls in list_methods("initializer")} >= set(INITIALIZERS)
 
     def test_class_names_become_slugs(self):
         assert KTokeniser.name == "k-tokeniser"

@@ -158,7 +158,7 @@ class Graft:
 
     def _copied(self) -> npt.NDArray[np.bool_]:
         """Which rows are one old row and nothing else. Shape (new,)."""
-        single = np.asarray(np.diff(self.weights.indptr) == 1)
+        single: npt.NDArray[np.bool_] = np.diff(self.weights.indptr) == 1
         single[single] = self.weights.data[self.weights.indptr[:-1][single]] == 1.0
         return single if self.share is None else single & (self.share == 0)
 

@@ -68,16 +68,10 @@ def atomic_directory(out: str | Path, *, overwrite: bool = False, sources: Seque
 def check_output(out: str | Path, *, overwrite: bool = False, sources: Sequence[Path] = ()) -> None:
     """Raise `OutputError` if `out` may not be written (see `atomic_directory`). Touches nothing: callers can ask before long work."""
     out = Path(out).expanduser().resolve()
-    for source in (Path(source).resolve() for source in sources):
-        if out == source or source in out.parents or out in source.parents:
-            how = (
-                "is the input itself"
-                if out == source
-                else f"lies inside the input {source}"
-                if source in out.parents
-                else f"contains the input {source}"
-            )
-            raise OutputError(f"{out}: {how}; inputs are never modified: choose another output directory")
+    check_outside(out, sources)
+    for source in (Path(source).expanduser().resolve() for source in sources):
+        if out in source.parents:
+            raise OutputError(f"{out}: contains the input {source}; inputs are never modified: choose another output directory")
     if not out.exists():
         return
     if not out.is_dir():
@@ -88,6 +82,15 @@ def check_output(out: str | Path, *, overwrite: bool = False, sources: Sequence[
         here = Path.cwd()
         if out in (Path.home(), here) or out in Path.home().parents or out in here.parents:
             raise OutputError(f"{out}: holds the working or home directory and will not be replaced: choose another output directory")
+
+
+def check_outside(out: str | Path, sources: Sequence[Path]) -> None:
+    """Raise `OutputError` if `out` is one of the directories `sources` or lies inside one."""
+    out = Path(out).expanduser().resolve()
+    for source in (Path(source).expanduser().resolve() for source in sources):
+        if out == source or source in out.parents:
+            how = "is the input itself" if out == source else f"lies inside the input {source}"
+            raise OutputError(f"{out}: {how}; inputs are never modified: choose another output directory")
 
 
 def check_space(out: str | Path, needed: int) -> None:

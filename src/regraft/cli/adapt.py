@@ -50,6 +50,7 @@ def adapt(
     from regraft.vocab.initializer import Aids
 
     training = training_from(train, train_settings)
+    chosen = parse_settings(settings or [])
     arguments: dict[str, Any] = {
         "extend": extend,
         "replace": replace,
@@ -60,7 +61,15 @@ def adapt(
     }
     if dry_run:
         found = estimate(
-            model, corpus=corpus, out=out, text_column=text_column, held_out=held_out, method=method, overwrite=overwrite, **arguments
+            model,
+            corpus=corpus,
+            out=out,
+            text_column=text_column,
+            held_out=held_out,
+            method=method,
+            settings=chosen,
+            overwrite=overwrite,
+            **arguments,
         )
         found.report.print()
         return found.figures
@@ -69,7 +78,7 @@ def adapt(
         corpus=corpus,
         out=out,
         method=method,
-        settings=parse_settings(settings or []),
+        settings=chosen,
         training=training,
         source_text=source_text,
         aids=Aids(donor=donor, vectors=vectors, source_vectors=source_vectors, dictionary=dictionary, bitext=bitext),

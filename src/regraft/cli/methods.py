@@ -19,6 +19,7 @@ def methods(family: Annotated[str | None, typer.Option(help="Only this family.")
             "family": cls.family,
             "summary": cls.summary,
             "parameters": cls.parameters(),
+            "needs": list(getattr(cls, "needs", ())),
             "paper": f"{cls.paper.authors} {cls.paper.year}",
             "link": cls.paper.link,
         }
@@ -35,4 +36,5 @@ def methods(family: Annotated[str | None, typer.Option(help="Only this family.")
 def shown(row: dict[str, Any]) -> dict[str, Any]:
     """The columns that fit a terminal."""
     parameters = " ".join(f"{name}={value}" for name, value in row["parameters"].items())
-    return {"method": row["method"], "what it does": row["summary"], "parameters": parameters, "paper": row["paper"]}
+    needs = ", ".join(row["needs"]) or None
+    return {"method": row["method"], "what it does": row["summary"], "parameters": parameters, "needs": needs, "paper": row["paper"]}

@@ -28,7 +28,7 @@ from regraft.training import Training, TrainingRun, train
 from regraft.vocab.adapt_report import adaptation_report
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import changed_tensors, install, matmul_precision
+from regraft.vocab.live import changed_tensors, check_placement, install, matmul_precision
 from regraft.vocab.transplant import Transplant, full_graft, transplant
 
 DEFAULT_METHOD = "constituent-mean"
@@ -96,12 +96,28 @@ def adapt(
     out = Path(out)
     request = TokenizerRequest(extend=extend, replace=replace, words=words, trim=trim, route=route, widen_pretokenizer=widen_pretokenizer)
     initializer: Initializer = resolve("initializer", method, settings)
+    check_placement(dtype, device)
+    if pad_to_multiple_of < 1:
+        raise ParameterError(f"--pad-to-multiple-of {pad_to_multiple_of}: give 1 or more")
     check_output(out, overwrite=overwrite, sources=[Path(model)] if Path(model).exists() else [])
     with metered() as total:
         opened = Corpus.open(corpus, held_out=held_out, text_column=text_column)
         replay = training is not None and training.replay > 0
-        job = Job.prepare(model, opened, request, source_text=source_text, replay=replay, score_bytes=score_bytes, seed=seed, aids=aids)
-        with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"):
+        job = Job.prepare(
+            model,
+            opened,
+            request,
+            source_text=source_text,
+            replay=replay,
+            score_bytes=score_bytes,
+            seed=seed,
+            aids=aids,
+            device=device,
+            dtype=dtype,
+        )
+        if score:
+            job.check_text()
+        with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"), matmul_precision(dtype, device):
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
         with matmul_precision(dtype, device):
             stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype, state=state)

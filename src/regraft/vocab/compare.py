@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from regraft.corpus import Corpus
-from regraft.errors import RegraftError
+from regraft.errors import ParameterError, RegraftError
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
+from regraft.output import check_outside
 from regraft.progress import console, progress_bar
 from regraft.report import Report
 from regraft.report.figures import bars, token_lengths, trade_off, training_curves
@@ -25,7 +26,7 @@ from regraft.training import Training, train
 from regraft.vocab.adapt import SCORE_BYTES
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import install, matmul_precision
+from regraft.vocab.live import check_placement, install, matmul_precision
 from regraft.vocab.transplant import Transplant, transplant
 from regraft.vocab.views import nearest_old_tokens, sample_segmentations
 
@@ -74,6 +75,9 @@ def compare(
     The other parameters are those of `adapt`. A method that fails has its message in `error`; the others go on.
     """
     chosen = starts(methods, settings or {})
+    check_placement(dtype, device)
+    if out is not None:
+        check_outside(out, [Path(model)] if Path(model).exists() else [])
     job = Job.prepare(
         model,
         Corpus.open(corpus, held_out=held_out, text_column=text_column),
@@ -82,7 +86,10 @@ def compare(
         score_bytes=score_bytes,
         seed=seed,
         aids=aids,
+        device=device,
+        dtype=dtype,
     )
+    job.check_text()
     kept = KeptRows(Path(out) if out else None, fingerprint(job, training, dtype))
     with matmul_precision(dtype, device):
         comparison, first = run_all(_Live(job, training, dtype, device), chosen, kept)
@@ -118,7 +125,9 @@ def starts(methods: Sequence[str] | str, settings: Mapping[str, Mapping[str, Any
     if methods == "all" or list(methods) == ["all"]:
         names = [cls.name for cls in list_methods("initializer")]
     else:
-        names = [methods] if isinstance(methods, str) else list(methods)
+        names = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
+    if not names:
+        raise ParameterError("--methods names no method: give names separated by commas, or all; `regraft methods` lists them")
     return [resolve("initializer", name, settings.get(name)) for name in names]
 
 

@@ -1,6 +1,6 @@
 """What an adaptation would read, write and need, without doing it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,14 @@ def estimate(
     corpus: Sequence[str | Path],
     out: Path | None,
     method: str,
+    settings: Mapping[str, Any] | None = None,
     text_column: str | None = None,
     held_out: float = 0.1,
     overwrite: bool = False,
     **request: Any,
 ) -> Estimate:
     """Check everything that can be checked before the work, and size it up: nothing is learned, loaded or written."""
-    resolve("initializer", method)
+    resolve("initializer", method, settings)
     change = TokenizerRequest(**request)
     checkpoint = Checkpoint.open(model)
     if out is not None:

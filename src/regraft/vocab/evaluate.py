@@ -9,8 +9,8 @@ from regraft.corpus import Corpus
 from regraft.evaluation import generation_speed, score_text
 from regraft.progress import step
 from regraft.report import Report
-from regraft.vocab.job import sample_texts
-from regraft.vocab.live import load_model, load_tokenizer, matmul_precision
+from regraft.vocab.job import sample_texts, say_skipped
+from regraft.vocab.live import check_placement, load_model, load_tokenizer, matmul_precision
 from regraft.vocab.tokenizer import Tokenizer
 
 PROMPTS = 8
@@ -32,9 +32,11 @@ def evaluate(
     dry_run: bool = False,
 ) -> tuple[Report, dict[str, Any]]:
     """Bits per byte of `text` under `model` with an interval, tokens per byte and per word, and speed: the report and its figures."""
+    check_placement(dtype, device)
     checkpoint = Checkpoint.open(model)
     tokenizer = Tokenizer.from_directory(checkpoint.path)
     corpus = Corpus.open(text, held_out=0.0, text_column=text_column)
+    say_skipped(corpus)
     texts = sample_texts(corpus.documents("all"), score_bytes)
     size = sum(len(t.encode()) for t in texts)
     report = Report(f"{checkpoint.path.name} on {corpus.name}")

@@ -120,11 +120,14 @@ class Aids:
 
 @dataclass(frozen=True)
 class Context:
-    """What else a start may ask for. `corpus` is training text only, never held-out text."""
+    """What else a start may ask for. `corpus` is training text only, never held-out text; `load_model` gives the old model and tokenizer
+    as fresh `transformers` objects, for starts that learn from the model itself.
+    """
 
     corpus: "Corpus | None" = None
     seed: int = 0
     aids: Aids = field(default_factory=Aids)
+    load_model: Callable[[], tuple[Any, Any]] | None = None
     memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def texts(self, method: str) -> Sequence[str]:
@@ -132,6 +135,12 @@ class Context:
         if self.corpus is None:
             raise ParameterError(f"{method} needs text to learn from: give --corpus PATH")
         return list(self.corpus.documents("train"))
+
+    def model(self, method: str) -> tuple[Any, Any]:
+        """The old model and its tokenizer, fresh: the caller may change them. Raises `ParameterError` where none can be had."""
+        if self.load_model is None:
+            raise ParameterError(f"{method} learns from the model itself, and this checkpoint has no language-model head to learn from")
+        return self.load_model()
 
     def remember(self, key: str, compute: Callable[[], T]) -> T:
         """`compute()`, once per context: the head's call reuses what the input table's call learned from the corpus."""
@@ -145,6 +154,7 @@ class Initializer(Method):
 
     family: ClassVar[str] = "initializer"
     separate_head: ClassVar[bool] = False  # True: called again with role="head" for an untied head
+    needs: ClassVar[tuple[str, ...]] = ()  # beside text: "model" (a language-model head to learn from), or options such as "donor"
 
     @abstractmethod
     def __call__(self, source: Source, target: Target, context: Context) -> Graft | Rows:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -59,7 +60,9 @@ class TokenizerRequest:
             raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
 
     def apply(self, tokenizer: Tokenizer, corpus: Corpus) -> Change:
-        """The changed tokenizer; only the corpus's training documents are read."""
+        """The changed tokenizer, learned on training documents only. Raises `CorpusError` if it needs some and there are none."""
+        if (self.extend is not None or self.trim) and not corpus.count("train"):
+            raise CorpusError(f"{corpus.name}: all of it is held out, none is left to learn from: separate documents with blank lines")
         if self.extend is not None:
             return extend(tokenizer, corpus.documents("train"), self.extend, route=self.route, widen=self.widen_pretokenizer)  # type: ignore[arg-type]
         if self.replace is not None:
@@ -124,6 +127,8 @@ class Job:
         score_bytes: int | None = None,
         seed: int = 0,
         aids: Aids | None = None,
+        device: str = "cpu",
+        dtype: str = "auto",
     ) -> "Job":
         """Open `model`, change its tokenizer over the training documents, and draw the texts to score (at most `score_bytes` each).
 
@@ -145,9 +150,9 @@ class Job:
         source = open_source_text(source_text, held_out=0.5 if replay else 0.0)
         ordinary = sample_texts(source.documents("held-out" if replay else "all"), score_bytes)
         replayed = list(source.documents("train")) if replay else []
-        return cls(
-            checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, Context(corpus=corpus, seed=seed, aids=aids or Aids())
-        )
+        load = partial(load_both, checkpoint, tokenizer, dtype, device) if is_scorable(checkpoint) else None
+        context = Context(corpus=corpus, seed=seed, aids=aids or Aids(), load_model=load)
+        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, context)
 
     def corpus_record(self) -> dict[str, Any]:
         """The corpus as provenance names it."""
@@ -162,8 +167,15 @@ class Job:
     @property
     def scorable(self) -> bool:
         """Whether the model has a head that gives text a probability."""
-        name = (self.checkpoint.config.get("architectures") or [""])[0]
-        return name in {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}
+        return is_scorable(self.checkpoint)
+
+    def check_text(self) -> None:
+        """Raise `CorpusError` unless there is held-out text to score the model on."""
+        if self.scorable and not self.domain:
+            raise CorpusError(
+                f"{self.corpus.name}: nothing is held out, so there is no text to score: separate documents with blank lines, "
+                "raise --held-out, or leave the scoring out (--no-score)"
+            )
 
     def load(self, dtype: str, device: str) -> tuple[Any, Any, Any]:
         """The model and both tokenizers as `transformers` objects."""
@@ -177,8 +189,9 @@ class Job:
         stage = Stage(name, domain, ordinary)
         if self.checkpoint.layout.kind != "decoder":
             return stage
-        if new:
-            hits = greedy_hits(model, tokenizer, self.ordinary, self.change.new_ids.tolist())
+        unchanged = self.unchanged_texts() if new else []
+        if unchanged:  # after most replacements there is none: nothing on which to compare greedy choices
+            hits = greedy_hits(model, tokenizer, unchanged, self.change.new_ids.tolist())
             stage = dataclasses.replace(stage, greedy_hits=hits.hits, greedy_positions=hits.positions)
         if writing:
             prompts = [text for text in self.domain if len(text) > PROMPT_CHARACTERS][:PROMPTS]
@@ -186,10 +199,27 @@ class Job:
                 stage = dataclasses.replace(stage, writing=generation_speed(model, tokenizer, prompts).bytes_per_second)
         return stage
 
+    def unchanged_texts(self) -> list[str]:
+        """Ordinary texts that both tokenizers cut into the same tokens."""
+        old, new = self.tokenizer.encode_batch(self.ordinary), self.change.tokenizer.encode_batch(self.ordinary)
+        ids = self.change.source_ids
+        return [text for text, a, b in zip(self.ordinary, old, new, strict=True) if a == [int(ids[i]) for i in b]]
+
     def watcher(self, tokenizer: Any) -> Callable[[Any, int], float]:
         """Bits per byte of a small part of the held-out text, for the curve while a model trains."""
         sample = sample_texts(self.domain, WATCH_BYTES)
         return lambda model, _: score_text(model, tokenizer, sample).bits_per_byte
+
+
+def is_scorable(checkpoint: Checkpoint) -> bool:
+    """Whether the checkpoint's own class has a causal or masked language-model head."""
+    name = (checkpoint.config.get("architectures") or [""])[0]
+    return name in {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}
+
+
+def load_both(checkpoint: Checkpoint, tokenizer: Tokenizer, dtype: str, device: str) -> tuple[Any, Any]:
+    """The model and its tokenizer as `transformers` objects."""
+    return load_model(checkpoint, dtype, device), load_tokenizer(tokenizer)
 
 
 def say_skipped(corpus: Corpus, shown: int = 3) -> None:

@@ -11,9 +11,24 @@ import transformers
 from transformers import AutoTokenizer
 
 from regraft.checkpoint import Checkpoint
-from regraft.errors import CheckpointError
+from regraft.errors import CheckpointError, ParameterError
 from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.transplant import Transplant
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def check_placement(dtype: str, device: str) -> None:
+    """Raise `ParameterError` unless models can be loaded as `dtype` on `device`. Asked before long work."""
+    if dtype not in DTYPES:
+        raise ParameterError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ParameterError(
+            f"--device {device}: not to be had here ({reason}): choose cpu, or cuda, cuda:1, mps where there is one"
+        ) from None
 
 
 def load_model(checkpoint: Checkpoint, dtype: str = "auto", device: str = "cpu") -> Any:

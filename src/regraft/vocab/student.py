@@ -1,0 +1,68 @@
+"""A model that reads old and new tokens at once, so that it can teach itself the new ones.
+
+Enters: the old model, a graft of the new rows. Leaves: the same model with the new rows behind its old ones. Old rows do not move, so the
+old spelling of a text still gives the old hidden states (the teacher), and the new spelling the student's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from regraft.graft import Graft
+from regraft.language_model import LanguageModel
+from regraft.training.trainable import Trainable, select, tied
+from regraft.vocab.initializer import Target
+
+Ids = npt.NDArray[np.int64]
+
+
+class Student:
+    """`model` with rows for `target`'s new tokens; `start` gives their first values.
+
+    Attributes
+    ----------
+    places : (new vocabulary,) the row of each new id in the student's tables.
+    language_model : the model, split where the vocabulary starts.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, target: Target, start: Graft) -> None:
+        self.target, self.columns = target, start.shape[1]
+        first = self.columns
+        old_input = model.get_input_embeddings().weight.detach()[:first].clone()
+        head = model.get_output_embeddings()
+        old_head = None if tied(model) else head.weight.detach()[:first].clone()
+        model.resize_token_embeddings(first + len(target), mean_resizing=False)
+        with torch.no_grad():
+            model.get_input_embeddings().weight[first:] = start.apply(old_input.cpu()).to(old_input)
+            if old_head is not None:
+                model.get_output_embeddings().weight[first:] = start.apply(old_head.cpu()).to(old_head)
+        self.places = np.where(target.source_ids >= 0, target.source_ids, first)
+        self.places[target.ids] = first + np.arange(len(target))
+        self.model = model.eval()
+        self.language_model = LanguageModel(model, tokenizer)
+        self.prefix = self.language_model.prefix
+
+    def train_rows(self) -> Trainable:
+        """Freeze all but the new rows; their parameters are named "rows" and, for an untied head, "head_rows"."""
+        return select(self.model, "rows", np.arange(self.columns, self.columns + len(self.target)))
+
+    def hidden(self, sequences: Sequence[Ids]) -> list[torch.Tensor]:
+        """Last hidden states (length, d) of each sequence of row numbers, behind the document prefix, which is left out."""
+        lengths = [len(s) for s in sequences]
+        skip, width = len(self.prefix), max(lengths) + len(self.prefix)
+        ids, mask = np.zeros((len(sequences), width), dtype=np.int64), np.zeros((len(sequences), width), dtype=np.int64)
+        for row, sequence in enumerate(sequences):
+            ids[row, : skip + len(sequence)] = [*self.prefix, *sequence]
+            mask[row, : skip + len(sequence)] = 1
+        device = self.language_model.device
+        states = self.language_model.hidden(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
+        return [states[row, skip : skip + length] for row, length in enumerate(lengths)]
+
+    def rows(self, role: str) -> torch.Tensor:
+        """The new rows of the input table, or of the head, as they are now. Shape (m, d)."""
+        table = self.model.get_output_embeddings() if role == "head" else self.model.get_input_embeddings()
+        weight: torch.Tensor = table.weight
+        return weight.detach()[self.columns : self.columns + len(self.target)].cpu().clone()
