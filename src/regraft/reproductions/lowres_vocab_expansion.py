@@ -104,8 +104,8 @@ class Size:
     vietnamese: int = 60
     english: int = 30
     seeds: int = 3
-    prompts: int = 20
-    arm_seconds: float = 45
+    prompts: int = 16
+    arm_seconds: float = 40
     main_seconds: float = 600
     step_rounds: int = 2
     batch_size: int = 4
@@ -172,7 +172,7 @@ def compare_starts(run: Run, untouched: Subject) -> Subject:
             subject = setting.started(resolve("initializer", name), seed, subject)
             found.setdefault(name, []).append(score(subject, vi))
             english.append(score(subject, en))
-            hits.append(greedy_hits(*subject, en[:10], setting.change.new_ids))
+            hits.append(greedy_hits(*subject, en[:6], setting.change.new_ids))
         mean = float(np.mean([s.bits_per_byte for s in found[name]]))
         share = sum(h.hits for h in hits) / sum(h.positions for h in hits)
         drifted = float(np.mean([s.bits_per_byte for s in english]))
@@ -196,7 +196,7 @@ def compare_tokens(run: Run) -> None:
 def compare_speed(run: Run, untouched: Subject, expanded: Subject) -> None:
     """Bytes a second of writing the same sentences, one sentence a turn."""
     prompts = [text for text in run.setting.vietnamese_held_out if len(text.encode()) > 150][: run.size.prompts]
-    speeds = [[generation_speed(*subject, [prompt], new_tokens=40) for subject in (untouched, expanded)] for prompt in prompts]
+    speeds = [[generation_speed(*subject, [prompt], new_tokens=32) for subject in (untouched, expanded)] for prompt in prompts]
     old, new = (Sample.of([s[side].bytes for s in speeds], [s[side].seconds for s in speeds]) for side in (0, 1))
     per_step = [sum(s[side].bytes for s in speeds) / sum(s[side].tokens for s in speeds) for side in (0, 1)]
     run.settle(SPEED, VI, old, new, f"Bytes a step: {per_step[0]:.2f} and {per_step[1]:.2f}.")
@@ -246,13 +246,8 @@ def compare_arms(run: Run) -> dict[str, Trained]:
     listed, reference = arms(run.size.batch_size), "2x2 clm merge"
     costs = step_costs(run.setting, [listed[reference], listed["lora clm merge"]], rounds=run.size.step_rounds, steps=4)
     run.settle(FASTER_STEPS, "training steps", Sample.of(costs["lora clm merge"]), Sample.of(costs[reference]), "Arms take turns.")
-    others = [a for name, a in listed.items() if name not in costs]
-    costs |= step_costs(run.setting, others, rounds=1, steps=2)
     run.extra["seconds_per_step"] = {name: float(np.median(values)) for name, values in costs.items()}
-    trained = {
-        name: train_arm(run.setting, arm, steps=max(2, round(run.size.arm_seconds / float(np.median(costs[name])))), points=1)
-        for name, arm in listed.items()
-    }
+    trained = {name: train_arm(run.setting, arm, cpu_seconds=run.size.arm_seconds, points=0) for name, arm in listed.items()}
     run.tables["Training arms (bits per byte)"] = [t.row() for t in trained.values()]
     run.extra["arms"] = [t.to_dict() for t in trained.values()]
     settle_arms(run, trained)
@@ -261,7 +256,7 @@ def compare_arms(run: Run) -> dict[str, Trained]:
 
 def settle_arms(run: Run, trained: dict[str, Trained]) -> None:
     reference = trained["2x2 clm merge"]
-    budget = f"Steps chosen for {run.size.arm_seconds:g} processor seconds each, one training seed, lr {TRAINING['lr']:g} for all."
+    budget = f"{run.size.arm_seconds:g} processor seconds each, one training seed, lr {TRAINING['lr']:g} for all."
     pairs = [
         ("objective", "2x2 clm merge", "2x2 mtp merge"),
         ("parameters", "lora clm merge", "2x2 clm merge"),
@@ -271,7 +266,7 @@ def settle_arms(run: Run, trained: dict[str, Trained]) -> None:
     ]
     for key, baseline, method in pairs:
         a, b = trained[baseline], trained[method]
-        spent = f"{budget} Measured: {a.cpu_seconds:.0f} and {b.cpu_seconds:.0f} s, {a.steps} and {b.steps} steps."
+        spent = f"{budget} Steps: {a.steps} and {b.steps}."
         run.settle(ARMS[key], VI, Sample.of_scores([a.vietnamese]), Sample.of_scores([b.vietnamese]), spent)
     replayed = Sample.of_scores([trained["2x2 clm merge, replay"].english])
     run.settle(ARMS["replay"], EN, Sample.of_scores([reference.english]), replayed, budget)
@@ -280,8 +275,7 @@ def settle_arms(run: Run, trained: dict[str, Trained]) -> None:
 def train_long(run: Run) -> Trained:
     """The reference arm for ten processor minutes, its whole curve, against the untouched model."""
     arm = arms(run.size.batch_size)["2x2 clm merge"]
-    steps = max(2, round(run.size.main_seconds / run.extra["seconds_per_step"][arm.name]))
-    trained = train_arm(run.setting, arm, steps=steps, points=8 if run.size.main_seconds > 60 else 2)
+    trained = train_arm(run.setting, arm, cpu_seconds=run.size.main_seconds, points=8 if run.size.main_seconds > 60 else 1)
     english = f"English {run.before[1].bits_per_byte:.3f} -> {trained.english.bits_per_byte:.3f} without replay."
     crossed = next((p["cpu_seconds"] for p in trained.curve if p["vietnamese"] < run.before[0].bits_per_byte), None)
     when = "never crossed" if crossed is None else f"already below at the measurement after {crossed:.0f} s"
