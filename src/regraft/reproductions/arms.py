@@ -108,7 +108,7 @@ def train_arm(setting: Setting, arm: Arm, *, points: int, steps: int | None = No
         clock["outside"] += time.process_time() - entered
         return vietnamese.bits_per_byte
 
-    budget = {"minutes": cpu_seconds / 60} if steps is None else {"steps": steps}
+    budget: dict[str, float] = {"minutes": cpu_seconds / 60} if steps is None else {"steps": steps}
     every = cpu_seconds / 60 / (points + 1) if steps is None else max(1, -(-steps // (points + 1)))
     run = _train(setting, arm, subject, budget, every, measure, texts=setting.vietnamese)
     first, last = curve[0], curve[-1]
