@@ -270,3 +270,10 @@ def test_step_costs_leave_out_the_first_step_of_a_turn(setting):
 
 def test_the_package_holds_no_stray_scripts():
     assert reproductions._SHARED.isdisjoint(name.replace("-", "_") for name in available())
+
+
+def test_an_arm_stops_when_its_processor_time_is_spent(setting):
+    trained = train_arm(setting, arm(Merge()), cpu_seconds=0.5, points=0)
+    step = trained.cpu_seconds / trained.steps
+    assert 0.5 <= trained.cpu_seconds < 0.5 + 10 * step + 0.1
+    assert len(trained.curve) == 2

@@ -13,7 +13,7 @@ from typing import Any
 from regraft.evaluation import Score
 from regraft.progress import console
 from regraft.reproductions.vietnamese import Setting, Subject, precision, score
-from regraft.training import Training, train
+from regraft.training import Training, TrainingRun, train
 from regraft.training.trainable import untie
 from regraft.vocab.initializer import Initializer
 
@@ -30,9 +30,9 @@ class Arm:
     seed: int = 0
     untied: bool = False
 
-    def training(self, steps: int, every: int) -> Training:
-        common = {"accumulate": 1, "precision": precision(), "seed": self.seed}
-        return Training(**{**common, **self.settings, "steps": steps, "evaluate_every": every})
+    def training(self, budget: dict[str, float], every: float) -> Training:
+        common: dict[str, Any] = {"accumulate": 1, "precision": precision(), "clock": "process", "seed": self.seed}
+        return Training(**{**common, **self.settings, **budget, "evaluate_every": every})
 
     def prepare(self, setting: Setting) -> Subject:
         subject = setting.untouched() if self.start is None else setting.started(self.start, self.seed)
@@ -79,13 +79,13 @@ def step_costs(setting: Setting, arms: Sequence[Arm], *, rounds: int, steps: int
                 marks.append(time.process_time())
                 return 0.0
 
-            _train(setting, arm, arm.prepare(setting), steps + 1, 1, mark, texts=setting.vietnamese[:1000])
+            _train(setting, arm, arm.prepare(setting), {"steps": steps + 1}, 1, mark, texts=setting.vietnamese[:1000])
             costs[arm.name] += [after - before for before, after in pairwise(marks[1:])]
     return costs
 
 
-def train_arm(setting: Setting, arm: Arm, *, steps: int, points: int) -> Trained:
-    """Train for `steps` steps, scoring both languages at the start, at the end and at about `points` places between."""
+def train_arm(setting: Setting, arm: Arm, *, points: int, steps: int | None = None, cpu_seconds: float = 60.0) -> Trained:
+    """Train for `steps` steps, or for `cpu_seconds`; score both languages at the start, the end and about `points` places between."""
     subject = arm.prepare(setting)
     curve: list[Point] = []
     scores: list[tuple[Score, Score]] = []
@@ -108,19 +108,28 @@ def train_arm(setting: Setting, arm: Arm, *, steps: int, points: int) -> Trained
         clock["outside"] += time.process_time() - entered
         return vietnamese.bits_per_byte
 
-    run = _train(setting, arm, subject, steps, max(1, -(-steps // (points + 1))), measure, texts=setting.vietnamese)
+    budget: dict[str, float] = {"minutes": cpu_seconds / 60} if steps is None else {"steps": steps}
+    every = cpu_seconds / 60 / (points + 1) if steps is None else max(1, -(-steps // (points + 1)))
+    run = _train(setting, arm, subject, budget, every, measure, texts=setting.vietnamese)
     first, last = curve[0], curve[-1]
     console.print(
-        f"  {arm.name}: {steps} steps, {last['cpu_seconds']:.0f} CPU s, vi {first['vietnamese']:.3f} -> {last['vietnamese']:.3f}, "
+        f"  {arm.name}: {run.steps} steps, {last['cpu_seconds']:.0f} CPU s, vi {first['vietnamese']:.3f} -> {last['vietnamese']:.3f}, "
         f"en {first['english']:.3f} -> {last['english']:.3f}",
         highlight=False,
     )
-    return Trained(arm, curve, scores[0][0], *scores[-1], last["cpu_seconds"], steps, run.tokens, run.trainable_parameters)
+    return Trained(arm, curve, scores[0][0], *scores[-1], last["cpu_seconds"], run.steps, run.tokens, run.trainable_parameters)
 
 
 def _train(
-    setting: Setting, arm: Arm, subject: Subject, steps: int, every: int, hook: Callable[[Any, int], float], *, texts: Sequence[str]
-) -> Any:
+    setting: Setting,
+    arm: Arm,
+    subject: Subject,
+    budget: dict[str, float],
+    every: float,
+    hook: Callable[[Any, int], float],
+    *,
+    texts: Sequence[str],
+) -> TrainingRun:
     replay = setting.english if arm.settings.get("replay") else None
     new_ids = () if arm.start is None else setting.change.new_ids
-    return train(*subject, texts, arm.training(steps, every), new_ids=new_ids, replay_texts=replay, on_evaluate=hook)
+    return train(*subject, texts, arm.training(budget, every), new_ids=new_ids, replay_texts=replay, on_evaluate=hook)

@@ -15,8 +15,9 @@ from typing import Any
 
 from regraft.errors import OutputError
 from regraft.method import Paper
+from regraft.progress import console
 from regraft.report import Report, plain
-from regraft.reproductions.claim import Claim
+from regraft.reproductions.claim import Claim, Declared, Sample
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("regraft", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors")
@@ -31,6 +32,21 @@ class Findings:
     extra: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Ledger:
+    """Claims as they are settled. `data` says what all of them were measured on."""
+
+    data: str
+    claims: list[Claim] = field(default_factory=list)
+
+    def settle(self, declared: Declared, text: str, baseline: Sample, method: Sample, note: str = "") -> None:
+        """Measure a declared claim on `text`, say how it ended, and keep it."""
+        claim = declared.settle(f"{self.data}; {text}", baseline, method, note)
+        low, high = claim.interval
+        console.print(f"  {claim.verdict}: {claim.claim}: {claim.effect:+.3f} [{low:+.3f}, {high:+.3f}]", highlight=False, markup=False)
+        self.claims.append(claim)
 
 
 def to_record(method: str, findings: Findings, *, quick: bool, seconds: float, version: str | None) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import training_curves
 from regraft.reproductions.arms import Arm, Trained, train_arm
-from regraft.reproductions.claim import Claim, Declared, Expectation, Sample
-from regraft.reproductions.record import Findings
+from regraft.reproductions.claim import Declared, Expectation, Sample
+from regraft.reproductions.record import Findings, Ledger
 from regraft.reproductions.vietnamese import Setting, Subject, precision, score
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.zip_tie import ZipTie
@@ -87,31 +87,19 @@ class Size:
 QUICK = Size(pieces=200, sentences=1500, vietnamese=8, english=4, start_seeds=1, training_seeds=1, steps=4, points=0)
 
 
-@dataclass
-class Run:
-    """What is known so far."""
-
-    setting: Setting
-    claims: list[Claim]
-
-    def settle(self, declared: Declared, data: str, baseline: Sample, method: Sample, note: str = "") -> None:
-        claim = declared.settle(f"{self.setting}; {data}", baseline, method, note)
-        console.print(f"  {claim.verdict}: {claim.claim}: {claim.effect:+.3f} {claim.interval}", highlight=False)
-        self.claims.append(claim)
-
-
 def reproduce(quick: bool) -> Findings:
     """Run all of it: about 12 processor minutes in full, 1 with `quick`."""
     size = QUICK if quick else Size()
-    run = Run(Setting.prepare(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english), [])
+    setting = Setting.prepare(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
+    run = Ledger(str(setting))
     with step("starts, before training"):
-        untouched = run.setting.untouched()
-        english = score(untouched, run.setting.english_held_out)
-        rows = [{"start": "untouched", "vi": score(untouched, run.setting.vietnamese_held_out).bits_per_byte, "en": english.bits_per_byte}]
+        untouched = setting.untouched()
+        english = score(untouched, setting.english_held_out)
+        rows = [{"start": "untouched", "vi": score(untouched, setting.vietnamese_held_out).bits_per_byte, "en": english.bits_per_byte}]
         del untouched
-        rows += compare_starts(run, size, english)
+        rows += compare_starts(run, setting, size, english)
     with step("LoRA on linear layers, embedding and head"):
-        frozen, full = train_arms(run.setting, size)
+        frozen, full = train_arms(setting, size)
     settle_training(run, frozen, full, english)
     everything = [arm for seeds in (*frozen.values(), *full.values()) for arm in seeds]
     extra = {"precision": precision(), "training": LORA, "starts": rows, "arms": [arm.to_dict() for arm in everything]}
@@ -121,9 +109,8 @@ def reproduce(quick: bool) -> Findings:
     return Findings(ZipTie.paper, run.claims, extra, tables, figures)
 
 
-def compare_starts(run: Run, size: Size, untouched_english: Score) -> list[dict[str, Any]]:
+def compare_starts(run: Ledger, setting: Setting, size: Size, untouched_english: Score) -> list[dict[str, Any]]:
     """Both languages before training, for zip-tie, its variants and the baselines."""
-    setting = run.setting
     subject: Subject | None = None
     found: dict[str, list[Score]] = {}
     rows = []
@@ -169,7 +156,7 @@ def train_arms(setting: Setting, size: Size) -> tuple[Arms, Arms]:
     return frozen, {name: [arm(name, 0, full=True)] for name in ("zip-tie", DEFAULT)}
 
 
-def settle_training(run: Run, frozen: Arms, full: Arms, untouched_english: Score) -> None:
+def settle_training(run: Ledger, frozen: Arms, full: Arms, untouched_english: Score) -> None:
     """What is claimed about the end of training, and about the gap between starts."""
 
     def last(trained: list[Trained]) -> Sample:

@@ -31,6 +31,7 @@ from regraft.training.state import load_state, save_state
 from regraft.training.trainable import Group, LoraOptions, Parameters, select
 
 BETAS = (0.9, 0.999)
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.monotonic, "process": time.process_time}
 CLIP = 1.0  # largest gradient norm
 Share = Annotated[float, Ge(0), Lt(1)]
 
@@ -44,6 +45,7 @@ class Training:
     parameters : what trains, see `regraft.training.trainable.select`.
     objective : "clm" next token; "mtp" next token and, by a second head that is dropped at the end, the one after; "mlm" masked tokens.
     steps, minutes : the budget, one of the two. With minutes, the schedule follows the clock, so it too ends at zero.
+    clock : what `minutes` are: of the wall clock, or of processor time over all threads, which a busy machine does not shorten.
     block : tokens in a block. batch_size : blocks in a forward pass. accumulate : passes in a step.
     precision : "bf16" runs the passes under autocast; weights, gradients and moments stay in the model's own dtype.
     lr : peak learning rate of AdamW, reached after the share `warmup` of the budget, then a cosine to zero.
@@ -63,6 +65,7 @@ class Training:
     objective: Objective = "clm"
     steps: Annotated[int, Ge(1)] | None = None
     minutes: Annotated[float, Gt(0)] | None = None
+    clock: Literal["wall", "process"] = "wall"
     block: Annotated[int, Ge(4)] = 512
     batch_size: Annotated[int, Ge(1)] = 4
     accumulate: Annotated[int, Ge(1)] = 2
@@ -256,16 +259,16 @@ class _Loop:
         saved = load_state(self.directory, self.parameters, optimizer, identity) if self.directory else None
         if saved is not None:
             self._continue_from(saved)
-        last_saved = time.monotonic()
+        clock, last_saved = CLOCKS[training.clock], time.monotonic()
         self.language_model.model.train()
         if on_evaluate is not None and not run.curve:
             self._evaluate(on_evaluate)
         minutes = training.minutes is not None
         with progress_bar("training", total=training.minutes if minutes else training.steps, unit="min" if minutes else "steps") as bar:
             while self._progress() < 1:
-                start = time.monotonic()
+                start = clock()
                 loss, size = self._step(optimizer)
-                run.seconds = self._agreed(run.seconds + time.monotonic() - start)
+                run.seconds = self._agreed(run.seconds + clock() - start)
                 self._note(bar, loss, size)
                 if on_evaluate is not None and self._due() and self._progress() < 1:
                     self._evaluate(on_evaluate)
