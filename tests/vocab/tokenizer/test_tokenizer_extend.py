@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from conftest import NEW, OLD, companions, make_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made_text import NEW, OLD, companions, make_texts
 from regraft.errors import ParameterError, TokenizerError
 from regraft.vocab.tokenizer import Tokenizer, check_reachability, extend
 from regraft.vocab.tokenizer.loading import agrees_with_transformers

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from conftest import NEW, OLD, companions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made_text import NEW, OLD, companions
 from regraft.errors import TokenizerError
 from regraft.vocab.tokenizer import Tokenizer, extend, measure_segmentation, scripts_cut_at_marks, widen_pretokenizer
 from regraft.vocab.tokenizer.pretokenizer import LETTERS, script_of, widen_pattern

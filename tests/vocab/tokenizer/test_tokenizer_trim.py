@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import NEW, OLD, companions
 from tokenizers import processors
 
+from made_text import NEW, OLD, companions
 from regraft.errors import TokenizerError
 from regraft.vocab.overlap import match_tokens
 from regraft.vocab.tokenizer import Tokenizer, add_words, replace, trim
