@@ -43,7 +43,7 @@ class TokenDistillation(Initializer):
     snippets, length : passages a token wants to be seen in, and their length in old tokens.
     start : "constituent-mean", "constituent-exponential" or "merge".
     lr, weight_decay, batch_size, epochs : of AdamW.
-    minutes : stop after this time, or None.
+    minutes : stop after this time (ours, so that a desktop finishes), or None for all passages.
 
     Returns rows (new tokens, d); old rows never move. Needs text and a decoder.
     """
@@ -61,7 +61,7 @@ class TokenDistillation(Initializer):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     batch_size: Annotated[int, Field(ge=1)] = 16
     epochs: Annotated[int, Field(ge=1)] = 1
-    minutes: Annotated[float, Field(gt=0)] | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = 5.0
 
     def __call__(self, source: Source, target: Target, context: Context) -> Rows:
         learned = context.remember(f"token-distillation {self}", lambda: self.learn(source, target, context))
