@@ -29,7 +29,9 @@ def adaptation_report(
         untouched = stages[0].domain.bits_per_byte if stages and stages[0].domain else None
         curve = [(point.seconds, point.bits_per_byte) for point in run.curve]
         report.add_figure(
-            "Training", training_curves({initializer.name: curve}, untouched=untouched), "Bits per byte of training text against time."
+            "Training",
+            training_curves({initializer.name: curve}, untouched=untouched),
+            "Bits per byte of a small held-out sample against time; evaluation is not counted in the time.",
         )
     if len(result.new_ids):
         report.add_html("Before and after", segmentation_html(sample_segmentations(job)), "Held-out passages as each tokenizer cuts them.")

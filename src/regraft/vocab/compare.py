@@ -92,9 +92,9 @@ def compare(
     job.check_text()
     kept = KeptRows(Path(out) if out else None, fingerprint(job, training, dtype))
     with matmul_precision(dtype, device):
-        comparison, first = run_all(_Live(job, training, dtype, device), chosen, kept)
+        comparison, best = run_all(_Live(job, training, dtype, device), chosen, kept)
     comparison.rows[1:] = sorted(comparison.rows[1:], key=rank)
-    comparison.report = comparison_report(job, comparison, first)
+    comparison.report = comparison_report(job, comparison, best)
     if out:
         Path(out, "comparison.json").write_text(json.dumps({"rows": comparison.rows}, indent=1, ensure_ascii=False), encoding="utf-8")
         comparison.report.save_html(Path(out) / "comparison.html")
@@ -102,9 +102,9 @@ def compare(
 
 
 def run_all(live: "_Live", chosen: Sequence[Initializer], kept: "KeptRows") -> tuple[Comparison, Transplant | None]:
-    """Every method's row, kept as soon as it is there; also the first method's tables, to look at."""
+    """Every method's row, kept as soon as it is there; also the tables of the best method measured here, to look at."""
     comparison = Comparison([kept.row(UNTOUCHED) or kept.keep(live.untouched())])
-    first = None
+    best: tuple[tuple[bool, float], Transplant] | None = None
     with progress_bar("comparing", total=len(chosen), unit="methods") as bar:
         for start in chosen:
             bar.say(start.name)
@@ -112,12 +112,13 @@ def run_all(live: "_Live", chosen: Sequence[Initializer], kept: "KeptRows") -> t
             if row is None:
                 row, result, curve = live.measure(start)
                 kept.keep(row, curve)
-            first = first or result
+            if result is not None and (best is None or rank(row) < best[0]):
+                best = (rank(row), result)
             comparison.rows.append(with_drift(row, comparison.rows[0]))
             if curve:
                 comparison.curves[start.name] = curve
             bar.advance()
-    return comparison, first
+    return comparison, best and best[1]
 
 
 def starts(methods: Sequence[str] | str, settings: Mapping[str, Mapping[str, Any]]) -> list[Initializer]:
@@ -285,13 +286,13 @@ def comparison_report(job: Job, comparison: Comparison, result: Transplant | Non
         report.add_figure("Step 0", bars({row["method"]: row["bits_per_byte"] for row in comparison.rows}, title="bits per byte"))
     if comparison.curves:
         report.add_figure(
-            "Training", training_curves(comparison.curves, untouched=untouched), "Bits per byte of training text against time."
+            "Training", training_curves(comparison.curves, untouched=untouched), "Bits per byte of a small held-out sample against time."
         )
     report.add_html("Before and after", segmentation_html(sample_segmentations(job)), "Held-out passages as each tokenizer cuts them.")
     report.add_figure("Length of the new pieces", token_lengths([job.change.tokenizer.surface(int(i)) for i in job.change.new_ids]))
     if result is not None:
         report.add_html(
-            "Nearest old tokens", nearest_html(nearest_old_tokens(job, result)), "By cosine of input rows, first method, before training."
+            "Nearest old tokens", nearest_html(nearest_old_tokens(job, result)), "By cosine of input rows, best method, before training."
         )
     return report
 
