@@ -11,10 +11,10 @@ from regraft.errors import ParameterError
 from regraft.evaluation import Score
 from regraft.method import Paper
 from regraft.reproductions import available, record, results_table, run
-from regraft.reproductions.arms import Arm, step_costs, train_arm
-from regraft.reproductions.claim import VERDICTS, Declared, Expectation, Sample, paired_effect
-from regraft.reproductions.record import RESULTS, Findings, read_records, result_path, to_record, to_report
-from regraft.reproductions.vietnamese import Setting
+from regraft.reproductions.harness.arms import Arm, step_costs, train_arm
+from regraft.reproductions.harness.claim import VERDICTS, Declared, Expectation, Sample, paired_effect
+from regraft.reproductions.harness.record import RESULTS, Findings, read_records, result_path, to_record, to_report
+from regraft.reproductions.harness.vietnamese import Setting
 from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.tokenizer import Tokenizer, extend
 from tiny_models import llama, texts, tokenizer

@@ -12,16 +12,14 @@ from typing import Any
 
 from regraft.errors import ParameterError
 from regraft.report import Report
-from regraft.reproductions.record import commit, result_path, results_table, to_record, to_report, write_record
+from regraft.reproductions.harness.record import commit, result_path, results_table, to_record, to_report, write_record
 
 __all__ = ["available", "results_table", "run"]
-
-_SHARED = {"arms", "claim", "record", "vietnamese"}  # what scripts share; every other module is a script
 
 
 def available() -> list[str]:
     """Names of the methods that have a script."""
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if m.name not in _SHARED)
+    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.ispkg)
 
 
 def run(method: str, *, quick: bool = False, out: str | Path | None = None) -> tuple[dict[str, Any], Path, Report]:

@@ -14,10 +14,10 @@ from regraft.evaluation import GreedyHits, Score, generation_speed, greedy_hits
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import training_curves
-from regraft.reproductions.arms import Arm, Trained, step_costs, train_arm
-from regraft.reproductions.claim import Declared, Expectation, Sample
-from regraft.reproductions.record import Findings, Ledger
-from regraft.reproductions.vietnamese import Setting, Subject, precision, score
+from regraft.reproductions.harness.arms import Arm, Trained, step_costs, train_arm
+from regraft.reproductions.harness.claim import Declared, Expectation, Sample
+from regraft.reproductions.harness.record import Findings, Ledger
+from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.tokenizer.extend import Route

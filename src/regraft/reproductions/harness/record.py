@@ -17,9 +17,9 @@ from regraft.errors import OutputError
 from regraft.method import Paper
 from regraft.progress import console
 from regraft.report import Report, plain
-from regraft.reproductions.claim import Claim, Declared, Sample
+from regraft.reproductions.harness.claim import Claim, Declared, Sample
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 PACKAGES = ("regraft", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors")
 
 
@@ -141,14 +141,14 @@ def results_table(folder: Path = RESULTS) -> str:
 
 def in_checkout() -> bool:
     """Whether this package lies in its own source tree rather than in an installation."""
-    return (Path(__file__).parents[3] / "pyproject.toml").is_file()
+    return (Path(__file__).parents[4] / "pyproject.toml").is_file()
 
 
 def commit() -> str | None:
     """The checkout's commit, with "-dirty" if the package differs from it; None in an installation."""
     if not in_checkout():
         return None
-    package = str(Path(__file__).parents[1])
+    package = str(Path(__file__).parents[2])
     ask = ["git", "-C", package, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=30).stdout.strip()

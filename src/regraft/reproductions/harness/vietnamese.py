@@ -22,7 +22,7 @@ from regraft.corpus import Corpus
 from regraft.demo import write_smollm2
 from regraft.evaluation import Score, score_text
 from regraft.progress import step
-from regraft.reproductions.claim import Sample
+from regraft.reproductions.harness.claim import Sample
 from regraft.vocab.initializer import Context, Initializer
 from regraft.vocab.live import install, load_model, load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, extend

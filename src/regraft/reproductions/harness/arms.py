@@ -12,7 +12,7 @@ from typing import Any
 
 from regraft.evaluation import Score
 from regraft.progress import console
-from regraft.reproductions.vietnamese import Setting, Subject, precision, score
+from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
 from regraft.training import Training, TrainingRun, train
 from regraft.training.trainable import untie
 from regraft.vocab.initializer import Initializer
