@@ -10,7 +10,8 @@ from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.evaluation import Score
 from regraft.method import Paper
-from regraft.reproductions import available, record, results_table, run
+from regraft.reproductions import available, results_table, run
+from regraft.reproductions.harness import record
 from regraft.reproductions.harness.arms import Arm, step_costs, train_arm
 from regraft.reproductions.harness.claim import VERDICTS, Declared, Expectation, Sample, paired_effect
 from regraft.reproductions.harness.record import RESULTS, Findings, read_records, result_path, to_record, to_report
