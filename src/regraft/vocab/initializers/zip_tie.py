@@ -24,6 +24,7 @@ class ZipTie(Initializer):
     weights : "mean" (the paper), "exp_last" (input rows weigh the last piece most, head rows the first), "exp_first" (the other way
         round) or "sum" (weights 1; for comparison, far outside the hull).
     norm : "none", or "match_script": scale each row to the median norm of the old rows whose tokens are written in the same script.
+        On a tied table longer rows also raise the new tokens' logits, which makes text dearer: see the reproduction.
 
     Returns a graft of shape (new tokens, old tokens); rows sum to 1 unless `weights` is "sum" or `norm` rescales them.
     """
