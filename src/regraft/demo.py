@@ -14,7 +14,7 @@ from typing import Any
 from regraft.errors import InputError
 from regraft.output import atomic_directory
 from regraft.progress import progress_bar, step
-from regraft.training import Training
+from regraft.training import SHORT, Training
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SCORE_BYTES = 40_000
@@ -32,16 +32,8 @@ def run(out: Path, *, minutes: float = 2.0, extend: int = 1000, overwrite: bool 
     if not corpus.is_dir():
         with step("collecting clinical English: HPO definitions and ICD-10-CM descriptions"):
             write_corpus(corpus)
-    training = Training(
-        minutes=minutes,
-        parameters="2x2",
-        freeze_old_rows=True,  # new rows with the four outer layers: rows alone learn too little in minutes
-        lr=1e-3,
-        block=128,
-        batch_size=8,
-        accumulate=1,
-        evaluate_every=minutes / 5,
-    )
+    # new rows with the four outer layers: rows alone learn too little in minutes
+    training = Training(minutes=minutes, parameters="2x2", evaluate_every=minutes / 5, **SHORT)
     done = adapt(
         model,
         corpus=[corpus],

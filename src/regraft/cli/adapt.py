@@ -103,10 +103,10 @@ def adapt(
 
 
 def training_from(budget: str | None, settings: list[str] | None) -> Any:
-    """The `Training` that --train and --train-set ask for, with a curve of about six points; None without --train."""
+    """The `Training` that --train and --train-set ask for, by default `SHORT` with a curve of about six points; None without --train."""
     from regraft.errors import ParameterError
     from regraft.method import configure
-    from regraft.training import Training
+    from regraft.training import SHORT, Training
 
     if budget is None:
         if settings:
@@ -116,4 +116,4 @@ def training_from(budget: str | None, settings: list[str] | None) -> Any:
     if length in ({"steps": 0}, {"minutes": 0.0}):
         return None
     every = max(next(iter(length.values())) / 5, 1 if "steps" in length else 0.1)
-    return configure(Training, {"evaluate_every": every} | length | parse_settings(settings or []))
+    return configure(Training, SHORT | {"evaluate_every": every} | length | parse_settings(settings or []))

@@ -38,7 +38,10 @@ SourceText = Annotated[
 TextColumn = Annotated[str | None, typer.Option(help="Column of the text in tables.")]
 HeldOut = Annotated[float, typer.Option(help="Share of documents that is only ever scored.")]
 ScoreBytes = Annotated[str, typer.Option(help="Bytes of each text to score, drawn by hash; all scores everything.")]
-Train = Annotated[str | None, typer.Option("--train", help="Train afterwards: 2min, 0.5h, or 200 for steps.")]
+Train = Annotated[
+    str | None,
+    typer.Option("--train", help="Train afterwards: 2min, 0.5h, or 200 for steps. By default new rows and the four outer layers."),
+]
 TrainSettings = Annotated[
     list[str] | None,
     typer.Option(

@@ -22,7 +22,7 @@ from regraft.progress import console, progress_bar
 from regraft.report import Report
 from regraft.report.figures import bars, token_lengths, trade_off, training_curves
 from regraft.report.segmentation import nearest_html, segmentation_html
-from regraft.training import Training, train
+from regraft.training import SHORT, Training, train
 from regraft.vocab.adapt import SCORE_BYTES
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
@@ -31,7 +31,7 @@ from regraft.vocab.transplant import Transplant, transplant
 from regraft.vocab.views import nearest_old_tokens, sample_segmentations
 
 UNTOUCHED = "untouched"
-DEFAULT_TRAINING = Training(steps=20)
+DEFAULT_TRAINING = Training(steps=10, **SHORT)
 Row = dict[str, Any]
 
 
