@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 
@@ -13,6 +14,7 @@ from regraft.errors import CorpusError, EvaluationError, OutputError, ParameterE
 from regraft.evaluation import score_text
 from regraft.language_model import LanguageModel
 from regraft.training import Training, train
+from regraft.training.loop import CLOCKS
 from regraft.training.objectives import SecondHead, backpropagate, mask_tokens
 from regraft.training.packing import Packed, Stream, pack
 from regraft.training.state import FILE
@@ -319,19 +321,20 @@ def test_training_lowers_bits_per_byte_of_held_out_text():
     assert run.losses[-1].bits_per_byte == pytest.approx(run.curve[-1].bits_per_byte, rel=0.15)
 
 
-def test_a_budget_in_minutes_follows_the_clock():
-    rates = []
+def test_a_budget_in_minutes_follows_the_clock(monkeypatch):
+    """With a clock by which each step takes 0.05 s, 1.2 s are 24 steps, and the rate is at its peak early and near zero at the end."""
+    rates, ticks = [], itertools.count()
     original = Training.learning_rate
-    training = settings(steps=None, minutes=0.02)
 
     def spy(self, progress):
         rates.append(original(self, progress))
         return rates[-1]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "learning_rate", spy)
-        run = train(llama(), tokenizer(), CORPUS, training)
-    assert 1.2 <= run.seconds < 1.5
+    monkeypatch.setattr(Training, "learning_rate", spy)
+    monkeypatch.setitem(CLOCKS, "wall", lambda: 0.05 * next(ticks))
+    run = train(llama(), tokenizer(), CORPUS, settings(steps=None, minutes=0.02))
+    assert run.seconds == pytest.approx(1.2)
+    assert run.steps == 24
     assert max(rates) == pytest.approx(0.05, rel=0.05)
     assert rates[-1] < 0.005
 
