@@ -105,7 +105,7 @@ def origin_rows(metrics: dict[str, Any], initializer: Initializer) -> list[Row]:
 
 def origin_caption(metrics: dict[str, Any]) -> str:
     if metrics["in_hull"] == 1.0:
-        return "As started, before any training, every new row is a convex combination of old ones: no hidden state can rank it above all old ones."
+        return "As started, before training, every new row is a convex mix of old ones: no hidden state can rank it above all of them."
     if metrics["in_hull"] is None:
         return "Sampled rows carry no weights, so nothing is known of the convex hull of the old rows."
     return "Rows outside the convex hull of the old ones can outrank every old token; the count of greedy hits shows whether they do."
