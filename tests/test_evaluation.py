@@ -109,12 +109,29 @@ def test_windows_score_every_token_once(size, stride, skip):
 
 def test_logits_from_the_split_model_equal_the_models_own():
     for model, tok in ((llama(), tokenizer()), (gpt2(), tokenizer()), (bert(), wordpiece())):
+        model.set_attn_implementation("eager")  # what short sequences meet
         language_model = LanguageModel(model.eval(), tok)
         ids = torch.randint(5, 50, (2, 9))
         with torch.no_grad():
             states = language_model.hidden(ids)
             assert torch.equal(language_model.logits(states.reshape(18, -1)), model(ids).logits.reshape(18, -1))
         assert "forward" not in model.base_model.__dict__
+
+
+def test_short_sequences_meet_plain_attention_and_the_models_own_is_put_back():
+    model = llama().eval()
+    model.set_attn_implementation("sdpa")
+    language_model, met = LanguageModel(model, tokenizer()), []
+    watch = model.base_model.layers[0].register_forward_pre_hook(lambda *_: met.append(model.config._attn_implementation))
+    with torch.no_grad():
+        for length in (9, 300):
+            ids, mask = torch.randint(5, 50, (2, length)), torch.ones(2, length, dtype=torch.long)
+            mask[1, -4:] = 0
+            found, expected = language_model.hidden(ids, mask), model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+            torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], rtol=1e-5, atol=1e-6)
+    watch.remove()
+    assert met == ["eager", "sdpa", "sdpa", "sdpa"]
+    assert model.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize("masking", ["token", "word"])

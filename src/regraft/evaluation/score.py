@@ -22,7 +22,7 @@ from regraft.evaluation.windows import batches_by_length, pad
 from regraft.language_model import LanguageModel, inference
 
 WORD = regex.compile(r"[\w\p{M}\u200c\u200d]+")  # \w alone would cut Indic words at every combining mark
-BATCH_TOKENS = 2048
+BATCH_TOKENS, DEVICE_BATCH_TOKENS = 1024, 16_384  # on a CPU 1024 is a fifth faster than 2048: temporaries stay small enough to be reused
 DRAWS = 1000
 
 
@@ -119,7 +119,7 @@ def score_text(
     *,
     window: int = 1024,
     stride: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     device: str | torch.device | None = None,
     sample: float | None = None,
     masking: Literal["word", "token"] = "word",
@@ -138,7 +138,7 @@ def score_text(
     Parameters
     ----------
     window : longest window in tokens, capped at what the model takes.
-    batch_tokens : tokens in a batch, padding included.
+    batch_tokens : tokens in a batch, padding included; by default 1,024 on a CPU and 16,384 elsewhere.
     device : where to run; by default where the model is.
 
     Raises
@@ -153,6 +153,7 @@ def score_text(
     start = time.perf_counter()
     sizes = _sizes(texts)
     window = min(window, language_model.max_tokens)
+    batch_tokens = batch_tokens or _batch_tokens(language_model)
     with inference(model):
         if language_model.kind == "masked":
             measured = pseudo_likelihood(
@@ -209,7 +210,7 @@ def greedy_hits(
     *,
     tolerance: float = 1e-4,
     window: int = 1024,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> GreedyHits:
     """How often greedy decoding of old text would leave it for a new token.
 
@@ -232,6 +233,7 @@ def greedy_hits(
     documents = [d for d in language_model.encode(texts) if d]
     kept = [(prefix + d)[: min(window, language_model.max_tokens)] for d in documents if added.isdisjoint(d)]
     positions = hits = ties = 0
+    batch_tokens = batch_tokens or _batch_tokens(language_model)
     with inference(model):
         for batch in batches_by_length(np.array([len(d) for d in kept], dtype=np.int64), batch_tokens):
             ids, mask = pad([kept[i] for i in batch], language_model.device)
@@ -295,6 +297,10 @@ def generation_speed(
             total_tokens += len(written)
             seconds += elapsed
     return Speed(total_bytes, total_tokens, seconds)
+
+
+def _batch_tokens(language_model: LanguageModel) -> int:
+    return BATCH_TOKENS if language_model.device.type == "cpu" else DEVICE_BATCH_TOKENS
 
 
 def _decode(language_model: LanguageModel, prompt: list[int], forced: list[int] | None, steps: int) -> tuple[list[int], float]:

@@ -15,6 +15,7 @@ import torch
 
 from regraft.corpus import Corpus
 from regraft.errors import ParameterError, RegraftError
+from regraft.evaluation import score_text
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
 from regraft.output import check_outside
@@ -189,9 +190,8 @@ class _Live:
             new_ids = self.job.change.new_ids.tolist()
             texts, watch = self.job.corpus.documents("train"), self.job.watcher(self.new_tokenizer)
             run = train(self.model, self.new_tokenizer, texts, self.training, new_ids=new_ids, on_evaluate=watch)
-            stage = self.job.score("trained", self.model, self.new_tokenizer, new=False)
-            assert stage.domain is not None
-            return stage.domain.bits_per_byte, [(point.seconds, point.bits_per_byte) for point in run.curve]
+            after = score_text(self.model, self.new_tokenizer, self.job.domain).bits_per_byte
+            return after, [(point.seconds, point.bits_per_byte) for point in run.curve]
         finally:
             with torch.no_grad():
                 for name, tensor in self.model.state_dict().items():

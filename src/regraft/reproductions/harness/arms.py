@@ -55,6 +55,10 @@ class Trained:
     tokens: int
     trainable: int
 
+    @property
+    def title(self) -> str:
+        return f"{self.arm.name}, seed {self.arm.seed}"
+
     def to_dict(self) -> dict[str, Any]:
         start = None if self.arm.start is None else {"name": self.arm.start.name, **asdict(self.arm.start)}
         numbers = {"steps": self.steps, "tokens": self.tokens, "cpu_seconds": self.cpu_seconds, "trainable_parameters": self.trainable}
@@ -65,7 +69,7 @@ class Trained:
         first, last = self.curve[0], self.curve[-1]
         vi = {"vi before": first["vietnamese"], "vi after": last["vietnamese"]}
         en = {"en before": first["english"], "en after": last["english"]}
-        return {"arm": self.arm.name, "steps": self.steps, "cpu seconds": self.cpu_seconds, **vi, **en}
+        return {"arm": self.title, "steps": self.steps, "cpu seconds": self.cpu_seconds, **vi, **en}
 
 
 def step_costs(setting: Setting, arms: Sequence[Arm], *, rounds: int, steps: int) -> dict[str, list[float]]:
@@ -112,11 +116,8 @@ def train_arm(setting: Setting, arm: Arm, *, points: int, steps: int | None = No
     every = cpu_seconds / 60 / (points + 1) if steps is None else max(1, -(-steps // (points + 1)))
     run = _train(setting, arm, subject, budget, every, measure, texts=setting.vietnamese)
     first, last = curve[0], curve[-1]
-    console.print(
-        f"  {arm.name}: {run.steps} steps, {last['cpu_seconds']:.0f} CPU s, vi {first['vietnamese']:.3f} -> {last['vietnamese']:.3f}, "
-        f"en {first['english']:.3f} -> {last['english']:.3f}",
-        highlight=False,
-    )
+    moved = ", ".join(f"{name[:2]} {first[name]:.3f} -> {last[name]:.3f}" for name in ("vietnamese", "english"))
+    console.print(f"  {arm.name}, seed {arm.seed}: {run.steps} steps, {last['cpu_seconds']:.0f} CPU s, {moved}", highlight=False)
     return Trained(arm, curve, scores[0][0], *scores[-1], last["cpu_seconds"], run.steps, run.tokens, run.trainable_parameters)
 
 
