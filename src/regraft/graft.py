@@ -21,8 +21,8 @@ from scipy import sparse
 
 from regraft.errors import CheckpointError
 
-Origin = Literal["copied", "combined", "sampled"]
-ORIGINS: tuple[Origin, ...] = ("copied", "combined", "sampled")
+Origin = Literal["copied", "combined", "sampled", "learned"]
+ORIGINS: tuple[Origin, ...] = ("copied", "combined", "sampled", "learned")
 HULL_TOLERANCE = 1e-9  # weights are float64: sums closer to 1 than this are 1
 
 
@@ -234,10 +234,20 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 @dataclass(frozen=True)
 class Rows:
-    """New rows that are not a linear map of old ones (sampled, or learned). `values` has shape (new, d); `bias` (new,) or None."""
+    """New rows that are not a linear map of old ones.
+
+    Attributes
+    ----------
+    values : (new, d) the rows.
+    bias : (new,) output bias of the new tokens, or None.
+    origin : "sampled", or "learned" from text.
+    layers : parameters of the model that were trained together with the rows, by their names in the loaded model.
+    """
 
     values: torch.Tensor
     bias: torch.Tensor | None = None
+    origin: Literal["sampled", "learned"] = "sampled"
+    layers: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def iterate_blocks(count: int, block: int) -> Iterator[slice]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from regraft.checkpoint import Checkpoint, write
 from regraft.corpus import Corpus
 from regraft.errors import CheckpointError
-from regraft.graft import ORIGINS, Graft
+from regraft.graft import ORIGINS, Graft, Rows
 from regraft.method import list_methods, resolve
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.live import changed_tensors, install, load_model
@@ -180,6 +180,44 @@ def test_on_disk_and_in_memory_it_is_the_same_model(models, vocabularies, tmp_pa
         assert all(torch.equal(tensor.reshape(-1), result.bias) for tensor in biases)
     for tensor_name, tensor in changed_tensors(in_memory, checkpoint).items():
         assert torch.equal(tensor, result.tensors[tensor_name])
+
+
+class WithLayers:
+    """A start that has also trained every layer: all of them are ones."""
+
+    separate_head = True
+
+    def __init__(self, checkpoint):
+        self.names = {
+            name: parameter.shape for name, parameter in load_model(checkpoint).named_parameters() if parameter.shape[:1] != (V,)
+        }
+
+    def __call__(self, source, target, context):
+        layers = {name: torch.ones(shape) for name, shape in self.names.items()}
+        return Rows(torch.zeros(len(target), source.table.shape[1]), origin="learned", layers=layers)
+
+
+@pytest.mark.parametrize("name", ["llama-tied", "llama", "gpt2", "bert-mlm", "t5", "bart"])
+def test_layers_that_a_start_has_trained_come_with_its_rows(models, vocabularies, tmp_path, name):
+    checkpoint, (old, change) = models[name], vocabularies["full", "extend"]
+    start = WithLayers(checkpoint)
+    result = transplant(checkpoint, old, change, start, Context())
+    assert result.origin_counts()["learned"] == len(change.new_ids)
+    write(checkpoint, tmp_path / "out", tensors=result.tensors)
+    in_memory, from_disk = load_model(checkpoint), load(tmp_path / "out")
+    install(in_memory, result)
+    for model in (in_memory, from_disk):
+        layers = dict(model.named_parameters())
+        assert start.names
+        assert all(torch.equal(layers[n], torch.ones(shape)) for n, shape in start.names.items())
+
+
+def test_a_layer_that_the_files_do_not_hold_is_refused(models, vocabularies):
+    checkpoint, (old, change) = models["llama"], vocabularies["full", "extend"]
+    start = WithLayers(checkpoint)
+    start.names = {"model.layers.99.mlp.weight": torch.Size([2])}
+    with pytest.raises(CheckpointError, match="layers.99"):
+        transplant(checkpoint, old, change, start, Context())
 
 
 @pytest.mark.parametrize(

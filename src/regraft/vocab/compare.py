@@ -148,6 +148,7 @@ class _Live:
         self.model: Any = None
         if job.scorable:
             self.model, self.old_tokenizer, self.new_tokenizer = job.load(dtype, device)
+            self.untrained = {name: p.detach().clone() for name, p in self._outside_tables().items()}
         else:
             console.print("  the model has no language-model head: only tokenization and cost are compared", style="yellow")
 
@@ -157,6 +158,17 @@ class _Live:
             stage = self.job.score(UNTOUCHED, self.model, self.old_tokenizer, new=False)
             row |= stage_figures(stage) | {"drift_bits_per_byte": 0.0}
         return row
+
+    def _outside_tables(self) -> dict[str, torch.nn.Parameter]:
+        head = self.model.get_output_embeddings()
+        tables = {id(self.model.get_input_embeddings().weight), *(id(p) for p in (head.parameters() if head is not None else ()))}
+        return {name: p for name, p in self.model.named_parameters() if id(p) not in tables}
+
+    def _put_back(self) -> None:
+        """Every parameter outside the tables as the files hold it, whatever the last method has trained."""
+        with torch.no_grad():
+            for name, parameter in self._outside_tables().items():
+                parameter.copy_(self.untrained[name])
 
     def measure(self, start: Initializer) -> tuple[Row, Transplant | None, list[tuple[float, float]]]:
         """One row: start, score, train, score; what went wrong instead, if something did."""
@@ -181,21 +193,18 @@ class _Live:
             return row, result, curve
         except (RegraftError, RuntimeError, ValueError, MemoryError) as error:
             return row | {"error": f"{type(error).__name__}: {error}"}, None, curve
+        finally:
+            if self.model is not None:
+                self._put_back()
 
     def train(self) -> tuple[float, list[tuple[float, float]]]:
-        """Bits per byte after the budget, and the curve; the model's other tensors are put back as they were."""
+        """Bits per byte after the budget, and the curve."""
         assert self.training is not None
-        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        try:
-            new_ids = self.job.change.new_ids.tolist()
-            texts, watch = self.job.corpus.documents("train"), self.job.watcher(self.new_tokenizer)
-            run = train(self.model, self.new_tokenizer, texts, self.training, new_ids=new_ids, on_evaluate=watch)
-            after = score_text(self.model, self.new_tokenizer, self.job.domain).bits_per_byte
-            return after, [(point.seconds, point.bits_per_byte) for point in run.curve]
-        finally:
-            with torch.no_grad():
-                for name, tensor in self.model.state_dict().items():
-                    tensor.copy_(before[name])
+        new_ids = self.job.change.new_ids.tolist()
+        texts, watch = self.job.corpus.documents("train"), self.job.watcher(self.new_tokenizer)
+        run = train(self.model, self.new_tokenizer, texts, self.training, new_ids=new_ids, on_evaluate=watch)
+        after = score_text(self.model, self.new_tokenizer, self.job.domain).bits_per_byte
+        return after, [(point.seconds, point.bits_per_byte) for point in run.curve]
 
 
 def with_drift(row: Row, untouched: Row) -> Row:

@@ -64,7 +64,7 @@ def load_tokenizer(tokenizer: Tokenizer) -> Any:
 
 
 def install(model: Any, result: Transplant) -> None:
-    """Give `model` the tables of `result`, resizing it to their number of rows."""
+    """Give `model` the tables of `result`, resizing it to their number of rows, and the layers that came with them."""
     model.resize_token_embeddings(result.rows, mean_resizing=False)
     with torch.no_grad():
         model.get_input_embeddings().weight.copy_(result.input)
@@ -75,6 +75,8 @@ def install(model: Any, result: Transplant) -> None:
             head.weight.copy_(result.head)
         if head is not None and result.bias is not None and getattr(head, "bias", None) is not None:
             head.bias.copy_(result.bias)
+        for name, values in result.layers.items():
+            model.get_parameter(name).copy_(values)
         for name, buffer in model.named_buffers():
             if name.endswith("final_logits_bias") and result.bias is not None:
                 buffer.copy_(result.bias)

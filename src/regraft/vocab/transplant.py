@@ -4,6 +4,7 @@ Enters: a checkpoint, a tokenizer change, a start. Leaves: a `Transplant`, the c
 the map that made them. No model is loaded; memory is that of the tables.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,7 @@ class Transplant:
     graft : the map of the new rows for the input table, shape (new tokens, old tokens); None for sampled rows.
     origins : (vocab_size,) index into `graft.ORIGINS`.
     new_ids : (m,) ids of the started rows.
+    layers : other parameters that a start has trained with its rows, by their names in the loaded model.
     """
 
     input: torch.Tensor
@@ -42,6 +44,7 @@ class Transplant:
     origins: npt.NDArray[np.uint8]
     new_ids: npt.NDArray[np.int64]
     certificate: HullCertificate | None
+    layers: Mapping[str, torch.Tensor] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
 
     @property
@@ -109,6 +112,7 @@ def _build(
     check_finite(old_input[: old.vocab_size], checkpoint, layout.input[0])
     started = start("input", old_input)
     new_input = lay_out(old_input, target, started, rows)
+    layers = started.layers if isinstance(started, Rows) else {}
     graft = started if isinstance(started, Graft) else None
     del old_input  # two pairs of tables at once would be twice the memory
     new_head = None
@@ -124,7 +128,24 @@ def _build(
         tensors |= dict.fromkeys(layout.head, new_head)
     if new_bias is not None:
         tensors |= {name: new_bias.reshape(*checkpoint.tensors[name].shape[:-1], rows) for name in layout.bias}
-    return Transplant(new_input, new_head, new_bias, tensors, graft, origins(target, graft), target.ids, certificate(graft, started), cost)
+    tensors |= stored_layers(checkpoint, layers)
+    proof = certificate(graft, started)
+    return Transplant(new_input, new_head, new_bias, tensors, graft, origins(target, started), target.ids, proof, layers, cost)
+
+
+def stored_layers(checkpoint: Checkpoint, layers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`layers` under the names and in the dtypes of the files, which may leave out or add the base model's prefix.
+
+    Raises `CheckpointError` for a parameter that the files do not hold under a recognizable name.
+    """
+    found = {}
+    for name, values in layers.items():
+        short = name.partition(".")[2]
+        stored = next((n for n in checkpoint.tensors if n in (name, short) or n.endswith("." + name)), None)
+        if stored is None:
+            raise CheckpointError(f"{checkpoint.path}: parameter {name} is not stored under that name, so it cannot be written back")
+        found[stored] = values.to(checkpoint.read_rows(stored, 0, 1).dtype)
+    return found
 
 
 def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int) -> torch.Tensor:
@@ -150,10 +171,10 @@ def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int)
     return table
 
 
-def origins(target: Target, graft: Graft | None) -> npt.NDArray[np.uint8]:
+def origins(target: Target, started: Graft | Rows) -> npt.NDArray[np.uint8]:
     """Where the row of each id of the new tokenizer came from, as an index into `ORIGINS`."""
     codes = np.full(len(target.source_ids), ORIGINS.index("copied"), dtype=np.uint8)
-    codes[target.ids] = ORIGINS.index("sampled" if graft is None else "combined")
+    codes[target.ids] = ORIGINS.index("combined" if isinstance(started, Graft) else started.origin)
     return codes
 
 

@@ -66,7 +66,7 @@ class TokenDistillation(Initializer):
     def __call__(self, source: Source, target: Target, context: Context) -> Rows:
         learned = context.remember(f"token-distillation {self}", lambda: self.learn(source, target, context))
         values = learned["head" if source.role == "head" else "input"]
-        return Rows(values.to(source.table.dtype))
+        return Rows(values.to(source.table.dtype), origin="learned")
 
     def learn(self, source: Source, target: Target, context: Context) -> Learned:
         """New rows of both tables."""
