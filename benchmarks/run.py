@@ -1,18 +1,23 @@
-"""Run the benchmarks one after another: `make bench`, or `python benchmarks/run.py NAME ...` for some of them.
+"""Run the benchmarks one after another: `make bench`, or `python benchmarks/run.py NAME ... [OPTION ...]` for some of them.
 
 Each is a script of its own that prints a table and exits with 1 if a bound it states does not hold. Ratios are within one run; seconds of
 different runs are not comparable.
 """
 
+import os
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 HERE = Path(__file__).parent
 
 
-def main(names: list[str]) -> int:
-    found = {path.stem: path for path in sorted(HERE.rglob("*.py")) if path.name != "run.py"}
+def main(arguments: list[str]) -> int:
+    found = {path.stem: path for path in sorted(HERE.rglob("*.py")) if path.name not in ("run.py", "inputs.py")}
+    names = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
+    options = arguments[len(names) :]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     unknown = [name for name in names if name not in found]
     if unknown:
         print(f"unknown benchmark {', '.join(unknown)}: choose from {', '.join(found)}", file=sys.stderr)
@@ -20,7 +25,7 @@ def main(names: list[str]) -> int:
     failed = []
     for name in names or found:
         print(f"\n== {name} ==", flush=True)
-        if subprocess.run([sys.executable, found[name]], check=False).returncode:
+        if subprocess.run([sys.executable, found[name], *options], env=environment, check=False).returncode:
             failed.append(name)
     print(f"\nbounds missed: {', '.join(failed)}" if failed else "\nall bounds hold")
     return bool(failed)

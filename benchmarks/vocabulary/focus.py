@@ -5,10 +5,9 @@ in processes of their own with the same number of threads: regraft's `sparsemax_
 `focus_additional_token_initialization`. A small run with the unit matrix as the old table compares the weights themselves. The bounds:
 >= 10 x faster, peak resident memory <= 1 GB, weights equal to 1e-5.
 
-    python -m venv RIVAL && RIVAL/bin/pip install deepfocus      (where fasttext does not build: fasttext-numpy2, and deepfocus --no-deps)
-    python benchmarks/vocabulary/focus.py --rival-python RIVAL/bin/python [--new 30000] [--anchors 30000] [--runs 3] [--json FILE]
+    python benchmarks/run.py focus [--rival-python PYTHON] [--new 30000] [--anchors 30000] [--runs 3] [--json FILE]
 
-Without `--rival-python` only regraft's side runs.
+Without `--rival-python` an environment with deepfocus is made on first use.
 """
 
 import argparse
@@ -21,6 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import inputs
 import numpy as np
 
 REPORT = """
@@ -102,22 +102,21 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    options.rival_python = options.rival_python or inputs.rival("deepfocus")
     result: dict[str, Any] = {"new": options.new, "anchors": options.anchors, "runs": options.runs, "threads": options.threads}
-    sides = {"ours": (sys.executable, OURS)} | ({"rival": (options.rival_python, RIVAL)} if options.rival_python else {})
+    sides = {"ours": (sys.executable, OURS), "rival": (options.rival_python, RIVAL)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if options.rival_python:
-            make_case(folder, 500, 2000, 0)
-            for python, code in sides.values():
-                run(python, code, folder, options.threads)
-            result["weight_difference"] = difference(folder)
+        make_case(folder, 500, 2000, 0)
+        for python, code in sides.values():
+            run(python, code, folder, options.threads)
+        result["weight_difference"] = difference(folder)
         make_case(folder, options.new, options.anchors, options.dim)
         measured: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for _ in range(options.runs):  # in turn, so that both meet the same machine
             for side, (python, code) in sides.items():
                 measured[side].append(run(python, code, folder, options.threads))
-        if options.rival_python:
-            result["row_difference"] = difference(folder)
+        result["row_difference"] = difference(folder)
     result |= {side: medians(runs) for side, runs in measured.items()}
     return show(result, options.json)
 
@@ -126,17 +125,15 @@ def show(result: dict[str, Any], file: Path | None) -> int:
     """Print the table and whether the bounds hold; 1 if one does not."""
     print(f"{result['new']} new tokens x {result['anchors']} anchors, median of {result['runs']}, {result['threads']} threads")
     for side, label in (("ours", "regraft"), ("rival", "deepfocus")):
-        if side in result:
-            r = result[side]
-            print(f"{label:10} {r['seconds']:9.2f} s {r['cpu_seconds']:9.2f} CPU s {r['peak_mb']:9.0f} MB peak")
-    checks = {"peak <= 1 GB": result["ours"]["peak_mb"] <= 1000}
-    if "rival" in result:
-        ratio = result["rival"]["seconds"] / result["ours"]["seconds"]
-        print(f"{ratio:.1f} x faster, weights differ by {result['weight_difference']:.1e}, rows by {result['row_difference']:.1e}")
-        result["ratio"] = ratio
-        checks |= {">= 10 x faster": ratio >= 10, "weights equal to 1e-5": result["weight_difference"] <= 1e-5}
-    else:
-        print("deepfocus did not run: give --rival-python")
+        r = result[side]
+        print(f"{label:10} {r['seconds']:9.2f} s {r['cpu_seconds']:9.2f} CPU s {r['peak_mb']:9.0f} MB peak")
+    ratio = result["ratio"] = result["rival"]["seconds"] / result["ours"]["seconds"]
+    print(f"{ratio:.1f} x faster, weights differ by {result['weight_difference']:.1e}, rows by {result['row_difference']:.1e}")
+    checks = {
+        ">= 10 x faster": ratio >= 10,
+        "peak <= 1 GB": result["ours"]["peak_mb"] <= 1000,
+        "weights equal to 1e-5": result["weight_difference"] <= 1e-5,
+    }
     for check, holds in checks.items():
         print(f"{'holds' if holds else 'MISSED'}: {check}")
     if file:
