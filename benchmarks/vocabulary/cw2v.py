@@ -25,9 +25,8 @@ def main() -> int:
     start_with(inputs.source(setting), inputs.target(setting), context)
     seconds = time.perf_counter() - start
     rate = 60 * pairs / seconds
-    print(
-        f"CW2V, r = 64: {pairs:,} pairs in {seconds:.1f} s, {rate:,.0f} a minute, wanted {LIMIT:,.0f}: {'holds' if rate >= LIMIT else 'MISSED'}"
-    )
+    print(f"CW2V, r = 64: {pairs:,} pairs in {seconds:.1f} s, {rate:,.0f} a minute, wanted {LIMIT:,.0f}")
+    print("holds" if rate >= LIMIT else "MISSED")
     return 0 if rate >= LIMIT else 1
 
 
