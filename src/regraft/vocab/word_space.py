@@ -96,9 +96,9 @@ def open_word_space(context: Context, method: str, auxiliary: str, keys: Keys, t
             key, lambda: WordSpace.of_vectors(train_word_vectors(context.texts(method), training, context.seed), "words")
         )
     aids = context.aids
-    file = aids.need("vectors", method)
 
     def read() -> WordSpace:
+        file = aids.need("vectors", method)
         if aids.source_vectors is None:
             return WordSpace.of_vectors(open_vectors(file), keys)
         dictionary = None if aids.dictionary is None else read_dictionary(aids.dictionary)
