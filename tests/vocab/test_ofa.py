@@ -19,7 +19,7 @@ from regraft.graft import Graft, Rows
 from regraft.method import resolve
 from regraft.vocab.factorised_checkpoint import export_dense, load_factorised
 from regraft.vocab.initializer import Context
-from regraft.vocab.initializers.ofa import OFA, align_tokens
+from regraft.vocab.initializers.ofa import OFA
 from regraft.vocab.initializers.wechsel import Wechsel
 from regraft.vocab.overlap import match_ignoring_case
 from regraft.vocab.tokenizer import replace
@@ -27,6 +27,7 @@ from regraft.vocab.transplant import transplant
 from regraft.vocab.vector_training import VectorTraining, train_word_vectors
 from regraft.vocab.vectors import Vectors
 from regraft.vocab.word_space import WordSpace, spell_words
+from regraft.vocab.word_space_start import align_tokens
 from tiny_checkpoints import D, V, save_models
 from toy_tokenizers import byte_bpe, character_bpe, fallback_bpe
 
