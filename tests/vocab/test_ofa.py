@@ -8,19 +8,24 @@ import numpy as np
 import pytest
 import torch
 from toy_vocabularies import cosine, row_of, situation, word_tokenizer, write_vectors
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+import tiny_models
+from model_directory import domain_texts, save_decoder
 from regraft.checkpoint import Checkpoint
 from regraft.cli import app
 from regraft.errors import CheckpointError, CorpusError, ParameterError
 from regraft.factorised import factorise
 from regraft.graft import Graft, Rows
 from regraft.method import resolve
+from regraft.training import Training
+from regraft.vocab.adapt import adapt
 from regraft.vocab.factorised_checkpoint import export_dense, load_factorised
 from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.ofa import OFA
 from regraft.vocab.initializers.wechsel import Wechsel
+from regraft.vocab.live import changed_tensors, install, load_model
 from regraft.vocab.overlap import match_ignoring_case
 from regraft.vocab.tokenizer import replace
 from regraft.vocab.transplant import transplant
@@ -300,6 +305,47 @@ class TestCoordinates:
         ]
         assert len(drawn)
         assert ((cut.input[drawn] - table.mean(0)).abs() < 6 * table.std(0)).all()
+
+    def test_in_memory_the_tables_change_places(self, checkpoints, change, name):
+        """Factorised, whole, factorised again: as `compare` installs one start after another."""
+        checkpoint = checkpoints[name]
+        whole, cut = started(checkpoint, change), started(checkpoint, change, rank=RANK)
+        model = load_model(checkpoint)
+        for _ in range(2):
+            install(model, cut)
+            assert torch.equal(model.get_input_embeddings().weight, cut.input)
+            changed = changed_tensors(model, checkpoint)
+            assert all(torch.equal(changed[tensor], value) for tensor, value in cut.added.items())
+            assert torch.equal(changed[checkpoint.layout.input[0]], cut.input)
+            install(model, whole)
+            assert torch.equal(model.get_input_embeddings().weight, whole.input)
+            head = model.get_output_embeddings()
+            assert torch.equal(head.weight, whole.input if whole.head is None else whole.head)
+            if whole.bias is not None and getattr(head, "bias", None) is not None:
+                assert torch.equal(head.bias, whole.bias)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_trained_factors_reach_the_files(tmp_path, tied):
+    save_decoder(tmp_path / "model")
+    tiny_models.llama(layers=2, tied=tied).save_pretrained(tmp_path / "model")
+    corpus = tmp_path / "text.txt"
+    corpus.write_text("\n".join(domain_texts()), encoding="utf-8")
+    settings = {"auxiliary": "corpus", "dim": 8, "k": 3, "rank": 6, "split": "balanced"}
+    training = Training(steps=2, parameters="2x2", block=16, batch_size=2, accumulate=1, lr=1e-2)
+    asked = {"extend": 20, "method": "ofa", "settings": settings, "training": training, "score_bytes": 500}
+    done = adapt(tmp_path / "model", corpus=[corpus], out=tmp_path / "out", **asked)
+    assert [stage.name for stage in done.stages] == ["untouched", "grafted", "trained"]
+    model = load_factorised(tmp_path / "out")
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    assert embedding.primitives.shape == (6, 16)
+    assert (embedding.primitives != done.transplant.primitives).any()
+    assert (embedding.weight != done.transplant.input).any()
+    assert (head.weight is embedding.weight) == tied
+    export_dense(tmp_path / "out", tmp_path / "dense")
+    plain, ids = AutoModelForCausalLM.from_pretrained(tmp_path / "dense"), torch.arange(5, 40)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-4)
 
 
 class TestBadInput:

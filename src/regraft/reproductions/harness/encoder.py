@@ -1,7 +1,8 @@
 """A text encoder whose tokenizer is exchanged: all-MiniLM-L6-v2 with a WordPiece vocabulary of clinical and encyclopedic English.
 
 Enters: how many pieces. Leaves: sentence vectors of the model with any start installed, beside those of the original, and word similarity.
-The text is that of the Human Phenotype Ontology and 10,000 sentences of Wikipedia; word pairs come with gensim; the model is a PyPI package.
+The text is that of the Human Phenotype Ontology and 10,000 sentences of Wikipedia; word pairs come with gensim, the model from a PyPI
+package.
 """
 
 import importlib.util
