@@ -188,9 +188,7 @@ class WithLayers:
     separate_head = True
 
     def __init__(self, checkpoint):
-        self.names = {
-            name: parameter.shape for name, parameter in load_model(checkpoint).named_parameters() if parameter.shape[:1] != (V,)
-        }
+        self.names = {name: parameter.shape for name, parameter in load_model(checkpoint).named_parameters() if parameter.shape[:1] != (V,)}
 
     def __call__(self, source, target, context):
         layers = {name: torch.ones(shape) for name, shape in self.names.items()}

@@ -37,11 +37,11 @@ class Size:
 
     pieces: int = 5000
     sentences: int = 10_000
-    vietnamese: int = 40
-    english: int = 4
+    vietnamese: int = 32
+    english: int = 2
     seeds: int = 3
-    steps: int = 24
-    points: int = 1
+    steps: int = 20
+    points: int = 0
 
 
 QUICK = Size(pieces=1500, sentences=1500, vietnamese=6, english=2, seeds=1, steps=2, points=0)

@@ -39,7 +39,7 @@ class Contest:
 
     @property
     def figures(self) -> dict[str, Any]:
-        lines = {arm.arm.name: [(p["step"], p["vietnamese"]) for p in arm.curve] for arm in self.arms}
+        lines = {arm.title: [(p["step"], p["vietnamese"]) for p in arm.curve] for arm in self.arms}
         return {"Held-out Vietnamese, bits per byte": training_curves(lines, x_title="steps")}
 
 
@@ -61,6 +61,6 @@ def hold(settings: Sequence[Setting], starts: Mapping[str, Initializer], trained
     with step("training"):
         for seed, setting in enumerate(settings):  # seed by seed, so that a slow spell of the machine meets every start
             for name, done in arms.items():
-                done.append(train_arm(setting, Arm(f"{name}, seed {seed}", starts[name], TRAINING, seed), steps=steps, points=points))
+                done.append(train_arm(setting, Arm(name, starts[name], TRAINING, seed), steps=steps, points=points))
     after = {name: Sample.of_scores([arm.vietnamese for arm in done]) for name, done in arms.items()}
     return Contest({n: Sample.of_scores(s) for n, s in before.items()}, after, rows, [arm for done in arms.values() for arm in done])

@@ -65,11 +65,12 @@ class HyperOFA(WordSpaceStart):
         found = self.align(source, target, context)
         weights = found.copying(source.vocab_size)
         others = complete(weights, target)  # copies, and the constituent mean for the rest
-        started = Rows(others.apply(source.table), self._bias(others.apply(source.bias)) if source.bias is not None else None)
+        bias = None if source.bias is None else self._bias(others.apply(source.bias))
+        started = Rows(others.apply(source.table), bias, origin="learned")
         uncovered = empty_rows(weights)
         if self.fallback == "normal" and len(uncovered):
             drawn = redraw(others, uncovered, source, context, *mean_and_std(source.table))
-            started = Rows(drawn.values, started.bias)
+            started = Rows(drawn.values, bias, origin="learned")
         covered = found.covered
         if len(covered):
             known, wanted = WordSets(found.old.held, found.old.matrix), WordSets(found.new.held, found.new.matrix)
