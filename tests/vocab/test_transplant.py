@@ -190,6 +190,9 @@ class WithLayers:
     def __init__(self, checkpoint):
         self.names = {name: parameter.shape for name, parameter in load_model(checkpoint).named_parameters() if parameter.shape[:1] != (V,)}
 
+    def factorise(self, table):
+        return None
+
     def __call__(self, source, target, context):
         layers = {name: torch.ones(shape) for name, shape in self.names.items()}
         return Rows(torch.zeros(len(target), source.table.shape[1]), origin="learned", layers=layers)
@@ -214,7 +217,7 @@ def test_a_layer_that_the_files_do_not_hold_is_refused(models, vocabularies):
     checkpoint, (old, change) = models["llama"], vocabularies["full", "extend"]
     start = WithLayers(checkpoint)
     start.names = {"model.layers.99.mlp.weight": torch.Size([2])}
-    with pytest.raises(CheckpointError, match="layers.99"):
+    with pytest.raises(CheckpointError, match=r"layers\.99"):
         transplant(checkpoint, old, change, start, Context())
 
 
