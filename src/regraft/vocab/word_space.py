@@ -14,12 +14,13 @@ import regex
 from scipy import sparse
 
 from regraft.errors import ParameterError
+from regraft.graft import iterate_blocks
 from regraft.vocab.initializer import Context
 from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.vector_alignment import align_vectors, read_dictionary
 from regraft.vocab.vector_files import open_vectors
 from regraft.vocab.vector_training import VectorTraining, train_word_vectors
-from regraft.vocab.vectors import Vectors, words_of_tokens
+from regraft.vocab.vectors import WORDS, Vectors, words_of_tokens
 
 Floats = npt.NDArray[np.float32]
 Keys = Literal["words", "language:word"]
@@ -68,7 +69,8 @@ class WordSpace:
 
     def held_by(self, tokenizer: Tokenizer, spellings: int = 3) -> sparse.csr_matrix:
         """In how many of its first `spellings` spellings each word holds each token, shape (vocab_size, words)."""
-        return words_of_tokens(tokenizer, spell_words(self.words)[:spellings])
+        blocks = (self.words[block] for block in iterate_blocks(len(self.words), WORDS))  # millions of words, three spellings each
+        return sparse.csr_matrix(sparse.hstack([words_of_tokens(tokenizer, spell_words(words)[:spellings]) for words in blocks]))
 
 
 def spell_words(words: Sequence[str]) -> list[list[str]]:
