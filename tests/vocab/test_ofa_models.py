@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toy_vocabularies import write_vectors
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
@@ -26,6 +27,7 @@ from regraft.vocab.initializers.ofa import OFA
 from regraft.vocab.live import changed_tensors, install, load_model
 from regraft.vocab.tokenizer import replace
 from regraft.vocab.transplant import transplant
+from regraft.vocab.vector_training import VectorTraining, train_word_vectors
 from regraft.vocab.vectors import Vectors
 from regraft.vocab.word_space import WordSpace
 from tiny_checkpoints import D, V, save_models
@@ -199,10 +201,12 @@ class TestRealEncoder:
         assert any("combined" in note for note in record["notes"])
 
     def test_from_a_recipe_without_a_rank_old_rows_stay(self, minilm, notes, tmp_path):
+        vectors = train_word_vectors(notes.read_text("utf-8").splitlines(), VectorTraining(dim=16, min_count=2, max_n=0))
+        file = write_vectors(tmp_path / "notes.vec", dict(zip(vectors.words, vectors.matrix.tolist(), strict=True)))
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(
             f"verb: adapt\nmodel: {minilm}\ncorpus: {notes}\nextend: 30\nmethod: ofa\nscore: false\nout: {tmp_path / 'out'}\n"
-            "set: {auxiliary: corpus, min_count: 2, dim: 16, k: 3}\n"
+            f"vectors: {file}\nset: {{k: 3}}\n"
         )
         done = CliRunner().invoke(app, ["run", str(recipe)])
         assert done.exit_code == 0, done.output
