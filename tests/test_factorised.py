@@ -285,6 +285,12 @@ class TestFiles:
         assert twin.get_output_embeddings().right.dtype == torch.float64
         assert outputs(twin, IDS).dtype == torch.float64
 
+    def test_it_writes_text_as_the_dense_model_does(self, folder, tmp_path):
+        export_dense(folder, tmp_path / "d")
+        written = [m.generate(IDS, max_new_tokens=8, do_sample=False).tolist() for m in (load_factorised(folder), load(tmp_path / "d"))]
+        assert written[0] == written[1]
+        assert len(written[0][0]) > IDS.shape[1]
+
     def test_factors_of_another_size_take_the_place_of_the_first(self, models):
         model = load(models / "bert-mlm")
         factorise_model(model, RANK)
