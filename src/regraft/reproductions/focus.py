@@ -57,7 +57,7 @@ def reproduce(quick: bool) -> Findings:
     starts: dict[str, Initializer] = {"focus": Focus(epochs=10), "wechsel": Wechsel()}
     starts |= {name: resolve("initializer", name) for name in (RANDOM, DEFAULT)}
     with TemporaryDirectory() as folder:
-        aids = [bilingual_aids(Path(folder), setting.english, setting.vietnamese, seed) for seed in range(size.seeds)]
+        aids = [bilingual_aids(Path(folder), setting.english[: size.sentences], setting.vietnamese, seed) for seed in range(size.seeds)]
         settings = [dataclasses.replace(setting, aids=each) for each in aids]
         contest = hold(settings, starts, ["focus", RANDOM, DEFAULT], steps=size.steps, points=size.points)
     run = Ledger(str(setting))

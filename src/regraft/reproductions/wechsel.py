@@ -53,7 +53,7 @@ def reproduce(quick: bool) -> Findings:
     setting = Setting.prepare(1, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english).replaced(size.pieces)
     starts = {"wechsel": Wechsel(), RANDOM: resolve("initializer", RANDOM), DEFAULT: resolve("initializer", DEFAULT)}
     with TemporaryDirectory() as folder:
-        aids = [bilingual_aids(Path(folder), setting.english, setting.vietnamese, seed) for seed in range(size.seeds)]
+        aids = [bilingual_aids(Path(folder), setting.english[: size.sentences], setting.vietnamese, seed) for seed in range(size.seeds)]
         settings = [dataclasses.replace(setting, aids=each) for each in aids]
         contest = hold(settings, starts, list(starts), steps=size.steps, points=size.points)
     run = Ledger(str(setting))
