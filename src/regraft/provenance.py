@@ -165,7 +165,8 @@ def undo(directory: str | Path, out: str | Path | None = None, *, overwrite: boo
 def _find_source(directory: Path, source: Mapping[str, Any]) -> Checkpoint:
     path = Path(str(source.get("path")))
     try:
-        checkpoint = Checkpoint.open(path if path.is_dir() or not source.get("id") else source["id"], revision=source.get("revision"))
+        where = path if path.is_dir() or not source.get("id") else source["id"]
+        checkpoint = Checkpoint.open(where, revision=source.get("revision"), factorised=True)
     except CheckpointError as error:
         raise CheckpointError(f"{directory}: cannot be undone, its source is gone or damaged: {error}") from None
     if checkpoint.source_hash() != source["hash"]:

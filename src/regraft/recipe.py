@@ -68,6 +68,13 @@ class _Change(_Recipe):
     train: Annotated[Budget, Field(description="budget of training: 2min, or a number of steps")] | None = None
     train_set: Annotated[dict[str, Setting], Field(description="options of training: parameters, objective, lr ...")] | None = None
     source_text: Annotated[Texts, Field(description="text in the model's own language, for drift and replay")] | None = None
+    donor: Annotated[Text, Field(description="a model whose vocabulary holds the wanted tokens")] | None = None
+    vectors: Annotated[Text, Field(description="word or token vectors in the target language, or in all")] | None = None
+    source_vectors: Annotated[Text, Field(description="word vectors in the model's own language")] | None = None
+    dictionary: Annotated[Text, Field(description="lines of source word and target word")] | None = None
+    bitext: Annotated[list[Text], Field(min_length=2, max_length=2, description="two files of parallel lines: source, target")] | None = (
+        None
+    )
 
     @model_validator(mode="after")
     def _one_change(self) -> "_Change":

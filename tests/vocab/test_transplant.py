@@ -190,6 +190,9 @@ class WithLayers:
     def __init__(self, checkpoint):
         self.names = {name: parameter.shape for name, parameter in load_model(checkpoint).named_parameters() if parameter.shape[:1] != (V,)}
 
+    def factorise(self, table):
+        return None
+
     def __call__(self, source, target, context):
         layers = {name: torch.ones(shape) for name, shape in self.names.items()}
         return Rows(torch.zeros(len(target), source.table.shape[1]), origin="learned", layers=layers)

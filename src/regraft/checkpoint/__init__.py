@@ -2,6 +2,6 @@
 
 from regraft.checkpoint.files import Checkpoint, WriteReport, content, write
 from regraft.checkpoint.layout import Layout
-from regraft.checkpoint.shards import Appended, Blocks, TensorInfo, Value
+from regraft.checkpoint.shards import Appended, Blocks, Reshaped, TensorInfo, Value
 
-__all__ = ["Appended", "Blocks", "Checkpoint", "Layout", "TensorInfo", "Value", "WriteReport", "content", "write"]
+__all__ = ["Appended", "Blocks", "Checkpoint", "Layout", "Reshaped", "TensorInfo", "Value", "WriteReport", "content", "write"]

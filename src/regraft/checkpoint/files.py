@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -35,6 +35,7 @@ from regraft.checkpoint.shards import (
     same_bytes,
 )  # fmt: skip
 from regraft.errors import CheckpointError
+from regraft.factorised import KEY
 from regraft.output import atomic_directory, check_space, fsync, link_or_copy
 
 # The same weights in formats that are not rewritten: beside new tables they would be a model with the old vocabulary.
@@ -74,15 +75,19 @@ class Checkpoint:
     revision: str | None = None
 
     @classmethod
-    def open(cls, path_or_id: str | Path, *, revision: str | None = None) -> "Checkpoint":
+    def open(cls, path_or_id: str | Path, *, revision: str | None = None, factorised: bool = False) -> "Checkpoint":
         """Open a local directory, or a Hub id (from the cache, else downloaded).
 
+        With `factorised`, its tables may be held as two factors; `layout.dim` is then their rank.
+
         Raises `CheckpointError` in one line: nothing there, only pickles or GGUF, a damaged or missing shard, an index that names
-        what is not there, or tensors that contradict config.json.
+        what is not there, tensors that contradict config.json, or factorised tables that were not asked for.
         """
         root, hub_id = locate(path_or_id, revision)
         path = transformer_folder(root)
         config = read_json(path / "config.json", f"{path}: no config.json: not a Hugging Face checkpoint")
+        if config.get(KEY) and not factorised:
+            raise CheckpointError(f"{path}: its tables are factorised: make an ordinary checkpoint with `regraft export {path} --out DIR`")
         shards, index = read_shards(path)
         tensors = {name: info for shard in shards.values() for name, info in shard.tensors.items()}
         layout = find_layout(path, config, tensors, lambda a, b: same_bytes(tensors[a], tensors[b]))
@@ -138,6 +143,8 @@ def write(
     tensors: Mapping[str, Value],
     config: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes | None] | None = None,
+    added: Mapping[str, torch.Tensor] | None = None,
+    dropped: Collection[str] = (),
     extra: Callable[[Path], None] | None = None,
     record: Callable[[Path, Sequence[str]], None] | None = None,
     overwrite: bool = False,
@@ -152,6 +159,7 @@ def write(
     config : fields of config.json to set, in nested configs that have them too; token ids also in generation_config.json. `vocab_size`
         follows the input table by itself.
     files : files beside config.json to write (or with None: to leave out).
+    added, dropped : tensors to put beside the input table under names of their own, and names of tensors to leave out.
     extra : called with the temporary directory just before it takes its final name, to add or replace files.
     record : called last, with the temporary directory and the names of all files in it that are not the source's; such as
         ``functools.partial(provenance.save, provenance.record(...))``.
@@ -163,23 +171,27 @@ def write(
     """
     start = time.perf_counter()
     plans = _plan(checkpoint, tensors)
-    changed = {name: shard for name, shard in checkpoint.shards.items() if any(tensor in plans for tensor in shard.tensors)}
+    home = checkpoint.tensors[checkpoint.layout.input[0]].file.name
+    touched_names = {*plans, *dropped, *([checkpoint.layout.input[0]] if added else [])}
+    changed = {name: shard for name, shard in checkpoint.shards.items() if touched_names & shard.tensors.keys()}
     inside = checkpoint.path.relative_to(checkpoint.root)
-    texts = _changed_files(checkpoint, plans, dict(config or {})) | dict(files or {})
+    moved = _Moved(dict(added or {}), frozenset(dropped), home)
+    texts = _changed_files(checkpoint, plans, dict(config or {}), moved) | dict(files or {})
     rewritten = [(inside / name).as_posix() for name in changed]
     new = [(inside / name).as_posix() for name, text in texts.items() if text is not None]
     with (
         atomic_directory(out, overwrite=overwrite, sources=(checkpoint.root,)) as temporary,
         ThreadPoolExecutor(1) as background,  # forces shards to disk while the next one is copied and hashes are taken
     ):
-        check_space(temporary, _space_needed(checkpoint, plans, changed, link))
+        check_space(temporary, _space_needed(checkpoint, plans, changed, link) + sum(t.nbytes for t in moved.added.values()))
         skipped = {inside / name for name in [*changed, *texts]}
         linked, copied, left_out, size = _take_over(checkpoint, temporary, skipped, link)
         (temporary / inside).mkdir(parents=True, exist_ok=True)
         flushes = []
         for name, shard in changed.items():
             target = temporary / inside / name
-            size += rewrite_shard(shard, target, {n: plans[n] for n in shard.tensors if n in plans})
+            here = moved.added if name == home else {}
+            size += rewrite_shard(shard, target, {n: plans[n] for n in shard.tensors if n in plans}, here, moved.dropped)
             flushes.append(background.submit(fsync, target))
         size += _write_texts(temporary / inside, texts)
         before = _stamps(temporary)
@@ -191,6 +203,15 @@ def write(
         for flush in flushes:
             flush.result()
     return WriteReport(size, linked, copied, time.perf_counter() - start, tuple(rewritten), tuple(left_out))
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """Tensors that come and go: `added` ones by name, in the shard `home`; `dropped` names."""
+
+    added: dict[str, torch.Tensor]
+    dropped: frozenset[str]
+    home: str
 
 
 def _hash_tensor(digest: Any, info: TensorInfo, whole: bool) -> None:
@@ -225,7 +246,7 @@ def _plan(checkpoint: Checkpoint, tensors: Mapping[str, Value]) -> dict[str, Pla
     return plans
 
 
-def _changed_files(checkpoint: Checkpoint, plans: Mapping[str, Plan], fields: dict[str, Any]) -> dict[str, bytes | None]:
+def _changed_files(checkpoint: Checkpoint, plans: Mapping[str, Plan], fields: dict[str, Any], moved: _Moved) -> dict[str, bytes | None]:
     """Contents of config.json, generation_config.json and the index where they change."""
     files: dict[str, bytes | None] = {}
     table = plans.get(checkpoint.layout.input[0])
@@ -240,7 +261,7 @@ def _changed_files(checkpoint: Checkpoint, plans: Mapping[str, Plan], fields: di
     if ids and generation.is_file():
         files[generation.name] = _dump(read_json(generation, "") | ids)
     if checkpoint.index is not None and plans:
-        files[INDEX] = _dump(_updated_index(checkpoint, plans))
+        files[INDEX] = _dump(_updated_index(checkpoint, plans, moved))
     return files
 
 
@@ -257,12 +278,17 @@ def _with_fields(config: dict[str, Any], fields: Mapping[str, Any]) -> dict[str,
     return new
 
 
-def _updated_index(checkpoint: Checkpoint, plans: Mapping[str, Plan]) -> dict[str, Any]:
+def _updated_index(checkpoint: Checkpoint, plans: Mapping[str, Plan], moved: _Moved) -> dict[str, Any]:
     index = copy.deepcopy(checkpoint.index or {})
+    index["weight_map"] = {name: file for name, file in index["weight_map"].items() if name not in moved.dropped}
+    index["weight_map"] |= dict.fromkeys(moved.added, moved.home)
     metadata = index.get("metadata")
     if isinstance(metadata, dict):
         grown = sum(plan.nbytes - checkpoint.tensors[name].nbytes for name, plan in plans.items())
         more = sum(torch.Size(plan.shape).numel() - torch.Size(checkpoint.tensors[name].shape).numel() for name, plan in plans.items())
+        gone = [checkpoint.tensors[name] for name in moved.dropped]
+        grown += sum(t.nbytes for t in moved.added.values()) - sum(info.nbytes for info in gone)
+        more += sum(t.numel() for t in moved.added.values()) - sum(torch.Size(info.shape).numel() for info in gone)
         for key, difference in (("total_size", grown), ("total_parameters", more)):
             if isinstance(metadata.get(key), int):
                 metadata[key] += difference

@@ -16,6 +16,7 @@ import torch
 
 from regraft.checkpoint.shards import TensorInfo, Value
 from regraft.errors import CheckpointError
+from regraft.factorised import KEY
 
 Kind = Literal["decoder", "encoder", "encoder-decoder"]
 Same = Callable[[str, str], bool]
@@ -87,7 +88,8 @@ def find_layout(directory: Path, config: Mapping[str, Any], tensors: Mapping[str
     finder = _Finder(directory, tensors, same, model)
     stored = finder.find_input()
     table = tensors[stored[0]]
-    _check_table(directory, stored[0], table, vocab_size, finder.expected_dim)
+    width = config[KEY].get("rank") if isinstance(config.get(KEY), dict) else finder.expected_dim
+    _check_table(directory, stored[0], table, vocab_size, width)
     names, heads = finder.separate_head(stored)
     for name in heads:
         _check_table(directory, name, tensors[name], vocab_size, None)

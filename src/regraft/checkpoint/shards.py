@@ -9,7 +9,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,22 @@ class Blocks:
     blocks: Callable[[], Iterator[torch.Tensor]]
 
 
-Value = torch.Tensor | Appended | Blocks
+@dataclass(frozen=True)
+class Reshaped:
+    """A whole tensor whose rows may have another width than those of the tensor it replaces."""
+
+    value: torch.Tensor | Blocks
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.value.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape)
+
+
+Value = torch.Tensor | Appended | Blocks | Reshaped
 
 
 def read_shard(path: Path) -> Shard:
@@ -213,13 +228,15 @@ class Plan:
 
 
 def plan_tensor(name: str, info: TensorInfo, value: Value) -> Plan:
-    """Check `value` against the tensor it replaces: same dtype, same row shape; only the number of rows may change.
+    """Check `value` against the tensor it replaces: same dtype, same row shape (unless `Reshaped`); the number of rows may change.
 
     A bias of shape (V,) takes the stored shape (1, V) where that is how the file keeps it.
     """
     dtype = CODES[value.rows.dtype if isinstance(value, Appended) else value.dtype]
     if dtype != info.dtype:
         raise CheckpointError(f"{name}: stored as {info.dtype}, the new rows are {dtype}: cast them first")
+    if isinstance(value, Reshaped):
+        return Plan(dtype, value.shape, info.offset, 0, lambda: _in_memory(value))
     flat_bias = len(info.shape) == 2 and info.shape[0] == 1
     row = info.shape[2:] if flat_bias else info.shape[1:]
     old = info.shape[1] if flat_bias else info.shape[0]
@@ -239,37 +256,49 @@ def plan_tensor(name: str, info: TensorInfo, value: Value) -> Plan:
 
 
 def _in_memory(value: Value) -> Iterator[torch.Tensor]:
-    if isinstance(value, Blocks):
+    if isinstance(value, Reshaped):
+        yield from _in_memory(value.value)
+    elif isinstance(value, Blocks):
         yield from value.blocks()
     else:
         yield value.rows if isinstance(value, Appended) else value
 
 
-def rewrite_shard(shard: Shard, out: Path, plans: Mapping[str, Plan]) -> int:
-    """Write a copy of `shard` to the new file `out` in which the tensors named in `plans` are replaced; returns its size in bytes."""
+def rewrite_shard(
+    shard: Shard, out: Path, plans: Mapping[str, Plan], added: Mapping[str, torch.Tensor] | None = None, dropped: Collection[str] = ()
+) -> int:
+    """Write a copy of `shard` to the new file `out`; returns its size in bytes.
+
+    The tensors named in `plans` are replaced, those of `dropped` left out, and those of `added` put at the end.
+    """
+    added = added or {}
+    kept = {name: info for name, info in shard.tensors.items() if name not in dropped}
     entries: dict[str, Any] = {"__metadata__": shard.metadata} if shard.metadata else {}
     position = 0
-    for name, info in shard.tensors.items():
-        new = plans.get(name, info)
-        entries[name] = {"dtype": new.dtype, "shape": list(new.shape), "data_offsets": [position, position + new.nbytes]}
-        position += new.nbytes
+    shapes = [(name, (plans.get(name) or info).dtype, (plans.get(name) or info).shape) for name, info in kept.items()]
+    for name, dtype, shape in [*shapes, *((name, CODES[tensor.dtype], tuple(tensor.shape)) for name, tensor in added.items())]:
+        end = position + BITS[dtype] * math.prod(shape) // 8
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, end]}
+        position = end
     header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     header += b" " * (-len(header) % 8)  # keeps the data aligned for readers that map the file
     with shard.path.open("rb", buffering=0) as source, out.open("xb", buffering=0) as target:
         write_all(target.fileno(), memoryview(len(header).to_bytes(8, "little") + header))
-        for start, length, plan in _pieces(shard, plans):
+        for start, length, plan in _pieces(kept, plans):
             copy_range(source.fileno(), target.fileno(), start, length)
             if plan is not None:
                 written = sum(_write_tensor(target.fileno(), tensor, plan.dtype) for tensor in plan.memory())
                 if plan.copied + written != plan.nbytes:
                     raise ValueError(f"blocks gave {written} bytes for a tensor that needs {plan.nbytes - plan.copied}")
+        for tensor in added.values():
+            _write_tensor(target.fileno(), tensor, CODES[tensor.dtype])
         return os.fstat(target.fileno()).st_size
 
 
-def _pieces(shard: Shard, plans: Mapping[str, Plan]) -> Iterator[tuple[int, int, Plan | None]]:
+def _pieces(tensors: Mapping[str, TensorInfo], plans: Mapping[str, Plan]) -> Iterator[tuple[int, int, Plan | None]]:
     """The new file's data as (offset in the old file, bytes to copy from there, tensor to write after them); neighbors are joined."""
     start = length = 0
-    for name, info in shard.tensors.items():
+    for name, info in tensors.items():
         if length == 0 or start + length != info.offset:
             yield start, length, None
             start, length = info.offset, 0

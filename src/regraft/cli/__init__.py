@@ -3,7 +3,18 @@
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 bad input, 1 our fault, 130 Ctrl-C.
 """
 
-from regraft.cli import adapt, compare, data, demo, evaluate, methods, recipes, reproduce, undo  # each registers its verb with the app
+from regraft.cli import (
+    adapt,
+    compare,
+    data,
+    demo,
+    evaluate,
+    export,
+    methods,
+    recipes,
+    reproduce,
+    undo,
+)  # each registers its verb with the app
 from regraft.cli.app import app, main
 
-__all__ = ["adapt", "app", "compare", "data", "demo", "evaluate", "main", "methods", "recipes", "reproduce", "undo"]
+__all__ = ["adapt", "app", "compare", "data", "demo", "evaluate", "export", "main", "methods", "recipes", "reproduce", "undo"]

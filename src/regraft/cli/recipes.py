@@ -9,6 +9,8 @@ import typer
 
 from regraft.cli.app import DryRun, Json, app, verb
 
+PATHS = {"out", "replace", "words", "state", "donor", "vectors", "source_vectors", "dictionary"}
+
 recipe_app = typer.Typer(help="Recipes: YAML files that hold a command.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 
@@ -38,7 +40,9 @@ def arguments(options: dict[str, Any]) -> dict[str, Any]:
             given[argument] = [f"{key}={value}" for key, value in given.pop(name).items()]
     if "methods" in given:
         given["methods"] = ",".join(given["methods"])
-    return {name: Path(value) if name in ("out", "replace", "words", "state") else value for name, value in given.items()}
+    if "bitext" in given:
+        given["bitext"] = tuple(Path(path) for path in given["bitext"])
+    return {name: Path(value) if name in PATHS else value for name, value in given.items()}
 
 
 @recipe_app.command("schema")

@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import nn
 
 from regraft.errors import ParameterError
+from regraft.factorised import FactorisedHead, dense
 from regraft.language_model import LanguageModel
 from regraft.progress import Bar, progress_bar
 from regraft.training.objectives import Loss, Objective, SecondHead, backpropagate, backpropagate_masked
@@ -221,7 +222,8 @@ def _check(language_model: LanguageModel, training: Training, replay_texts: Iter
 
 def _second_head(language_model: LanguageModel) -> SecondHead:
     head: Any = language_model.head
-    return SecondHead(head.weight, getattr(head, "bias", None))
+    weight = dense(head.weight, head.right) if isinstance(head, FactorisedHead) else head.weight
+    return SecondHead(weight, getattr(head, "bias", None))
 
 
 def _optimizer(parameters: dict[str, nn.Parameter], training: Training) -> torch.optim.AdamW:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.func import functional_call
 
 from regraft.errors import ParameterError
+from regraft.factorised import FactorisedHead, is_factorised
 from regraft.language_model import table_rows
 
 Parameters = Literal["rows", "embeddings", "2x2", "lora", "all"]
@@ -67,7 +68,8 @@ class NewRowsHead(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Logits (..., vocabulary) of hidden states (..., d)."""
-        fresh = nn.functional.linear(states, self.rows, self.bias_rows)
+        narrow = getattr(self.inner, "narrow", None)  # a factorised head first maps states to its own width
+        fresh = nn.functional.linear(states if narrow is None else narrow(states), self.rows, self.bias_rows)
         logits: torch.Tensor = self.inner(states)
         return logits.index_copy_(-1, self.ids, fresh.to(logits.dtype))  # type: ignore[arg-type]
 
@@ -227,10 +229,10 @@ def _add_new_rows(model: Any, trainable: Trainable, ids: torch.Tensor, total: in
 def _add_tables(model: Any, trainable: Trainable, total: int) -> None:
     head = model.get_output_embeddings()
     name = "embedding and head (tied)" if tied(model) else "embedding"
-    trainable.add(name, {"embedding.weight": model.get_input_embeddings().weight}, total)
-    trainable.add("head", {"head.weight": head.weight}, total)
-    if getattr(head, "bias", None) is not None:
-        trainable.add("head bias", {"head.bias": head.bias}, total)
+    trainable.add(name, {f"embedding.{n}": p for n, p in model.get_input_embeddings().named_parameters()}, total)
+    own = {f"head.{n}": p for n, p in head.named_parameters()}  # of factorised tables both factors
+    trainable.add("head", {n: p for n, p in own.items() if n != "head.bias"}, total)
+    trainable.add("head bias", {n: p for n, p in own.items() if n == "head.bias"}, total)
 
 
 def _add_outer_layers(model: Any, trainable: Trainable, total: int) -> None:
@@ -262,6 +264,8 @@ def _add_adapters(model: Any, trainable: Trainable, lora: LoraOptions, total: in
         from transformers.pytorch_utils import Conv1D
     except ImportError:
         raise ParameterError("parameters='lora' needs peft: pip install 'regraft[train]'") from None
+    if lora.tables and is_factorised(model):
+        raise ParameterError("LoRA on factorised tables: they are of low rank already: train the factors themselves (lora_tables=False)")
     if lora.tables and tied(model):
         raise ParameterError(
             "LoRA on a tied embedding and head would merge into two different tables: untie them first (`trainable.untie(model)`), "
@@ -289,5 +293,7 @@ def untie(model: Any) -> None:
         return
     head = model.get_output_embeddings()
     head.weight = nn.Parameter(head.weight.detach().clone())
+    if isinstance(head, FactorisedHead):
+        head.part()
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False

@@ -1,7 +1,8 @@
 """The main job: a trained model gets a new vocabulary, and its user learns what that gained and cost.
 
-Enters: a checkpoint and text. Leaves: a directory that opens in plain `transformers`, with the map of its new rows (`graft.npz`), its
-provenance (`regraft.json`) and a report (`report.html`, `report.json`).
+Enters: a checkpoint and text. Leaves: a directory that opens in plain `transformers` (unless the start factorised the tables: then in
+`regraft.vocab.factorised_checkpoint`), with the map of its new rows (`graft.npz`), its provenance (`regraft.json`) and a report
+(`report.html`, `report.json`).
 """
 
 import json
@@ -16,8 +17,9 @@ import numpy as np
 import torch
 
 from regraft import provenance
-from regraft.checkpoint import write
+from regraft.checkpoint import Reshaped, Value, write
 from regraft.errors import ParameterError
+from regraft.factorised import KEY
 from regraft.meter import Cost, metered
 from regraft.method import resolve
 from regraft.output import check_output
@@ -132,6 +134,8 @@ def adapt(
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
         with matmul_precision(dtype, device):
             stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype, state=state)
+    for note in job.context.notes:
+        console.print(f"  {note}", highlight=False)
     metrics = summarize(job, result, stages, run, total)
     report = adaptation_report(job, result, stages, run, initializer, metrics)
     run_record = provenance.record(
@@ -143,7 +147,7 @@ def adapt(
         corpus=job.corpus_record(),
         timings={"graft": result.cost.seconds, "total": total.seconds},
         metrics=metrics,
-        notes=job.change.notes,
+        notes=[*job.change.notes, *job.context.notes],
     )
     _write(job, result, trained, run_record, report, out, overwrite)
     if state is not None:
@@ -198,6 +202,7 @@ def summarize(job: Job, result: Transplant, stages: list[Stage], run: TrainingRu
         "unreachable": len(job.change.unreachable),
         "rows": result.rows,
         "origins": result.origin_counts(),
+        "rank": None if result.primitives is None else int(result.primitives.shape[0]),
         "fallback_rows": 0 if result.graft is None else len(result.graft.fallback),
         "in_hull": None if certificate is None else certificate.inside,
         "hull_slack": None if certificate is None else certificate.slack,
@@ -246,6 +251,12 @@ def _write(
 ) -> None:
     graft = full_graft(result, job.change.source_ids, job.tokenizer.vocab_size)
     inside = job.checkpoint.path.relative_to(job.checkpoint.root)
+    tensors: dict[str, Value] = {**result.tensors, **{name: value for name, value in trained.items() if name not in result.added}}
+    config = moved_ids(job)
+    if result.primitives is not None:
+        tables = {*job.checkpoint.layout.input, *job.checkpoint.layout.head}
+        tensors |= {name: Reshaped(value) for name, value in tensors.items() if name in tables and isinstance(value, torch.Tensor)}
+        config |= {KEY: {"rank": int(result.primitives.shape[0])}}
 
     def finish(folder: Path) -> None:
         job.change.tokenizer.save(folder / inside)
@@ -261,8 +272,9 @@ def _write(
         write(
             job.checkpoint,
             out,
-            tensors={**result.tensors, **trained},
-            config=moved_ids(job),
+            tensors=tensors,
+            config=config,
+            added={name: trained.get(name, value) for name, value in result.added.items()},
             extra=finish,
             record=partial(provenance.save, run_record),
             overwrite=overwrite,

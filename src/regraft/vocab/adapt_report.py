@@ -37,8 +37,8 @@ def adaptation_report(
         report.add_html("Before and after", segmentation_html(sample_segmentations(job)), "Held-out passages as each tokenizer cuts them.")
         report.add_figure("Length of the new pieces", token_lengths([job.change.tokenizer.surface(int(i)) for i in result.new_ids]))
         report.add_html("Nearest old tokens", nearest_html(nearest_old_tokens(job, result)), "By cosine of input rows, before training.")
-    if job.change.notes:
-        report.add_table("Notes", [{"note": note} for note in job.change.notes])
+    if notes := [*job.change.notes, *job.context.notes]:
+        report.add_table("Notes", [{"note": note} for note in notes])
     return report
 
 
@@ -100,6 +100,8 @@ def origin_rows(metrics: dict[str, Any], initializer: Initializer) -> list[Row]:
         "new tokens that no text produces": metrics["unreachable"],
         "new rows inside the convex hull": None if hull is None else f"{hull:.1%}, worst slack {metrics['hull_slack']:.1e}",
     }
+    if metrics["rank"] is not None:
+        figures["every row is cut to rank"] = metrics["rank"]
     return [{"what": what, "value": value} for what, value in figures.items()]
 
 

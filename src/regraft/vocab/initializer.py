@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from regraft.errors import ParameterError
+from regraft.factorised import Factors
 from regraft.graft import Graft, Rows
 from regraft.method import Method
 
@@ -125,7 +126,7 @@ class Aids:
 @dataclass(frozen=True)
 class Context:
     """What else a start may ask for. `corpus` is training text only, never held-out text; `load_model` gives the old model and tokenizer
-    as fresh `transformers` objects, for starts that learn from the model itself.
+    as fresh `transformers` objects, for starts that learn from the model itself. What the user should know goes to `notes`, a line each.
     """
 
     corpus: "Corpus | None" = None
@@ -133,6 +134,7 @@ class Context:
     aids: Aids = field(default_factory=Aids)
     load_model: Callable[[], tuple[Any, Any]] | None = None
     memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    notes: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def texts(self, method: str) -> Sequence[str]:
         """Training documents, or an error that names the option."""
@@ -163,3 +165,11 @@ class Initializer(Method):
     @abstractmethod
     def __call__(self, source: Source, target: Target, context: Context) -> Graft | Rows:
         """Start the rows of `target` from `source`."""
+
+    def factorise(self, table: torch.Tensor) -> Factors | None:
+        """The old table (vocab_size, d) as two factors, of which the coordinates are then started; None: whole rows are."""
+        return None
+
+    def new_bias(self, graft: Graft, bias: torch.Tensor) -> torch.Tensor | None:
+        """Output biases of the new tokens, shape (m,), from the old ones; None: the graft mixes them as it mixes rows."""
+        return None

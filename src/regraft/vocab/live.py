@@ -12,8 +12,9 @@ from transformers import AutoTokenizer
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError, ParameterError
+from regraft.factorised import densify, install_factors, is_factorised
 from regraft.vocab.tokenizer import Tokenizer
-from regraft.vocab.transplant import Transplant
+from regraft.vocab.transplant import Transplant, primitives_name
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -64,7 +65,15 @@ def load_tokenizer(tokenizer: Tokenizer) -> Any:
 
 
 def install(model: Any, result: Transplant) -> None:
-    """Give `model` the tables of `result`, resizing it to their number of rows, and the layers that came with them."""
+    """Give `model` the tables of `result`, resizing it to their number of rows, and the layers that came with them.
+
+    Factorised tables take the place of dense ones, or the other way round.
+    """
+    if result.primitives is not None:
+        head = None if result.head is None or result.head_primitives is None else (result.head, result.head_primitives)
+        install_factors(model, result.input, result.primitives, head, result.bias)
+        return
+    densify(model)
     model.resize_token_embeddings(result.rows, mean_resizing=False)
     with torch.no_grad():
         model.get_input_embeddings().weight.copy_(result.input)
@@ -90,11 +99,15 @@ def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tenso
     layout = checkpoint.layout
     found: dict[str, torch.Tensor] = {layout.input[0]: model.get_input_embeddings().weight}
     head = model.get_output_embeddings()
+    if is_factorised(model):
+        found[primitives_name(layout.input[0])] = model.get_input_embeddings().primitives
     if layout.head:
         found[layout.head[0]] = head.weight
+        if is_factorised(model):
+            found[primitives_name(layout.head[0])] = head.primitives
     if layout.bias and getattr(head, "bias", None) is not None:
         found[layout.bias[0]] = head.bias.reshape(*checkpoint.tensors[layout.bias[0]].shape[:-1], -1)
-    tables = {id(model.get_input_embeddings().weight), *(id(p) for p in (head.parameters() if head is not None else ()))}
+    tables = {id(p) for module in (model.get_input_embeddings(), head) if module is not None for p in module.parameters()}
     prefix = f"{model.base_model_prefix}."
     computed = set(model._keys_to_ignore_on_save or ())  # such as sinusoidal positions: no file holds them
     for name, parameter in model.named_parameters():
@@ -106,4 +119,6 @@ def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tenso
         before = checkpoint.read(stored)
         if before.shape != parameter.shape or not torch.equal(before, parameter.detach().cpu().to(before.dtype)):
             found[stored] = parameter
-    return {name: tensor.detach().cpu().to(checkpoint.read_rows(name, 0, 1).dtype) for name, tensor in found.items()}
+    dtype = checkpoint.tensors[layout.input[0]].torch_dtype  # that of tensors which the files do not have yet
+    dtypes = {name: checkpoint.tensors[name].torch_dtype for name in found if name in checkpoint.tensors}
+    return {name: tensor.detach().cpu().to(dtypes.get(name, dtype)) for name, tensor in found.items()}

@@ -52,6 +52,27 @@ def match_tokens(source: "Tokenizer", target: "Tokenizer") -> npt.NDArray[np.int
     return source_ids
 
 
+def match_ignoring_case(source: "Tokenizer", target: "Tokenizer", tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The old id (the lowest) that differs from each of the new `tokens` only by case, in the same place of a word; -1 where none does.
+
+    Only whole characters have a case: special tokens, single bytes and fragments of characters match nothing here. Shape (len(tokens),).
+    """
+    found: dict[Key, int] = {}
+    for token in sorted(source.pieces):
+        for key in _caseless(source, token):
+            found.setdefault(key, token)
+    matches = (next((found[key] for key in _caseless(target, int(i)) if key in found), -1) for i in tokens)
+    return np.fromiter(matches, dtype=np.int64, count=len(tokens))
+
+
+def _caseless(tokenizer: "Tokenizer", token: int) -> list[Key]:
+    """The keys of a token's text in lower case; none where it has no text."""
+    try:
+        return [(kind, data.decode("utf-8").lower().encode(), place) for kind, data, place in _keys(tokenizer, token) if kind == "text"]
+    except UnicodeDecodeError:
+        return []
+
+
 def _keys(tokenizer: "Tokenizer", token: int) -> list[Key]:
     """(kind, bytes, place in the word) under which a token is known, the closest match first."""
     surface = tokenizer.surface(token)

@@ -27,7 +27,8 @@ class Transplant:
 
     Attributes
     ----------
-    input, head : (rows, d) new tables; `head` is None where it is tied to the input table or absent.
+    input, head : (rows, d) new tables; `head` is None where it is tied to the input table or absent. Coordinates (rows, r) where the
+        start factorised the tables.
     bias : (rows,) output bias, or None.
     tensors : every changed tensor by its name in the checkpoint's files (stored copies included).
     graft : the map of the new rows for the input table, shape (new tokens, old tokens); None for sampled rows.
@@ -46,6 +47,14 @@ class Transplant:
     certificate: HullCertificate | None
     layers: Mapping[str, torch.Tensor] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
+    primitives: torch.Tensor | None = None  # (r, d), with coordinates in `input`
+    head_primitives: torch.Tensor | None = None  # (r, d), with coordinates in `head`
+    added: dict[str, torch.Tensor] = field(default_factory=dict)  # the primitives by the names they are stored under
+
+    def input_rows(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Rows (n, d) of the input table, float32, also where it is factorised."""
+        rows = self.input[torch.from_numpy(ids)].to(torch.float32)
+        return rows if self.primitives is None else rows @ self.primitives.to(torch.float32)
 
     @property
     def rows(self) -> int:
@@ -108,29 +117,44 @@ def _build(
         )
         return initializer(source, target, context) if len(target) else Graft.mean(0, old.vocab_size)
 
-    old_input = checkpoint.read(layout.input[0])
-    check_finite(old_input[: old.vocab_size], checkpoint, layout.input[0])
+    added: dict[str, torch.Tensor] = {}
+
+    def open_table(name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The stored table, or its coordinates and primitives."""
+        table = checkpoint.read(name)
+        check_finite(table[: old.vocab_size], checkpoint, name)
+        factors = initializer.factorise(table[: old.vocab_size])
+        if factors is None:
+            return table, None
+        added[primitives_name(name)] = factors.primitives
+        return factors.coordinates, factors.primitives
+
+    old_input, primitives = open_table(layout.input[0])
     started = start("input", old_input)
     new_input = lay_out(old_input, target, started, rows)
     layers = started.layers if isinstance(started, Rows) else {}
     graft = started if isinstance(started, Graft) else None
     del old_input  # two pairs of tables at once would be twice the memory
-    new_head = None
+    new_head, head_primitives = None, None
     if layout.head:
-        old_head = checkpoint.read(layout.head[0])
-        check_finite(old_head[: old.vocab_size], checkpoint, layout.head[0])
+        old_head, head_primitives = open_table(layout.head[0])
         if graft is None or initializer.separate_head:
             started = start("head", old_head)
         new_head = lay_out(old_head, target, started, rows)
-    new_bias = None if full_bias is None else lay_out(full_bias, target, started, rows)
+    new_bias = None
+    if full_bias is not None and old_bias is not None:
+        own = initializer.new_bias(started, old_bias) if isinstance(started, Graft) else None
+        new_bias = lay_out(full_bias, target, started if own is None else Rows(own[:, None], own), rows)
     tensors = dict.fromkeys(layout.input, new_input)
     if new_head is not None:
         tensors |= dict.fromkeys(layout.head, new_head)
     if new_bias is not None:
         tensors |= {name: new_bias.reshape(*checkpoint.tensors[name].shape[:-1], rows) for name in layout.bias}
     tensors |= stored_layers(checkpoint, layers)
-    proof = certificate(graft, started)
-    return Transplant(new_input, new_head, new_bias, tensors, graft, origins(target, started), target.ids, proof, layers, cost)
+    where, proof = origins(target, started), certificate(graft, started)
+    return Transplant(
+        new_input, new_head, new_bias, tensors, graft, where, target.ids, proof, layers, cost, primitives, head_primitives, added
+    )  # fmt: skip
 
 
 def stored_layers(checkpoint: Checkpoint, layers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -146,6 +170,11 @@ def stored_layers(checkpoint: Checkpoint, layers: Mapping[str, torch.Tensor]) ->
             raise CheckpointError(f"{checkpoint.path}: parameter {name} is not stored under that name, so it cannot be written back")
         found[stored] = values.to(checkpoint.read_rows(stored, 0, 1).dtype)
     return found
+
+
+def primitives_name(table: str) -> str:
+    """Where a factorised checkpoint stores the primitives of the table stored under the name `table`."""
+    return f"{table.rpartition('.')[0]}.primitives"
 
 
 def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int) -> torch.Tensor:

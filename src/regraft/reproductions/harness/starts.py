@@ -1,0 +1,66 @@
+"""Starts of rows compared on the Vietnamese setting: before training, and after the same training.
+
+Enters: settings, one a seed, and starts by name. Leaves: scores of held-out Vietnamese by name, one a seed, and rows for the report.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from regraft.evaluation import Score
+from regraft.progress import console, step
+from regraft.report.figures import training_curves
+from regraft.reproductions.harness.arms import Arm, Trained, train_arm
+from regraft.reproductions.harness.claim import Sample
+from regraft.reproductions.harness.vietnamese import Setting, Subject, score
+from regraft.vocab.initializer import Initializer
+
+TRAINING: dict[str, Any] = {"parameters": "2x2", "block": 128, "batch_size": 4, "lr": 1e-3, "warmup": 0.1}
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What starts gave: `before` and `after` training, scores by name, and every arm."""
+
+    before: dict[str, Sample]
+    after: dict[str, Sample]
+    rows: list[dict[str, Any]]
+    arms: list[Trained] = field(default_factory=list)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        return {"training": TRAINING, "starts": self.rows, "arms": [arm.to_dict() for arm in self.arms]}
+
+    @property
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        return {"Starts before training (bits per byte)": self.rows, "Training (bits per byte)": [arm.row() for arm in self.arms]}
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        lines = {arm.title: [(p["step"], p["vietnamese"]) for p in arm.curve] for arm in self.arms}
+        return {"Held-out Vietnamese, bits per byte": training_curves(lines, x_title="steps")}
+
+
+def hold(settings: Sequence[Setting], starts: Mapping[str, Initializer], trained: Sequence[str], *, steps: int, points: int) -> Contest:
+    """Score every start on each setting, then train those named in `trained` for `steps` steps. The place of a setting is its seed."""
+    before: dict[str, list[Score]] = {name: [] for name in starts}
+    subject: Subject | None = None
+    with step("starts, before training"):
+        untouched = score(settings[0].untouched(), settings[0].vietnamese_held_out).bits_per_byte
+        for seed, setting in enumerate(settings):
+            for name, start in starts.items():
+                subject = setting.started(start, seed, subject)
+                before[name].append(score(subject, setting.vietnamese_held_out))
+                console.print(f"  {name}, seed {seed}: {before[name][-1].bits_per_byte:.3f}", highlight=False)
+    rows = [{"start": "untouched, old tokenizer", "vi": untouched}]
+    rows += [{"start": name, "vi": float(np.mean([s.bits_per_byte for s in scores]))} for name, scores in before.items()]
+    subject = None
+    arms: dict[str, list[Trained]] = {name: [] for name in trained}
+    with step("training"):
+        for seed, setting in enumerate(settings):  # seed by seed, so that a slow spell of the machine meets every start
+            for name, done in arms.items():
+                done.append(train_arm(setting, Arm(name, starts[name], TRAINING, seed), steps=steps, points=points))
+    after = {name: Sample.of_scores([arm.vietnamese for arm in done]) for name, done in arms.items()}
+    return Contest({n: Sample.of_scores(s) for n, s in before.items()}, after, rows, [arm for done in arms.values() for arm in done])

