@@ -7,6 +7,7 @@ variable REGRAFT_SMOLLM2 names, then in the user's cache, where it is otherwise 
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,7 +28,7 @@ from regraft.evaluation import Score, score_text
 from regraft.progress import step
 from regraft.reproductions.harness.claim import Sample
 from regraft.vocab.initializer import Aids, Context, Initializer
-from regraft.vocab.live import install, load_model, load_tokenizer
+from regraft.vocab.live import install, load_model, load_tokenizer, matmul_precision
 from regraft.vocab.tokenizer import Change, Tokenizer, extend
 from regraft.vocab.tokenizer import replace as exchange
 from regraft.vocab.tokenizer.extend import Route
@@ -97,9 +98,15 @@ class Setting:
     def started(self, start: Initializer, seed: int = 0, subject: Subject | None = None) -> Subject:
         """The model with the new vocabulary and `start`'s rows; `subject`, if it has this vocabulary already, is overwritten."""
         model, tokenizer = subject or (load_model(self.checkpoint), load_tokenizer(self.change.tokenizer))
-        context = Context(corpus=self.corpus, seed=seed, aids=self.aids)
+        context = Context(corpus=self.corpus, seed=seed, aids=self.aids, load_model=self.untouched)
         install(model, transplant(self.checkpoint, self.tokenizer, self.change, start, context))
         return model, tokenizer
+
+    def timed(self, start: Initializer, seed: int = 0, subject: Subject | None = None) -> tuple[Subject, float]:
+        """The same, its products in bfloat16 where the processor has it, and the processor seconds it took."""
+        began = time.process_time()
+        with matmul_precision("auto", "cpu"):
+            return self.started(start, seed, subject), time.process_time() - began
 
     def tokens(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Sample:
         """Tokens and bytes of each text."""
