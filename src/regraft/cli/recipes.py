@@ -9,6 +9,7 @@ import typer
 
 from regraft.cli.app import DryRun, Json, app, verb
 
+PATHS = ("out", "replace", "words", "state", "labels", "test_labels")
 recipe_app = typer.Typer(help="Recipes: YAML files that hold a command.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 
@@ -38,7 +39,7 @@ def arguments(options: dict[str, Any]) -> dict[str, Any]:
             given[argument] = [f"{key}={value}" for key, value in given.pop(name).items()]
     if "methods" in given:
         given["methods"] = ",".join(given["methods"])
-    return {name: Path(value) if name in ("out", "replace", "words", "state") else value for name, value in given.items()}
+    return {name: Path(value) if name in PATHS else value for name, value in given.items()}
 
 
 @recipe_app.command("schema")
