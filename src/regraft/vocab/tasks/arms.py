@@ -11,7 +11,7 @@ Any other name of a start (`regraft methods`) puts its rows under the pieces of 
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -90,7 +90,11 @@ class Subject:
 
     @property
     def _sources(self) -> str:
-        return ", ".join(f"{ontology.name}={ontology.source}" for ontology in self.ontologies)
+        return ", ".join(self._named)
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return tuple(f"{ontology.name}={ontology.source}" for ontology in self.ontologies)
 
     @cached_property
     def _encoders(self) -> dict[str, Any]:
@@ -120,7 +124,7 @@ class Subject:
         """The arm's tables; starts that draw do so by `seed`."""
         if arm.change is None or arm.start is None:
             return None
-        context = Context(corpus=self.corpus, seed=seed, aids=self.aids)
+        context = Context(corpus=self.corpus, seed=seed, aids=replace(self.aids, ontology=self._named))
         return transplant(self.checkpoint, self.tokenizer, arm.change, arm.start, context)
 
 

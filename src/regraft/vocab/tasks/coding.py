@@ -4,7 +4,7 @@ The encoder reads each chunk alone; then every label looks over all chunks for w
 (tokens, d): :math:`Z = \tanh(V H^T)`, :math:`A = \mathrm{softmax}(W Z)`, :math:`\hat y_l = \sigma(u_l \cdot A_l H + b_l)`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -90,6 +90,9 @@ class Coding(Task):
             known = [self.ids[label] for label in example.labels if label in self.ids]
             features.append({"input_ids": [i for part in chunks for i in part], "chunks": chunks, "labels": known})
         return features
+
+    def renumber(self, feature: Feature, places: Mapping[int, int]) -> Feature:
+        return super().renumber(feature, places) | {"chunks": [[places[i] for i in chunk] for chunk in feature["chunks"]]}
 
     def build(self, checkpoint: Checkpoint) -> torch.nn.Module:
         return LabelAttentionCoder(load_headed(AutoModel, checkpoint), len(self.labels))

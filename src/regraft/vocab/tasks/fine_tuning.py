@@ -4,6 +4,7 @@ Enters: a task, a checkpoint, the tables of a new vocabulary (or none), features
 and schedule depend on the seed and the settings alone, so that two vocabularies differ in nothing else.
 """
 
+import gc
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ class FineTuning:
     steps: Annotated[int, Field(ge=1)] = 200
     epochs: Annotated[float, Field(gt=0)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 16
-    lr: Annotated[float, Field(gt=0)] = 2e-4
+    lr: Annotated[float, Field(gt=0)] = 3e-4
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_length: Annotated[int, Field(ge=8)] | None = None
@@ -94,7 +95,11 @@ def fine_tune(
         for callback in list(trainer.callback_handler.callbacks):
             if "Printer" in type(callback).__name__:
                 trainer.remove_callback(callback)
-        done = trainer.train()
+        gc.freeze()  # the Trainer collects garbage on its way out: seconds, where a process holds much that is none
+        try:
+            done = trainer.train()
+        finally:
+            gc.unfreeze()
     if done.training_loss != done.training_loss:
         raise ParameterError(f"fine-tuning: the loss became NaN with lr={tuning.lr:g}: give a smaller one (--train-set lr=5e-5)")
     return model

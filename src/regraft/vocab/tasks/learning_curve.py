@@ -21,6 +21,7 @@ from regraft.progress import progress_bar
 from regraft.vocab.tasks.arms import BASE, Arm, Subject
 from regraft.vocab.tasks.examples import LabelledData
 from regraft.vocab.tasks.fine_tuning import FineTuning, fine_tune, start_model
+from regraft.vocab.tasks.narrowing import Narrowing
 from regraft.vocab.tasks.task import Counts, Feature, Task
 
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -130,22 +131,23 @@ class Curves:
         self.subject, self.data, self.task, self.arms, self.plan, self.device = subject, data, task, list(arms), plan, device
         self.sizes = {share: data.size(share) for share in plan.shares}
         self.runs: list[Run] = []
-        self._encoded: dict[str, tuple[list[Feature], list[Feature]]] = {}
+        self._encoded: dict[str, tuple[list[Feature], list[Feature], Narrowing]] = {}
         self._source = hashlib.sha256(f"{subject.checkpoint.source_hash()}\0{data.sha256()}\0{task.max_length}".encode()).hexdigest()
 
-    def features(self, arm: Arm) -> tuple[list[Feature], list[Feature]]:
-        """Training and test examples in the arm's tokens; arms of one vocabulary share them."""
+    def features(self, arm: Arm) -> tuple[list[Feature], list[Feature], Narrowing]:
+        """Training and test examples in the arm's tokens, by their places in the small table; arms of one vocabulary share them."""
         if arm.vocabulary not in self._encoded:
-            sides = self.data.train, self.data.test
-            self._encoded[arm.vocabulary] = (self.task.encode(arm.encoder, sides[0]), self.task.encode(arm.encoder, sides[1]))
+            train, test = (self.task.encode(arm.encoder, side) for side in (self.data.train, self.data.test))
+            narrowing = Narrowing.of(self.task, [*train, *test])
+            self._encoded[arm.vocabulary] = narrowing.features(self.task, train), narrowing.features(self.task, test), narrowing
         return self._encoded[arm.vocabulary]
 
     def key(self, arm: Arm, share: float, seed: int) -> str:
         """Identifies a run: one of another model, vocabulary, start, data or setting is not taken over."""
-        train, test = self.features(arm)
+        train, test, narrowing = self.features(arm)
         tuning = (self.plan.tuning.length(self.sizes[share]), repr(self.plan.tuning))
         parts = [self._source, arm.name, repr(arm.start), share, seed, tuning, arm.new_tokens]
-        ids = hashlib.sha256(repr([feature["input_ids"] for feature in (*train, *test)]).encode()).hexdigest()
+        ids = hashlib.sha256(repr([feature["input_ids"] for feature in (*train, *test)]).encode() + narrowing.kept.tobytes()).hexdigest()
         return hashlib.sha256("\0".join(map(str, [*parts, ids])).encode()).hexdigest()
 
     def planned(self) -> Iterator[tuple[int, float, Arm]]:
@@ -171,10 +173,12 @@ class Curves:
     def measure(self, arm: Arm, share: float, seed: int) -> Run:
         """Fine-tune one model and score it on the test side."""
         started = time.perf_counter()
-        train, test = self.features(arm)
+        train, test, narrowing = self.features(arm)
         chosen = self.data.order(seed)[: self.sizes[share]]
         part = [train[i] for i in chosen]
-        model = start_model(self.task, self.subject.checkpoint, self.subject.tables(arm, seed), seed).to(self.device)
+        model = start_model(self.task, self.subject.checkpoint, self.subject.tables(arm, seed), seed)
+        narrowing.narrow(self.task.table(model))
+        model.to(self.device)
         fine_tune(self.task, model, part, self.plan.tuning, seed=seed, device=self.device)
         self.task.calibrate(model, part, [self.data.train[i] for i in chosen])
         counts = self.task.count(self.task.predict(model, test), self.data.test)

@@ -5,7 +5,7 @@ rows of the input table differ.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -74,6 +74,10 @@ class Task(ABC):
     def table(self, model: torch.nn.Module) -> Any:
         """The part of `model` that holds the input table."""
         return model
+
+    def renumber(self, feature: Feature, places: Mapping[int, int]) -> Feature:
+        """The feature with the place of each id in a smaller table."""
+        return feature | {"input_ids": [places[i] for i in feature["input_ids"]]}
 
     @property
     def numbering(self) -> dict[str, dict[Any, Any]]:
