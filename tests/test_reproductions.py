@@ -136,8 +136,8 @@ def findings():
 
 
 def test_unknown_method_names_those_that_exist():
-    assert available() == ["lowres-vocab-expansion", "zip-tie"]
-    with pytest.raises(ParameterError, match="choose one of lowres-vocab-expansion, zip-tie"):
+    assert available() == ["k-tokeniser", "lowres-vocab-expansion", "zip-tie"]
+    with pytest.raises(ParameterError, match="choose one of k-tokeniser, lowres-vocab-expansion, zip-tie"):
         run("ziptie")
 
 
