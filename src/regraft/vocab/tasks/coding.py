@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from regraft.checkpoint import Checkpoint
 from regraft.vocab.tasks.examples import Example
-from regraft.vocab.tasks.task import Counts, Feature, Task, load_headed, pad, padding_id
+from regraft.vocab.tasks.task import Counts, Feature, Task, load_headed, pad, padding_id, quiet
 
 CHUNK = 128
 THRESHOLDS = [i / 20 for i in range(1, 20)]
@@ -82,7 +82,8 @@ class Coding(Task):
         frame = [int(i) for i in encoder("")["input_ids"]]
         before, behind = frame[: (len(frame) + 1) // 2], frame[(len(frame) + 1) // 2 :]
         chunk = min(self.chunk, int(min(encoder.model_max_length, 1 << 30))) - len(frame)
-        batch = encoder([example.text for example in examples], add_special_tokens=False)["input_ids"]
+        with quiet():  # texts past the model's length are what chunks are for
+            batch = encoder([example.text for example in examples], add_special_tokens=False)["input_ids"]
         features = []
         for row, example in zip(batch, examples, strict=True):
             ids = row[: self.max_length]

@@ -24,17 +24,14 @@ from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, open_ontologies
 from regraft.vocab.live import check_placement, matmul_precision
 from regraft.vocab.tasks.arms import BASE, Arm, Subject, arm_names
-from regraft.vocab.tasks.classification import Classification
-from regraft.vocab.tasks.coding import Coding
 from regraft.vocab.tasks.examples import KINDS, LabelledData
+from regraft.vocab.tasks.kinds import TASKS
 from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point
 from regraft.vocab.tasks.named import NAMED, open_named
 from regraft.vocab.tasks.readers import open_labelled
-from regraft.vocab.tasks.tagging import Tagging
-from regraft.vocab.tasks.task import Task, check_encoder
+from regraft.vocab.tasks.task import Task, check_encoder, quiet
 from regraft.vocab.tokenizer import Tokenizer
 
-TASKS: dict[str, type[Task]] = {"tagging": Tagging, "coding": Coding, "classification": Classification}
 Row = dict[str, Any]
 
 
@@ -141,7 +138,8 @@ def compare_on_task(
 def vocabulary_row(arm: Arm, data: LabelledData) -> Row:
     """What an arm's tokenizer does to the test texts: tokens per word, and the share of words that it cuts into new tokens."""
     texts = [example.text for example in data.test]
-    ids = arm.encoder(texts, add_special_tokens=False)["input_ids"]
+    with quiet():  # texts past the model's length are none of its business here
+        ids = arm.encoder(texts, add_special_tokens=False)["input_ids"]
     words = sum(len(text.split()) for text in texts)
     new = frozenset() if arm.change is None else frozenset(arm.change.new_ids.tolist())
     tokens = sum(map(len, ids))
