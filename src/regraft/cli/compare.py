@@ -148,15 +148,18 @@ def compare_tasks(
     json_output: bool,
 ) -> dict[str, Any]:
     """The same comparison on labelled examples; `reading` are the options of the labels, `planned` those of `Plan`."""
+    from regraft.checkpoint import Checkpoint
     from regraft.vocab.tasks.arms import arm_names
     from regraft.vocab.tasks.compare import compare_on_task, open_task
     from regraft.vocab.tasks.learning_curve import Plan
+    from regraft.vocab.tasks.task import check_encoder
 
     plan, names = Plan(**planned), arm_names(arguments["methods"])
     if reading["held_out"] is None:
         del reading["held_out"]
     data = open_task(task, **reading)
     if dry_run:
+        check_encoder(Checkpoint.open(model))
         steps = [plan.tuning.length(data.size(share)) for share in plan.shares]
         found = data.summary() | {
             "methods": names,

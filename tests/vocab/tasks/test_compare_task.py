@@ -141,6 +141,7 @@ def test_without_an_ontology_or_an_encoder_it_says_so(folder, files, tmp_path):
 
     llama().save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
-    done = run(tmp_path, *labels, *ontologies(files))
-    assert done.exit_code == 2
-    assert "is a decoder: give a BERT-type model" in done.output
+    for more in ([], ["--dry-run"]):
+        done = run(tmp_path, *labels, *ontologies(files), *more)
+        assert done.exit_code == 2
+        assert "is a decoder: give a BERT-type model" in done.output
