@@ -42,12 +42,12 @@ def ontologies(files):
 def test_tagging_a_users_files_with_a_real_encoder(minilm, files, tmp_path):
     out = tmp_path / "out"
     labels = ["--task", "tagging", "--labels", files / "train.conll", "--test-labels", files / "test.conll"]
-    budget = ["--train", "12", "--train-set", "batch_size=8", "--train-set", "lr=1e-3", "--shares", "50,100", "--seeds", "1"]
+    budget = ["--train", "12", "--train-set", "batch_size=8", "--train-set", "lr=1e-3", "--shares", "100", "--seeds", "1"]
     done = run(minilm, *labels, *ontologies(files), *budget, "--methods", "added-words,k_tokeniser", "--out", out, "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout[done.stdout.index('{"') :])
     rows = {(row["method"], row["share"]): row for row in found["rows"]}
-    assert list(rows) == [(name, share) for share in (0.5, 1.0) for name in ("base", "added-words", "k-tokeniser")]
+    assert list(rows) == [(name, 1.0) for name in ("base", "added-words", "k-tokeniser")]
     assert rows["base", 1.0]["f1"] > 0.5
     assert rows["base", 1.0]["difference"] is None
     for name in ("added-words", "k-tokeniser"):
