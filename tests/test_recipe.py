@@ -35,6 +35,14 @@ def test_each_verb_has_its_fields(tmp_path: Path) -> None:
     assert evaluate.options() == {"model": "m", "text": ["a", "b"], "seed": 3, "dtype": "bfloat16"}
 
 
+def test_comparing_on_a_task_needs_labels_instead_of_text(tmp_path: Path) -> None:
+    task = "verb: compare\nmodel: m\nontology: drugs=drugs.txt\ntask: tagging\nlabels: a.conll\nshares: 100\nseeds: 2\nset: {phi: 0.065}\n"
+    wanted = {"model": "m", "ontology": ["drugs=drugs.txt"], "task": "tagging", "labels": "a.conll", "shares": "100", "seeds": 2}
+    assert load_recipe(write(tmp_path / "t.yaml", task)).options() == wanted | {"set": {"phi": 0.065}}
+    with pytest.raises(RecipeError, match="'corpus' is missing"):
+        load_recipe(write(tmp_path / "n.yaml", "verb: compare\nmodel: m\nontology: drugs=drugs.txt\n"))
+
+
 def test_numbers_are_read_as_a_person_writes_them(tmp_path: Path) -> None:
     text = yaml.safe_dump(ADAPT) + "set: {c: 1e-4, d: 1.5, n: 3, norm: none, on: true}\ntrain: 500\n"
     recipe = load_recipe(write(tmp_path / "r.yaml", text))

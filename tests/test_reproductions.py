@@ -136,8 +136,9 @@ def findings():
 
 
 def test_unknown_method_names_those_that_exist():
-    assert available() == ["focus", "lowres-vocab-expansion", "ofa", "wechsel", "zip-tie"]
-    with pytest.raises(ParameterError, match="choose one of focus, lowres-vocab-expansion, ofa, wechsel, zip-tie"):
+    names = ["cw2v", "focus", "k-tokeniser", "lowres-vocab-expansion", "ofa", "omp", "token-distillation", "wechsel", "zip-tie"]
+    assert available() == names
+    with pytest.raises(ParameterError, match=f"choose one of {', '.join(names)}"):
         run("ziptie")
 
 

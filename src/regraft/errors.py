@@ -29,6 +29,10 @@ class OntologyError(InputError):
     """An ontology is missing, empty, in another format or encoding than it says, or clashes with another one."""
 
 
+class TaskError(InputError):
+    """Labelled examples are missing, malformed or too few, or the model is none that can be fine-tuned on them."""
+
+
 class EvaluationError(InputError):
     """A model cannot be measured the way that was asked: it has no head for it, or its tokenizer does not fit."""
 

@@ -109,9 +109,25 @@ class CompareRecipe(_Change):
     """Start the same new vocabulary in several ways and measure each."""
 
     verb: Literal["compare"] = "compare"
-    corpus: Annotated[Texts, Field(description="files, folders, patterns")]
+    corpus: Annotated[Texts, Field(description="files, folders, patterns")] | None = None
     methods: Annotated[Texts, Field(description="names, or all")] | None = None
+    task: (
+        Annotated[Text, Field(description="fine-tune on this instead of scoring text: a named task, tagging, coding, classification")]
+        | None
+    ) = None
+    labels: Annotated[Text, Field(description="labelled examples to train on")] | None = None
+    test_labels: Annotated[Text, Field(description="labelled examples to measure by")] | None = None
+    label_column: Annotated[Text, Field(description="label column of tables")] | None = None
+    shares: Annotated[str, BeforeValidator(_as_text), Field(description="percentages of the labels: 5,10,20,50,100")] | None = None
+    seeds: Annotated[Whole, Gt(0), Field(description="fine-tunings of each vocabulary at each share")] | None = None
+    set: Annotated[dict[str, Setting], Field(description="with a task, hyper-parameters of K-Tokeniser")] | None = None
     out: Annotated[Text, Field(description="directory for the page, the JSON and finished rows")] | None = None
+
+    @model_validator(mode="after")
+    def _text_or_task(self) -> "CompareRecipe":
+        if self.corpus is None and self.task is None:
+            raise ValueError("'corpus' is missing; add a line `corpus: ...`")
+        return self
 
 
 class EvaluateRecipe(_Recipe):

@@ -108,6 +108,41 @@ def training_curves(
     return figure.update_layout(height=height, showlegend=False, yaxis_title=y_title)
 
 
+def learning_curves(
+    curves: Mapping[str, Sequence[tuple[float, float, float, float]]],
+    *,
+    reference: str,
+    x_title: str = "labelled training examples",
+    y_title: str = "F1",
+    height: int = 440,
+) -> go.Figure:
+    """One line per way of (examples, score, low, high) on a logarithmic axis, with its interval as a bar; `reference` is grey, dashed."""
+    figure = go.Figure()
+    colors = _colors(list(curves), reference)
+    ends = []
+    for index, (name, points) in enumerate(curves.items()):
+        examples, scores, lows, highs = (list(column) for column in zip(*points, strict=True))
+        dash = "dash" if name == reference else DASHES[index // len(PALETTE) % len(DASHES)]
+        spread_up = [high - score for score, high in zip(scores, highs, strict=True)]
+        spread_down = [score - low for score, low in zip(scores, lows, strict=True)]
+        bars_shown = {"type": "data", "symmetric": False, "array": spread_up, "arrayminus": spread_down, "thickness": 1, "width": 3}
+        figure.add_scatter(
+            x=examples,
+            y=scores,
+            mode="lines+markers",
+            name=escape(name),
+            marker={"size": 6, "symbol": SYMBOLS[index % len(SYMBOLS)], "color": colors[name]},
+            line={"color": colors[name], "width": 2, "dash": dash},
+            error_y={**bars_shown, "color": colors[name]},
+            hovertemplate=f"<b>{escape(name)}</b><br>%{{y:.3f}} with %{{x:,}} examples<extra></extra>",
+        )
+        ends.append((name, float(examples[-1]), float(scores[-1]), colors[name]))
+    ticks = sorted({point[0] for points in curves.values() for point in points})
+    figure.update_xaxes(title=x_title, type="log", tickvals=ticks, ticktext=[f"{tick:,.0f}" for tick in ticks])
+    _label_right(figure, ends, height, [bound for points in curves.values() for point in points for bound in point[2:]])
+    return figure.update_layout(height=height, showlegend=False, yaxis_title=y_title)
+
+
 def token_lengths(surfaces: Sequence[bytes], *, height: int = 320) -> go.Figure:
     """How long new pieces are: a bar per length, in bytes and in characters (pieces that are not whole characters count in bytes only)."""
     in_bytes = Counter(len(surface) for surface in surfaces)

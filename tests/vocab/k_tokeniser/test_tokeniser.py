@@ -151,6 +151,58 @@ def test_batches_are_those_of_transformers(tmp_path, base, k, texts, options):
     assert [found.word_ids(i) for i in range(len(texts))] == [expected.word_ids(i) for i in range(len(texts))]
 
 
+def same_as_transformers(base, k, folder, *given, side="right", **options):
+    """Whether phi = 0 gives what the base tokenizer of transformers gives, column by column."""
+    base.save(folder)
+    reference, mine = AutoTokenizer.from_pretrained(folder), KTokeniser(k.knowledge, phi=0)
+    reference.truncation_side = mine.plain.truncation_side = side
+    options = {**options, "return_special_tokens_mask": True, "return_offsets_mapping": True}
+    expected, found = reference(*given, **options), mine(*given, **options)
+    assert set(found) == set(expected)
+    for name in expected:
+        assert found[name] == expected[name], name
+    rows = range(len(found.rows))
+    assert [found.word_ids(i) for i in rows] == [expected.word_ids(i) for i in rows]
+    assert [found.sequence_ids(i) for i in rows] == [expected.sequence_ids(i) for i in rows]
+
+
+PAIR_OPTIONS = [
+    {},
+    {"add_special_tokens": False},
+    {"padding": True},
+    *({"truncation": True, "max_length": n} for n in (3, 4, 7, 12, 13, 30)),
+    {"truncation": "only_second", "max_length": 40, "padding": "max_length"},
+]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("options", PAIR_OPTIONS)
+def test_pairs_are_those_of_transformers(tmp_path, base, k, texts, options, side):
+    first = [text[:40] for text in texts]
+    second = [*texts[5:], *texts[:5]]
+    same_as_transformers(base, k, tmp_path, first, second, side=side, **options)
+    same_as_transformers(base, k, tmp_path, first[0], second[0], side=side, **options)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(("max_length", "stride"), [(8, 0), (8, 3), (9, 5), (12, 1), (64, 4)])
+def test_windows_are_those_of_transformers(tmp_path, base, k, texts, max_length, stride, side):
+    options = {"truncation": True, "max_length": max_length, "stride": stride, "return_overflowing_tokens": True}
+    same_as_transformers(base, k, tmp_path, texts, side=side, padding=True, **options)
+    same_as_transformers(base, k, tmp_path, texts[0], side=side, **options)
+    words = [text.split() for text in texts if text.strip()]
+    found = k(words, is_split_into_words=True, **options)
+    assert set(found["overflow_to_sample_mapping"]) == set(range(len(words)))
+
+
+def test_pairs_and_windows_that_cannot_be_are_refused(k, texts):
+    assert "3 texts" in refusal(k, ["a", "b"], ["a", "b", "c"])
+    assert "stride=9" in refusal(k, ["a"], truncation=True, max_length=8, stride=9, return_overflowing_tokens=True)
+    assert "single texts" in refusal(k, ["a"], ["b"], truncation=True, max_length=8, return_overflowing_tokens=True)
+    assert "use longest_first" in refusal(k, texts[:1], texts[:1], truncation="only_first", max_length=5)
+    assert "truncation='shortest'" in refusal(k, texts[:1], truncation="shortest", max_length=5)
+
+
 def test_truncation_cuts_everything_alike(k, texts):
     encoding = k(texts, truncation=True, max_length=6, return_offsets_mapping=True)
     whole = k(texts, return_offsets_mapping=True)

@@ -5,20 +5,16 @@ interval by paired bootstrap over documents and seeds, and a verdict that can co
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from regraft.errors import ParameterError
-from regraft.evaluation import Score
+from regraft.evaluation.paired import Sample, paired_effect
+
+__all__ = ["VERDICTS", "Claim", "Declared", "Expectation", "Sample", "Verdict", "paired_effect"]
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "inconclusive")
-DRAWS = 2000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -54,100 +50,6 @@ class Expectation:
         if math.isinf(self.low):
             return f"<= {self.high:g}"
         return f">= {self.low:g}" if math.isinf(self.high) else f"{self.low:g} to {self.high:g}"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What was measured on the same documents under each seed.
-
-    Attributes
-    ----------
-    amounts : (seeds, documents) bits, tokens, bytes written: what is added up.
-    sizes : (seeds, documents) bytes, seconds or ones: what the sum is divided by.
-    """
-
-    amounts: npt.NDArray[np.float64]
-    sizes: npt.NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        if self.amounts.ndim != 2 or self.amounts.shape != self.sizes.shape or not self.amounts.size:
-            raise ParameterError(f"a sample needs two equal (seeds, documents) arrays, got {self.amounts.shape} and {self.sizes.shape}")
-
-    @classmethod
-    def of(cls, amounts: Sequence[float] | npt.NDArray[Any], sizes: Sequence[float] | npt.NDArray[Any] | None = None) -> "Sample":
-        """One seed: an amount a document, each of size 1 unless `sizes` says otherwise."""
-        first = np.asarray(amounts, dtype=np.float64)[None]
-        return cls(first, np.ones_like(first) if sizes is None else np.asarray(sizes, dtype=np.float64)[None])
-
-    @classmethod
-    def of_scores(cls, scores: Sequence[Score]) -> "Sample":
-        """Bits and bytes of each document, one score a seed."""
-        return cls(np.stack([s.document_bits for s in scores]), np.stack([s.document_bytes for s in scores]).astype(np.float64))
-
-    def __sub__(self, other: "Sample") -> "Sample":
-        """The gap between two samples of the same documents and seeds (or one seed against several), document by document."""
-        if self.amounts.shape[1] != other.amounts.shape[1] or not np.allclose(self.sizes[:1], other.sizes[:1]):
-            raise ParameterError("a gap needs two samples of the same documents")
-        gap = self.amounts - other.amounts
-        return Sample(gap, np.broadcast_to(self.sizes[:1], gap.shape))
-
-    @property
-    def seeds(self) -> int:
-        return len(self.amounts)
-
-    @property
-    def value(self) -> float:
-        """Sum over documents by sum of sizes, averaged over seeds."""
-        return float((self.amounts.sum(1) / self.sizes.sum(1)).mean())
-
-    def resample(self, documents: npt.NDArray[np.int64], seeds: npt.NDArray[np.int64]) -> float:
-        picked = np.bincount(documents, minlength=self.amounts.shape[1])
-        return float(((self.amounts[seeds] @ picked) / (self.sizes[seeds] @ picked)).mean())
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What changed from baseline to method, with a 95 % interval."""
-
-    baseline: float
-    method: float
-    effect: float
-    low: float
-    high: float
-    seeds: int
-
-
-def paired_effect(
-    baseline: Sample, method: Sample, kind: Literal["difference", "ratio"] = "difference", *, draws: int = DRAWS, seed: int = 0
-) -> Effect:
-    """``method - baseline``, or ``method / baseline - 1``, with a percentile bootstrap interval over documents and seeds.
-
-    Both sides see the same resampled documents in each draw, so that hard documents cancel. Sides with equally many seeds see the same
-    resampled seeds too; otherwise each side draws its own.
-
-    Raises `ParameterError` if the two are not of the same documents.
-    """
-    documents = baseline.amounts.shape[1]
-    if method.amounts.shape[1] != documents:
-        raise ParameterError(f"a paired effect needs the same documents on both sides, got {documents} and {method.amounts.shape[1]}")
-
-    def change(before: float, after: float) -> float:
-        return after - before if kind == "difference" else after / before - 1
-
-    generator = np.random.default_rng(seed)
-    values = np.empty(draws)
-    for draw in range(draws):
-        picked, seeds = _draw(generator, documents), _draw(generator, method.seeds)
-        own = seeds if baseline.seeds == method.seeds else _draw(generator, baseline.seeds)
-        values[draw] = change(baseline.resample(picked, own), method.resample(picked, seeds))
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
-    return Effect(
-        baseline.value, method.value, change(baseline.value, method.value), float(low), float(high), max(baseline.seeds, method.seeds)
-    )
-
-
-def _draw(generator: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
-    return np.asarray(generator.integers(count, size=count), dtype=np.int64)
 
 
 @dataclass(frozen=True)

