@@ -238,11 +238,17 @@ class TestBadInput:
             OFA(auxiliary="corpus")(*situation(OLD, NEW))
 
 
-def test_word_vectors_of_a_corpus():
+def test_word_vectors_of_a_corpus(tmp_path, monkeypatch):
     lines = [f"the {animal} eats the {food}, 12 days" for animal in ("cat", "dog") for food in ("fish", "meat")] * 40
-    vectors = train_word_vectors(lines, VectorTraining(model="skipgram", dim=8, epochs=8, min_count=5, max_n=0))
+    training = VectorTraining(model="skipgram", dim=8, epochs=8, min_count=5, max_n=0)
+    vectors = train_word_vectors(lines, training, cache=tmp_path / "a")
     assert set(vectors.words) == {"the", "cat", "dog", "eats", "fish", "meat", "12", "days"}
     assert vectors.words[0] == "the"
     assert vectors.counts.tolist() == [320, 160, 160, 160] + [80] * 4
-    again = train_word_vectors(lines, VectorTraining(model="skipgram", dim=8, epochs=8, min_count=5, max_n=0))
+    again = train_word_vectors(lines, training, cache=tmp_path / "b")
     assert np.array_equal(vectors.matrix, again.matrix)
+    assert not np.array_equal(vectors.matrix, train_word_vectors(lines, training, seed=1, cache=tmp_path / "a").matrix)
+    monkeypatch.setattr("regraft.vocab.vector_training._fit", None)  # kept: nothing is trained
+    kept = train_word_vectors(lines, training, cache=tmp_path / "a")
+    assert kept.words == vectors.words
+    assert np.array_equal(kept.matrix, vectors.matrix)

@@ -85,32 +85,37 @@ def train_token_vectors(
     return kept
 
 
-def train_word_vectors(texts: Sequence[str], training: VectorTraining, seed: int = 0) -> Vectors:
+def train_word_vectors(texts: Sequence[str], training: VectorTraining, seed: int = 0, cache: Path | None = None) -> Vectors:
     """Vectors of the words of `texts` (runs of letters with their marks, or of digits, as written), with their counts.
 
-    Raises `CorpusError` when fewer than two words occur `min_count` times, `ParameterError` when gensim is not installed.
+    They are kept in `cache` as token vectors are. Raises `CorpusError` when fewer than two words occur `min_count` times,
+    `ParameterError` when gensim is not installed.
     """
+    file = (cache or Path(pooch.os_cache("regraft")) / "vectors") / f"words-{content_key(None, texts, training, seed)}.npy"
     models = import_gensim()
     lines = [words for text in texts for line in text.splitlines() if (words := WORD.findall(line))]
     counts = Counter(word for line in lines for word in line)
-    if sum(count >= training.min_count for count in counts.values()) < 2:
+    words = sorted((word for word, count in counts.items() if count >= training.min_count), key=lambda word: (-counts[word], word))
+    if len(words) < 2:
         raise CorpusError(
             f"the corpus is too small for word vectors: fewer than two words occur {training.min_count} times or more; "
             "give more text, or lower min_count"
         )
-    with step(f"training word vectors on {len(lines):,} lines"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        keyed = _fit(models, lines, training, seed)
-    words = list(keyed.index_to_key)
-    return Vectors(
-        words, np.asarray(keyed.vectors, dtype=np.float32), np.array([counts[w] for w in words], dtype=np.float64), name="corpus"
-    )
+    kept = _read_kept(file, (len(words), training.dim))
+    if kept is None:
+        with step(f"training word vectors on {len(lines):,} lines"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            keyed = _fit(models, lines, training, seed)
+        kept = np.asarray(keyed.vectors[[keyed.key_to_index[word] for word in words]], dtype=np.float32)
+        _keep(file, kept)
+    return Vectors(words, kept, np.array([counts[word] for word in words], dtype=np.float64), name="corpus")
 
 
-def content_key(tokenizer: Tokenizer, texts: Sequence[str], training: VectorTraining, seed: int) -> str:
+def content_key(tokenizer: Tokenizer | None, texts: Sequence[str], training: VectorTraining, seed: int) -> str:
     """Hash of everything that the vectors depend on."""
     digest = hashlib.blake2b(digest_size=20)
-    digest.update(json.dumps([tokenizer.spec, asdict(training), seed], sort_keys=True, ensure_ascii=True).encode())
+    spec = None if tokenizer is None else tokenizer.spec
+    digest.update(json.dumps([spec, asdict(training), seed], sort_keys=True, ensure_ascii=True).encode())
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little") + data)
