@@ -55,10 +55,10 @@ def gemma():
 @pytest.mark.parametrize("limit", [10**9, 4 * ROWS])
 @pytest.mark.parametrize("make", [llama, gpt2, gemma])
 def test_mtp_gradient_is_that_of_two_cross_entropies_by_hand(make, limit, monkeypatch):
-    model, ids = make(), torch.tensor([[3, 14, 15, 92, 65]])
+    model, ids = make().double(), torch.tensor([[3, 14, 15, 92, 65]])
     language_model = LanguageModel(model, tokenizer())
     monkeypatch.setattr("regraft.training.objectives.LOGITS_BYTES", limit)  # 4 * ROWS bytes: one position at a time
-    second = SecondHead(torch.randn(ROWS, D))
+    second = SecondHead(torch.randn(ROWS, D)).double()
     parameters = [*model.parameters(), *second.parameters()]
     loss = backpropagate(language_model, ids, second=second)
     got = [p.grad.clone() for p in parameters]

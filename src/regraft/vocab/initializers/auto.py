@@ -58,7 +58,7 @@ class Auto(Initializer):
     """
 
     paper = Paper("regraft: starts that are measured before they are kept", "The regraft authors", 2026)
-    summary = "the best start at hand, then new rows and outer layers learned for minutes, kept if better"
+    summary = "the best start at hand, then rows and outer layers learned for minutes"
     needs: ClassVar[tuple[str, ...]] = ("text",)
     separate_head: ClassVar[bool] = True
 
