@@ -45,7 +45,8 @@ Train = Annotated[
 TrainSettings = Annotated[
     list[str] | None,
     typer.Option(
-        "--train-set", help="A training option, field=value: parameters=rows|embeddings|2x2|lora|all, objective, lr, block ... Repeatable."
+        "--train-set",
+        help="A training option, field=value: parameters=rows|embeddings|2x2|lora|all, quantize=nf4, objective, lr, block ... Repeatable.",
     ),
 ]
 Donor = Annotated[Path | None, typer.Option("--donor", help="A model whose vocabulary holds the wanted tokens (for omp and others).")]
