@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from regraft.cli import app
@@ -18,6 +18,7 @@ from regraft.training.footprint import footprint, full_training
 from regraft.training.nf4 import BITS, dequantize, quantize
 from regraft.training.quantized import NF4Linear, Quantization, bitsandbytes_layer
 from regraft.training.trainable import select
+from regraft.vocab.adapt import adapt as adapt_model
 from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 CORPUS = texts(150, seed=1)
@@ -416,6 +417,24 @@ def test_tables_trained_in_full_are_written_beside_the_adapters(base, tmp_path):
     assert torch.equal(started.lm_head.weight, merged.lm_head.weight)
     with_adapters = PeftModel.from_pretrained(started, tmp_path / "beside/adapter").eval()
     torch.testing.assert_close(logits(with_adapters), logits(merged), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_a_parted_encoder_keeps_its_bias(tmp_path, merge):
+    """BERT ties the bias of its head as well: once parted, both are stored."""
+    bert().save_pretrained(tmp_path / "model")
+    wordpiece().save_pretrained(tmp_path / "model")
+    (tmp_path / "corpus.txt").write_text("\n\n".join(f"{text} zorquix flumzor" for text in texts(80, seed=3)), encoding="utf-8")
+    training = settings(objective="mlm", lora_tables=True, untie=True, lora_merge=merge)
+    done = adapt_model(
+        tmp_path / "model", corpus=[tmp_path / "corpus.txt"], out=tmp_path / "out", extend=10, training=training, held_out=0.2, score=False
+    )
+    model, info = AutoModelForMaskedLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["mismatched_keys"]
+    assert not tied(model)
+    assert torch.equal(model.get_output_embeddings().bias, done.transplant.bias)
+    assert torch.equal(model.get_output_embeddings().weight, model.get_input_embeddings().weight) != merge
 
 
 def test_tied_tables_are_refused_in_one_line_and_nothing_is_left(base, tmp_path):

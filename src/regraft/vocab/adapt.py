@@ -31,7 +31,7 @@ from regraft.vocab.adapt_report import adaptation_report
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import changed_tables, changed_tensors, check_placement, head_name, install, matmul_precision
+from regraft.vocab.live import changed_tables, changed_tensors, check_placement, install, matmul_precision, parted_head
 from regraft.vocab.transplant import Transplant, full_graft, transplant
 
 DEFAULT_METHOD = "constituent-mean"
@@ -202,7 +202,7 @@ def to_write(model: Any, job: Job, result: Transplant, training: Training) -> di
     if not training.lora_tables:
         return changed_tables(model, job.checkpoint)
     untied = job.checkpoint.layout.tied and not tied(model)
-    return {head_name(model): result.input} if untied else {}
+    return parted_head(model, job.checkpoint, result.input, result.bias) if untied else {}
 
 
 def summarize(job: Job, result: Transplant, stages: list[Stage], run: TrainingRun | None, total: Cost) -> dict[str, Any]:

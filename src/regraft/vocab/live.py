@@ -127,16 +127,20 @@ def changed_tables(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tensor
         if is_factorised(model):
             found[primitives_name(layout.head[0])] = head.primitives
     elif layout.tied and head.weight is not found[layout.input[0]]:
-        found[head_name(model)] = head.weight
+        found |= parted_head(model, checkpoint, head.weight, getattr(head, "bias", None))
     if layout.bias and getattr(head, "bias", None) is not None:
         found[layout.bias[0]] = head.bias.reshape(*checkpoint.tensors[layout.bias[0]].shape[:-1], -1)
     return {name: stored_form(tensor, checkpoint, name) for name, tensor in found.items()}
 
 
-def head_name(model: Any) -> str:
-    """The name of the head's weight in `model`."""
+def parted_head(model: Any, checkpoint: Checkpoint, weight: torch.Tensor, bias: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """What to store of a head that the files tie to the input table and that is no more: its weight, and its bias if that was tied too."""
     head = model.get_output_embeddings()
-    return next(f"{name}.weight" for name, module in model.named_modules() if module is head)
+    name = next(name for name, module in model.named_modules() if module is head)
+    stored = {f"{name}.weight": weight}
+    if bias is not None and f"{name}.bias" not in checkpoint.tensors:
+        stored[f"{name}.bias"] = bias
+    return stored
 
 
 def stored_form(tensor: torch.Tensor, checkpoint: Checkpoint, name: str) -> torch.Tensor:
