@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 
 import tiny_models
@@ -173,8 +174,6 @@ class TestLearning:
             TokenDistillation(**FAST)(source_of(old), target_of(old, change), context(old, texts=["the cat sat"]))
 
     def test_an_encoder_decoder_is_refused(self, old, change):
-        import transformers
-
         model = transformers.BartForConditionalGeneration(
             transformers.BartConfig(vocab_size=304, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
                                     decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64)
@@ -195,6 +194,25 @@ class TestLearning:
             assert not rows.any()
         else:
             assert torch.allclose(rows, start, atol=1e-6) == (head == "start")
+
+    def test_a_masked_model_has_no_next_token_to_learn_from(self, old, change):
+        def load():
+            torch.manual_seed(0)
+            sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+            config = transformers.BertConfig(vocab_size=304, **sizes, max_position_embeddings=64, tie_word_embeddings=False)
+            return transformers.BertForMaskedLM(config).eval(), load_tokenizer(old)
+
+        model = load()[0]
+        table, head = (t.weight.detach()[: old.vocab_size] for t in (model.get_input_embeddings(), model.get_output_embeddings()))
+        aids = Context(corpus=Corpus.from_texts(TEXTS, held_out=0), load_model=load)
+        method = TokenDistillation(**FAST, lr=0.01)
+        rows = method(Source(table, old, tied=False), target_of(old, change), aids).values
+        head_rows = method(Source(head, old, role="head", tied=False), target_of(old, change), aids).values
+        start = ConstituentMean()(Source(table, old), target_of(old, change), Context())
+        assert not torch.allclose(rows, start.apply(table), atol=1e-4)
+        assert torch.equal(head_rows, start.apply(head))
+        with pytest.raises(ParameterError, match="BertForMaskedLM does not predict"):
+            TokenDistillation(**FAST, ce=True)(Source(table, old), target_of(old, change), aids)
 
     @pytest.mark.parametrize(
         ("settings", "message"),

@@ -13,8 +13,9 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch.nn.functional import cross_entropy
 
-from regraft.errors import CorpusError, TokenizerError
+from regraft.errors import CorpusError, ParameterError, TokenizerError
 from regraft.graft import Graft, Rows
+from regraft.language_model import kind_of
 from regraft.method import Paper
 from regraft.progress import Bar, progress_bar
 from regraft.vocab.generated import write_passages
@@ -77,8 +78,10 @@ class TokenDistillation(Initializer):
     lr, weight_decay, batch_size, epochs : of AdamW.
     minutes : stop after this time (ours, so that a desktop finishes), or None for all passages.
 
-    Returns rows (new tokens, d); old rows never move, but those of `replace_ids`. Needs a decoder, and text unless the model writes it.
-    Raises `CorpusError` if no passage shows a wanted token, `TokenizerError` for an id that cannot be replaced.
+    Returns rows (new tokens, d); old rows never move, but those of `replace_ids`. Needs a language model, and text unless the model writes
+    it. A masked one has no next token, so its head rows keep their first values.
+    Raises `CorpusError` if no passage shows a wanted token, `TokenizerError` for an id that cannot be replaced, `ParameterError` for `ce`
+    or written passages with a masked model, and `EvaluationError` for an encoder-decoder.
     """
 
     paper = Paper("Token Distillation: Attention-aware Input Embeddings For New Tokens", "Dobler et al.", 2025, "2505.20133")
@@ -111,6 +114,10 @@ class TokenDistillation(Initializer):
         weak = undertrained(source.table, source.tokenizer) if self.magikarp or self.replace_ids == "undertrained" else NONE
         aim = replacing(target, self.ids_to_replace(source, weak))
         model, tokenizer = context.model(self.name)
+        if self.ce and kind_of(model) == "masked":
+            raise ParameterError(
+                f"{self.name}: ce=true teaches the next token, which {type(model).__name__} does not predict: leave it out"
+            )
         chosen = self.gather(aim, model, tokenizer, context, weak if self.magikarp else NONE)
         if self.replace_ids == "undertrained":
             aim = replacing(target, shown(chosen, aim.ids[len(target) :]))
@@ -119,14 +126,15 @@ class TokenDistillation(Initializer):
         student = Student(model, tokenizer, aim, start)
         first_head = student.rows("head")
         trainable = student.train_rows()
-        learns_head = "head_rows" in trainable.parameters and self.head == "ce"
+        speaks = student.language_model.kind == "decoder"
+        learns_head = speaks and "head_rows" in trainable.parameters and self.head == "ce"
         try:
             self.distil(student, list(trainable.parameters.values()), chosen, context.seed, use_ce=self.ce or learns_head)
         finally:
             trainable.finish()
         head = student.rows("head")
-        if "head_rows" in trainable.parameters and self.head != "ce":
-            head = first_head if self.head == "start" else torch.zeros_like(first_head)
+        if "head_rows" in trainable.parameters and not learns_head:
+            head = torch.zeros_like(first_head) if self.head == "zero" else first_head
         return Learned(student.rows("input"), head, aim.ids[len(target) :])
 
     def ids_to_replace(self, source: Source, weak: Ids) -> Ids:
