@@ -14,11 +14,12 @@ from regraft.errors import CorpusError, EvaluationError, OutputError, ParameterE
 from regraft.evaluation import score_text
 from regraft.language_model import LanguageModel
 from regraft.training import Training, train
+from regraft.training.adapters import tied, untie
 from regraft.training.loop import CLOCKS
 from regraft.training.objectives import SecondHead, backpropagate, mask_tokens
 from regraft.training.packing import Packed, Stream, pack
 from regraft.training.state import FILE
-from regraft.training.trainable import select, tied, untie
+from regraft.training.trainable import select
 from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 CORPUS = texts(150, seed=1)

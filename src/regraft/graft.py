@@ -242,12 +242,15 @@ class Rows:
     bias : (new,) output bias of the new tokens, or None.
     origin : "sampled", or "learned" from text.
     layers : parameters of the model that were trained together with the rows, by their names in the loaded model.
+    replaced, replacements : ids (r,) of the new tokenizer whose old rows the user asked to learn anew, and their rows (r, d).
     """
 
     values: torch.Tensor
     bias: torch.Tensor | None = None
     origin: Literal["sampled", "learned"] = "sampled"
     layers: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    replaced: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    replacements: torch.Tensor | None = None
 
 
 def iterate_blocks(count: int, block: int) -> Iterator[slice]:

@@ -63,7 +63,7 @@ class _Change(_Recipe):
     words: Annotated[Text, Field(description="a file with one word or phrase a line")] | None = None
     trim: Annotated[bool, Strict(), Field(description="keep only the pieces that the corpus uses")] = False
     ontology: Annotated[Texts, Field(description="name=path of each ontology to make pieces of")] | None = None
-    route: Literal["continued", "new-first", "old-first"] | None = None
+    route: Literal["continued", "new-first", "old-first", "n-grams", "adaptivocab"] | None = None
     widen_pretokenizer: Annotated[bool, Strict()] | None = None
     train: Annotated[Budget, Field(description="budget of training: 2min, or a number of steps")] | None = None
     train_set: Annotated[dict[str, Setting], Field(description="options of training: parameters, objective, lr ...")] | None = None

@@ -171,6 +171,8 @@ def write(
     """
     start = time.perf_counter()
     plans = _plan(checkpoint, tensors)
+    if known := sorted((added or {}).keys() & checkpoint.tensors.keys()):
+        raise CheckpointError(f"{checkpoint.path}: already stores {known[0]}: change it instead of adding it")
     home = checkpoint.tensors[checkpoint.layout.input[0]].file.name
     touched_names = {*plans, *dropped, *([checkpoint.layout.input[0]] if added else [])}
     changed = {name: shard for name, shard in checkpoint.shards.items() if touched_names & shard.tensors.keys()}

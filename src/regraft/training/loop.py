@@ -9,103 +9,31 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from annotated_types import Ge, Gt, Lt
-from pydantic import ConfigDict, ValidationError, model_validator
-from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import nn
 
 from regraft.errors import ParameterError
 from regraft.factorised import FactorisedHead, dense
 from regraft.language_model import LanguageModel
 from regraft.progress import Bar, progress_bar
-from regraft.training.objectives import Loss, Objective, SecondHead, backpropagate, backpropagate_masked
+from regraft.training.adapters import LoraOptions, SavedAdapters, untie
+from regraft.training.footprint import Footprint, footprint, full_training
+from regraft.training.objectives import Loss, SecondHead, backpropagate, backpropagate_masked
 from regraft.training.packing import Packed, Stream, pack
+from regraft.training.settings import Training
 from regraft.training.state import load_state, save_state
-from regraft.training.trainable import Group, LoraOptions, Parameters, select
+from regraft.training.trainable import Group, select
 
 BETAS = (0.9, 0.999)
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.monotonic, "process": time.process_time}
 CLIP = 1.0  # largest gradient norm
-Share = Annotated[float, Ge(0), Lt(1)]
-
-
-# For minutes on a desktop instead of the paper's two epochs on a GPU: small steps in number, large in size, and old rows left alone.
-SHORT: dict[str, Any] = {"block": 128, "batch_size": 8, "accumulate": 1, "lr": 1e-3, "freeze_old_rows": True}
-
-
-@pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class Training:
-    """How to train. Defaults are those of Yamaguchi et al. (arXiv 2406.11477, released code) unless said otherwise.
-
-    Attributes
-    ----------
-    parameters : what trains, see `regraft.training.trainable.select`.
-    objective : "clm" next token; "mtp" next token and, by a second head that is dropped at the end, the one after; "mlm" masked tokens.
-    steps, minutes : the budget, one of the two. With minutes, the schedule follows the clock, so it too ends at zero.
-    clock : what `minutes` are: of the wall clock, or of processor time over all threads, which a busy machine does not shorten.
-    block : tokens in a block. batch_size : blocks in a forward pass. accumulate : passes in a step.
-    precision : "bf16" runs the passes under autocast; weights, gradients and moments stay in the model's own dtype.
-    lr : peak learning rate of AdamW, reached after the share `warmup` of the budget, then a cosine to zero.
-    weight_decay : of matrices; not of biases and norms, never of frozen rows.
-    replay : share of blocks that come from `replay_texts`, [0, 1).
-    freeze_old_rows : the tables train only in their new rows, also in "embeddings", "2x2" and "lora".
-    lora_r, lora_alpha, lora_dropout, lora_tables : see `regraft.training.trainable.LoraOptions`.
-    checkpoint_every : seconds between saved states, if there is a directory to save them in (ours).
-    evaluate_every : steps (or minutes, if the budget is in minutes) between calls of `on_evaluate`; None: at the start and the end only.
-
-    Raises `ParameterError` naming the field, the value and what it accepts.
-    """
-
-    name: ClassVar[str] = "training"
-
-    parameters: Parameters = "2x2"
-    objective: Objective = "clm"
-    steps: Annotated[int, Ge(1)] | None = None
-    minutes: Annotated[float, Gt(0)] | None = None
-    clock: Literal["wall", "process"] = "wall"
-    block: Annotated[int, Ge(4)] = 512
-    batch_size: Annotated[int, Ge(1)] = 4
-    accumulate: Annotated[int, Ge(1)] = 2
-    lr: Annotated[float, Gt(0)] = 1e-4
-    warmup: Share = 0.05
-    weight_decay: Annotated[float, Ge(0)] = 0.01
-    precision: Literal["fp32", "bf16"] = "fp32"
-    replay: Share = 0.0
-    seed: Annotated[int, Ge(0)] = 0
-    freeze_old_rows: bool = False
-    lora_r: Annotated[int, Ge(1)] = 8
-    lora_alpha: Annotated[float, Gt(0)] = 32
-    lora_dropout: Share = 0.05
-    lora_tables: bool = False
-    checkpoint_every: Annotated[float, Ge(0)] = 300
-    evaluate_every: Annotated[float, Gt(0)] | None = None
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _validate(cls, values: Any, handler: Any) -> Any:
-        try:
-            training = handler(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "?"
-            raise ParameterError(f"training: {where}={first['input']!r} is not accepted: {first['msg'].lower()}") from None
-        if (training.steps is None) == (training.minutes is None):
-            raise ParameterError(f"training: steps={training.steps}, minutes={training.minutes}: give the budget as one of the two")
-        return training
-
-    def learning_rate(self, progress: float) -> float:
-        """Learning rate after the share `progress` of the budget, [0, 1]."""
-        if progress < self.warmup:
-            return self.lr * progress / self.warmup
-        return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - self.warmup) / (1 - self.warmup))))
 
 
 @dataclass(frozen=True)
@@ -128,7 +56,10 @@ class TrainingRun:
     losses : bits per byte of the training text itself, as it was read, about a hundred points; masked tokens stand for all under "mlm".
     steps, tokens, bytes : steps done, tokens read, UTF-8 bytes of text they hold; all processes together.
     seconds : training time, without evaluation and packing.
-    trainable_parameters, total_parameters, groups : what trained.
+    trainable_parameters, total_parameters, groups, footprint : what trained, and the memory it took.
+    merged : what `on_evaluate` measured after adapters that trained beside quantized weights were merged into the full-precision ones; the
+        last point of the curve was measured before. None without quantization.
+    adapters : the trained adapters, or None.
     """
 
     curve: list[CurvePoint] = field(default_factory=list)
@@ -140,6 +71,9 @@ class TrainingRun:
     trainable_parameters: int = 0
     total_parameters: int = 0
     groups: list[Group] = field(default_factory=list)
+    footprint: Footprint | None = None
+    merged: float | None = None
+    adapters: SavedAdapters | None = field(default=None, repr=False)
 
     @property
     def tokens_per_second(self) -> float:
@@ -147,7 +81,7 @@ class TrainingRun:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self)
+        return asdict(replace(self, adapters=None))
 
 
 def train(
@@ -187,23 +121,31 @@ def train(
     packed = pack(language_model, texts, training.block, training.seed)
     replay = pack(language_model, replay_texts, training.block, training.seed) if replay_texts is not None and training.replay else None
     options = LoraOptions(training.lora_r, training.lora_alpha, training.lora_dropout, training.lora_tables)
+    if training.untie:
+        untie(model)
+    full = full_training(model)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        trainable = select(model, training.parameters, new_ids, freeze_old_rows=training.freeze_old_rows, lora=options)
+        trainable = select(
+            model, training.parameters, new_ids, freeze_old_rows=training.freeze_old_rows, lora=options, quantize=training.quantize
+        )
         was_training = model.training
         try:
             second = _second_head(language_model) if training.objective == "mtp" else None
             parameters = dict(trainable.parameters)
             if second is not None:
                 parameters.update({f"second_head.{name}": parameter for name, parameter in second.named_parameters()})
-            total = sum(p.numel() for p in model.parameters())
-            run = TrainingRun(trainable_parameters=trainable.count, total_parameters=total, groups=trainable.groups)
+            held = footprint(model, trainable.parameters, full, trainable.quantization)
+            run = TrainingRun(trainable_parameters=trainable.count, total_parameters=held.total, groups=trainable.groups, footprint=held)
             stream = Stream(packed, replay, training.replay, training.seed)
             loop = _Loop(language_model, training, stream, parameters, second, run, accelerator, Path(directory) if directory else None)
             loop.run_all(on_evaluate)
+            run.adapters = None if trainable.adapters is None else trainable.adapters.saved()
         finally:
             trainable.finish()
             model.train(was_training)
+    if training.quantize != "none" and on_evaluate is not None:
+        run.merged = _measured(model, on_evaluate, run.steps)
     return run
 
 
@@ -218,6 +160,17 @@ def _check(language_model: LanguageModel, training: Training, replay_texts: Iter
         raise ParameterError(f"replay={training.replay}: give replay_texts, the source-language text to mix in, or replay=0")
     if training.block > language_model.max_tokens:
         raise ParameterError(f"block={training.block}: {name} takes at most {language_model.max_tokens} tokens")
+
+
+def _measured(model: Any, on_evaluate: Callable[[Any, int], float], step: int) -> float:
+    """`on_evaluate` on the model in evaluation mode; randomness it uses is not missing in training."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng():
+            return float(on_evaluate(model, step))
+    finally:
+        model.train(was_training)
 
 
 def _second_head(language_model: LanguageModel) -> SecondHead:
@@ -351,11 +304,7 @@ class _Loop:
         return spent >= every
 
     def _evaluate(self, on_evaluate: Callable[[Any, int], float]) -> None:
-        model = self.language_model.model
-        model.eval()
-        with torch.random.fork_rng():
-            value = float(on_evaluate(model, self.run.steps))
-        model.train()
+        value = _measured(self.language_model.model, on_evaluate, self.run.steps)
         self.run.curve.append(CurvePoint(self.run.steps, self.run.seconds, self.run.tokens, value))
 
     def _save(self, optimizer: torch.optim.Optimizer, identity: dict[str, Any]) -> None:

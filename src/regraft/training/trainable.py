@@ -16,9 +16,11 @@ from torch import nn
 from torch.func import functional_call
 
 from regraft.errors import ParameterError
-from regraft.factorised import FactorisedHead, is_factorised
 from regraft.language_model import table_rows
+from regraft.training.adapters import Adapters, LoraOptions, check_tables, tied
+from regraft.training.quantized import Quantization
 
+Quantize = Literal["none", "nf4"]
 Parameters = Literal["rows", "embeddings", "2x2", "lora", "all"]
 
 
@@ -89,6 +91,8 @@ class Trainable:
 
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
+    adapters: Adapters | None = None
+    quantization: Quantization | None = None
     _endings: list[Callable[[], object]] = field(default_factory=list)
 
     @property
@@ -112,16 +116,6 @@ class Trainable:
             self.groups.append(Group(group, count, count / total))
 
 
-@dataclass(frozen=True)
-class LoraOptions:
-    """Rank `r`, `alpha` (the update is scaled by alpha / r), `dropout`; `tables`: adapt embedding and head too instead of training them."""
-
-    r: int = 8
-    alpha: float = 32
-    dropout: float = 0.05
-    tables: bool = False
-
-
 def select(
     model: Any,
     parameters: Parameters,
@@ -129,6 +123,7 @@ def select(
     *,
     freeze_old_rows: bool = False,
     lora: LoraOptions | None = None,
+    quantize: Quantize = "none",
 ) -> Trainable:
     """Mark what trains in `model` and freeze the rest.
 
@@ -140,16 +135,32 @@ def select(
 
     `freeze_old_rows` makes ``embeddings``, ``2x2`` and ``lora`` train only the new rows of the tables.
 
+    `quantize` "nf4" holds the linear layers, frozen, in NF4 until `Trainable.finish`; not for "2x2" and "all", which train some of them.
+
     Raises `ParameterError`: no new ids where only new rows train, ids outside the table, or an unknown choice.
     """
-    trainable = Trainable()
+    check_quantize(parameters, quantize)
+    lora = lora or LoraOptions()
+    if parameters == "lora":
+        check_tables(model, lora)
+    trainable, total = Trainable(), sum(p.numel() for p in model.parameters())
     _remember_marks(model, trainable)
     try:
-        _select(model, parameters, new_ids, freeze_old_rows, lora or LoraOptions(), trainable)
+        if quantize == "nf4":
+            _quantize(model, trainable)
+        _select(model, parameters, new_ids, freeze_old_rows, lora, trainable, total)
     except BaseException:
         trainable.finish()
         raise
     return trainable
+
+
+def check_quantize(parameters: Parameters, quantize: Quantize) -> None:
+    """Raise `ParameterError` if layers that are to be held in NF4 are to train."""
+    if quantize != "none" and parameters in ("2x2", "all"):
+        raise ParameterError(
+            f"quantize='{quantize}' freezes the linear layers, some of which parameters='{parameters}' trains: choose parameters='lora'"
+        )
 
 
 def _select(
@@ -159,8 +170,8 @@ def _select(
     freeze_old_rows: bool,
     lora: LoraOptions,
     trainable: Trainable,
+    total: int,
 ) -> None:
-    total = sum(p.numel() for p in model.parameters())
     model.requires_grad_(False)
     if parameters == "all":
         trainable.add("all", dict(model.named_parameters()), total)
@@ -173,11 +184,6 @@ def _select(
         _add_tables(model, trainable, total)
     if parameters == "2x2":
         _add_outer_layers(model, trainable, total)
-
-
-def tied(model: Any) -> bool:
-    """Whether the head uses the input table."""
-    return model.get_input_embeddings().weight is model.get_output_embeddings().weight
 
 
 def _remember_marks(model: Any, trainable: Trainable) -> None:
@@ -257,43 +263,16 @@ def _table_parameters(model: Any) -> list[nn.Parameter]:
     return [*model.get_input_embeddings().parameters(), *model.get_output_embeddings().parameters()]
 
 
+def _quantize(model: Any, trainable: Trainable) -> Quantization:
+    """Hold the linear layers in NF4 until `finish`; the head stays as it is."""
+    quantization = Quantization.of(model, spare=[model.get_output_embeddings()])
+    trainable.quantization = quantization
+    trainable._endings.append(quantization.close)
+    return quantization
+
+
 def _add_adapters(model: Any, trainable: Trainable, lora: LoraOptions, total: int) -> None:
-    """Adapters by peft on every linear layer of the backbone; with `lora.tables` on embedding and head too, which must then be untied."""
-    try:
-        from peft import LoraConfig, get_peft_model
-        from transformers.pytorch_utils import Conv1D
-    except ImportError:
-        raise ParameterError("parameters='lora' needs peft: pip install 'regraft[train]'") from None
-    if lora.tables and is_factorised(model):
-        raise ParameterError("LoRA on factorised tables: they are of low rank already: train the factors themselves (lora_tables=False)")
-    if lora.tables and tied(model):
-        raise ParameterError(
-            "LoRA on a tied embedding and head would merge into two different tables: untie them first (`trainable.untie(model)`), "
-            "or train the tables (lora_tables=False)"
-        )
-    head = model.get_output_embeddings()
-    targets = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head]
-    if lora.tables:
-        targets += [n for n, m in model.named_modules() if m is head or m is model.get_input_embeddings()]
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # only ever divided
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        bias="none",
-    )
-    adapted = get_peft_model(model, config)
-    trainable._endings.append(adapted.merge_and_unload)
-    trainable.add("LoRA adapters", {n: p for n, p in model.named_parameters() if "lora_" in n}, total)
-
-
-def untie(model: Any) -> None:
-    """Give the head a table of its own, equal to the input table; the model's config says so."""
-    if not tied(model):
-        return
-    head = model.get_output_embeddings()
-    head.weight = nn.Parameter(head.weight.detach().clone())
-    if isinstance(head, FactorisedHead):
-        head.part()
-    for config in (model.config, model.config.get_text_config()):
-        config.tie_word_embeddings = False
+    adapters = Adapters(model, lora, trainable.quantization)
+    trainable.adapters = adapters
+    trainable._endings.append(adapters.remove)
+    trainable.add("LoRA adapters", adapters.parameters, total)

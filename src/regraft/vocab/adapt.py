@@ -26,11 +26,12 @@ from regraft.output import check_output
 from regraft.progress import console, step
 from regraft.report import Report
 from regraft.training import Training, TrainingRun, train
+from regraft.training.adapters import tied
 from regraft.vocab.adapt_report import adaptation_report
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import changed_tensors, check_placement, install, matmul_precision
+from regraft.vocab.live import changed_tables, changed_tensors, check_placement, install, matmul_precision, parted_head
 from regraft.vocab.transplant import Transplant, full_graft, transplant
 
 DEFAULT_METHOD = "constituent-mean"
@@ -149,7 +150,7 @@ def adapt(
         metrics=metrics,
         notes=[*job.change.notes, *job.context.notes],
     )
-    _write(job, result, trained, run_record, report, out, overwrite)
+    _write(job, result, trained, training, run, run_record, report, out, overwrite)
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
     return Adaptation(out, stages, run, result, report, metrics)
@@ -191,7 +192,17 @@ def measure(
     if score:
         with step("scoring the trained model"):
             stages.append(job.score("trained", model, new_tokenizer, writing=True))
-    return stages, run, changed_tensors(model, job.checkpoint)
+    return stages, run, to_write(model, job, result, training)
+
+
+def to_write(model: Any, job: Job, result: Transplant, training: Training) -> dict[str, torch.Tensor]:
+    """Tensors of the trained model to write: all that changed, or with ``lora_merge=False`` only what is not in the adapters."""
+    if training.parameters != "lora" or training.lora_merge:
+        return changed_tensors(model, job.checkpoint)
+    if not training.lora_tables:
+        return changed_tables(model, job.checkpoint)
+    untied = job.checkpoint.layout.tied and not tied(model)
+    return parted_head(model, job.checkpoint, result.input, result.bias) if untied else {}
 
 
 def summarize(job: Job, result: Transplant, stages: list[Stage], run: TrainingRun | None, total: Cost) -> dict[str, Any]:
@@ -244,6 +255,8 @@ def _write(
     job: Job,
     result: Transplant,
     trained: Mapping[str, torch.Tensor],
+    training: Training | None,
+    run: TrainingRun | None,
     run_record: dict[str, Any],
     report: Report,
     out: Path,
@@ -251,12 +264,16 @@ def _write(
 ) -> None:
     graft = full_graft(result, job.change.source_ids, job.tokenizer.vocab_size)
     inside = job.checkpoint.path.relative_to(job.checkpoint.root)
-    tensors: dict[str, Value] = {**result.tensors, **{name: value for name, value in trained.items() if name not in result.added}}
+    tensors: dict[str, Value] = {**result.tensors, **{name: value for name, value in trained.items() if name in job.checkpoint.tensors}}
     config = moved_ids(job)
     if result.primitives is not None:
         tables = {*job.checkpoint.layout.input, *job.checkpoint.layout.head}
         tensors |= {name: Reshaped(value) for name, value in tensors.items() if name in tables and isinstance(value, torch.Tensor)}
         config |= {KEY: {"rank": int(result.primitives.shape[0])}}
+    added = {name: trained.get(name, value) for name, value in result.added.items()}
+    added |= {name: value for name, value in trained.items() if name not in job.checkpoint.tensors}  # such as a head that was parted
+    if training is not None and training.untie and job.checkpoint.layout.tied:
+        config |= {"tie_word_embeddings": False}
 
     def finish(folder: Path) -> None:
         job.change.tokenizer.save(folder / inside)
@@ -265,6 +282,8 @@ def _write(
         if graft is not None:
             graft.save(folder / "graft.npz")
         np.save(folder / "origins.npy", result.origins, allow_pickle=False)
+        if training is not None and not training.lora_merge and run is not None and run.adapters is not None:
+            run.adapters.save(folder / "adapter")
         report.save_html(folder / "report.html")
         (folder / "report.json").write_text(json.dumps(report.to_json(), ensure_ascii=False), encoding="utf-8")
 
@@ -274,7 +293,7 @@ def _write(
             out,
             tensors=tensors,
             config=config,
-            added={name: trained.get(name, value) for name, value in result.added.items()},
+            added=added,
             extra=finish,
             record=partial(provenance.save, run_record),
             overwrite=overwrite,

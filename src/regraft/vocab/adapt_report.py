@@ -25,6 +25,8 @@ def adaptation_report(
     if job.change.companion is not None:
         job.change.companion.report(report, job.scored(), metrics["coverage"])
     report.add_table("Where the rows came from", origin_rows(metrics, initializer), origin_caption(metrics))
+    if run is not None and run.footprint is not None:
+        report.add_table("What trained", training_rows(run), training_caption(run))
     if run is not None and len(run.curve) > 1:
         untouched = stages[0].domain.bits_per_byte if stages and stages[0].domain else None
         curve = [(point.seconds, point.bits_per_byte) for point in run.curve]
@@ -89,6 +91,27 @@ def tokenization_rows(metrics: dict[str, Any]) -> list[Row]:
         change = f"{new / old - 1:+.1%}" if old else None
         rows.append({"text": name, "bytes": cut["bytes"], "tokens per byte before": old, "tokens per byte after": new, "change": change})
     return rows
+
+
+def training_rows(run: TrainingRun) -> list[Row]:
+    """Groups of trained parameters, and what they are of the model in numbers and memory."""
+    groups = [{"what": group.name, "value": f"{group.parameters:,} ({group.share:.2%} of the model)"} for group in run.groups]
+    rows = groups + ([] if run.footprint is None else run.footprint.rows())
+    if run.merged is not None and run.curve:
+        before, after = run.curve[-1].bits_per_byte, run.merged
+        rows.append({"what": "small held-out sample, adapters beside NF4 weights", "value": f"{before:.4f} bits per byte"})
+        rows.append({"what": "the same, merged into full precision", "value": f"{after:.4f} bits per byte ({after - before:+.4f})"})
+    return rows
+
+
+def training_caption(run: TrainingRun) -> str:
+    said = "Memory is that of weights, gradients and AdamW's moments; activations follow the batch."
+    if run.footprint is not None and run.footprint.quantized:
+        said += (
+            " Adapters learned beside quantized weights and were merged into the full-precision ones, so the written model also has what "
+            "quantization had taken off."
+        )
+    return said
 
 
 def origin_rows(metrics: dict[str, Any], initializer: Initializer) -> list[Row]:

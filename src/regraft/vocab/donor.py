@@ -23,6 +23,7 @@ from regraft.progress import console
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.overlap import match_tokens
 from regraft.vocab.tokenizer import Tokenizer
+from regraft.vocab.undertrained import undertrained
 
 Ids = npt.NDArray[np.int64]
 Role = Literal["input", "head"]
@@ -91,12 +92,15 @@ class Donor:
 
     def table(self, role: Role = "input") -> torch.Tensor:
         """The donor's rows (vocab_size, e) in its dtype; a donor without a head of its own answers with its input rows."""
-        layout = self.checkpoint.layout
-        name = layout.head[0] if role == "head" and layout.head else layout.input[0]
-        return self.checkpoint.read(name)[: self.tokenizer.vocab_size]
+        return self._stored(role)[: self.tokenizer.vocab_size]
 
-    def bridge(self, source: Source, target: Target, method: str) -> Bridge:
-        """Anchors and wanted rows for one table of the model.
+    def _stored(self, role: Role) -> torch.Tensor:
+        """The same with its padding rows."""
+        layout = self.checkpoint.layout
+        return self.checkpoint.read(layout.head[0] if role == "head" and layout.head else layout.input[0])
+
+    def bridge(self, source: Source, target: Target, method: str, *, magikarp: bool = False) -> Bridge:
+        """Anchors and wanted rows for one table of the model; with `magikarp`, no anchor is under-trained in the donor or the model.
 
         Raises `ParameterError` if donor and old model share no token or the donor has none of the new tokens, and `CheckpointError` if a
         row that is needed holds NaN or infinity. New tokens that it lacks are named on stderr.
@@ -108,6 +112,11 @@ class Donor:
         used = anchors.abs().amax(dim=1).gt(0).numpy() if len(shared) else np.zeros(0, dtype=bool)
         if not used.any():
             raise ParameterError(f"{method}: the donor {where} shares no token with the model: give a donor with a common script")
+        if magikarp:
+            used &= ~np.isin(shared, undertrained(self._stored(source.role), self.tokenizer))
+            used &= ~np.isin(old_ids[shared], undertrained(source.table, source.tokenizer))
+            if not used.any():
+                raise ParameterError(f"{method}: every token that the donor {where} shares is under-trained: --set magikarp=false")
         donor_ids = match_tokens(self.tokenizer, target.tokenizer)[target.ids]
         rows = _rows(table, np.maximum(donor_ids, 0), where)
         has_row = (donor_ids >= 0) & rows.abs().amax(dim=1).gt(0).numpy()

@@ -41,7 +41,8 @@ class TokenizerRequest:
     trim : keep only the pieces that the corpus uses.
     ontology : `name=source` of each semantic type whose words the pieces are made of; see `Ontology.open`.
     k_tokeniser : the parameters of those pieces and their choice, by default the paper's.
-    route : how `extend` learns: "continued" training, or merging an auxiliary tokenizer with "new-first" or "old-first" merges.
+    route : how `extend` learns: "continued" training, merging an auxiliary tokenizer with "new-first" or "old-first" merges, or the n-grams
+        that save most tokens, appended ("n-grams") or in the place of tokens of little use ("adaptivocab").
     widen_pretokenizer : let combining marks belong to letters before learning.
     """
 

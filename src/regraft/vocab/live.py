@@ -96,17 +96,8 @@ def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tenso
 
     Raises `CheckpointError` for a parameter that the files do not hold under a recognizable name.
     """
-    layout = checkpoint.layout
-    found: dict[str, torch.Tensor] = {layout.input[0]: model.get_input_embeddings().weight}
     head = model.get_output_embeddings()
-    if is_factorised(model):
-        found[primitives_name(layout.input[0])] = model.get_input_embeddings().primitives
-    if layout.head:
-        found[layout.head[0]] = head.weight
-        if is_factorised(model):
-            found[primitives_name(layout.head[0])] = head.primitives
-    if layout.bias and getattr(head, "bias", None) is not None:
-        found[layout.bias[0]] = head.bias.reshape(*checkpoint.tensors[layout.bias[0]].shape[:-1], -1)
+    found = changed_tables(model, checkpoint)
     tables = {id(p) for module in (model.get_input_embeddings(), head) if module is not None for p in module.parameters()}
     prefix = f"{model.base_model_prefix}."
     computed = set(model._keys_to_ignore_on_save or ())  # such as sinusoidal positions: no file holds them
@@ -119,6 +110,40 @@ def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tenso
         before = checkpoint.read(stored)
         if before.shape != parameter.shape or not torch.equal(before, parameter.detach().cpu().to(before.dtype)):
             found[stored] = parameter
-    dtype = checkpoint.tensors[layout.input[0]].torch_dtype  # that of tensors which the files do not have yet
-    dtypes = {name: checkpoint.tensors[name].torch_dtype for name in found if name in checkpoint.tensors}
-    return {name: tensor.detach().cpu().to(dtypes.get(name, dtype)) for name, tensor in found.items()}
+    return {name: stored_form(tensor, checkpoint, name) for name, tensor in found.items()}
+
+
+def changed_tables(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """Input table, untied head and output bias of `model` under their stored names, in the stored dtypes.
+
+    A head that the files tie to the input table and that `model` has parted from it comes under the model's own name for it.
+    """
+    layout, head = checkpoint.layout, model.get_output_embeddings()
+    found: dict[str, torch.Tensor] = {layout.input[0]: model.get_input_embeddings().weight}
+    if is_factorised(model):
+        found[primitives_name(layout.input[0])] = model.get_input_embeddings().primitives
+    if layout.head:
+        found[layout.head[0]] = head.weight
+        if is_factorised(model):
+            found[primitives_name(layout.head[0])] = head.primitives
+    elif layout.tied and head.weight is not found[layout.input[0]]:
+        found |= parted_head(model, checkpoint, head.weight, getattr(head, "bias", None))
+    if layout.bias and getattr(head, "bias", None) is not None:
+        found[layout.bias[0]] = head.bias.reshape(*checkpoint.tensors[layout.bias[0]].shape[:-1], -1)
+    return {name: stored_form(tensor, checkpoint, name) for name, tensor in found.items()}
+
+
+def parted_head(model: Any, checkpoint: Checkpoint, weight: torch.Tensor, bias: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """What to store of a head that the files tie to the input table and that is no more: its weight, and its bias if that was tied too."""
+    head = model.get_output_embeddings()
+    name = next(name for name, module in model.named_modules() if module is head)
+    stored = {f"{name}.weight": weight}
+    if bias is not None and f"{name}.bias" not in checkpoint.tensors:
+        stored[f"{name}.bias"] = bias
+    return stored
+
+
+def stored_form(tensor: torch.Tensor, checkpoint: Checkpoint, name: str) -> torch.Tensor:
+    """`tensor` as the files keep the tensor `name`, or the input table where they have no such tensor."""
+    known = name if name in checkpoint.tensors else checkpoint.layout.input[0]
+    return tensor.detach().cpu().to(checkpoint.tensors[known].torch_dtype)

@@ -13,7 +13,8 @@ import torch
 
 from regraft.graft import Graft
 from regraft.language_model import LanguageModel
-from regraft.training.trainable import Trainable, select, tied
+from regraft.training.adapters import tied
+from regraft.training.trainable import Trainable, select
 from regraft.vocab.initializer import Target
 
 Ids = npt.NDArray[np.int64]

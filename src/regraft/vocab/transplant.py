@@ -197,6 +197,8 @@ def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int)
     for block in iterate_blocks(len(places), 16384):
         table[torch.from_numpy(places[block])] = old[torch.from_numpy(target.source_ids[places[block]])]
     table[torch.from_numpy(target.ids)] = fresh
+    if isinstance(started, Rows) and started.replacements is not None and old.ndim == 2:
+        table[torch.from_numpy(started.replaced)] = started.replacements.to(old.dtype)
     return table
 
 
@@ -204,6 +206,8 @@ def origins(target: Target, started: Graft | Rows) -> npt.NDArray[np.uint8]:
     """Where the row of each id of the new tokenizer came from, as an index into `ORIGINS`."""
     codes = np.full(len(target.source_ids), ORIGINS.index("copied"), dtype=np.uint8)
     codes[target.ids] = ORIGINS.index("combined" if isinstance(started, Graft) else started.origin)
+    if isinstance(started, Rows):
+        codes[started.replaced] = ORIGINS.index(started.origin)
     return codes
 
 

@@ -14,7 +14,7 @@ from regraft.evaluation import Score
 from regraft.progress import console
 from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
 from regraft.training import Training, TrainingRun, train
-from regraft.training.trainable import untie
+from regraft.training.adapters import untie
 from regraft.vocab.initializer import Initializer
 
 Point = dict[str, float]

@@ -26,6 +26,7 @@ class CommonInterpolation(Initializer):
     metric : "euclidean" or "cosine".
     weights : "inverse_distance" (:math:`w \propto 1/\|x - D_o\|`; the positive part of the similarity where the metric is "cosine"),
         "barycentric" (least squares with :math:`\sum w = 1`), or "least_squares".
+    magikarp : do not build on shared tokens that are under-trained in the donor or in the model (`regraft.vocab.undertrained`).
 
     Needs --donor. Returns a graft of shape (new tokens, old tokens); in the convex hull with "inverse_distance".
     """
@@ -38,9 +39,10 @@ class CommonInterpolation(Initializer):
     k: Annotated[int, Field(ge=1)] = 64
     metric: Literal["euclidean", "cosine"] = "euclidean"
     weights: Literal["inverse_distance", "barycentric", "least_squares"] = "inverse_distance"
+    magikarp: bool = False
 
     def __call__(self, source: Source, target: Target, context: Context) -> Graft:
-        bridge = Donor.of(context, self.name).bridge(source, target, self.name)
+        bridge = Donor.of(context, self.name).bridge(source, target, self.name, magikarp=self.magikarp)
         check_k(self.name, self.k, bridge)
         indices = torch.empty(len(bridge.rows), self.k, dtype=torch.int64)
         weights = torch.empty(len(bridge.rows), self.k, dtype=torch.float64)

@@ -18,6 +18,10 @@ class LandmarkPCA(Initializer):
     :math:`e = \bar E + (x - \bar D) V_D R V_E^\top`. mergekit-tokensurgeon multiplies by :math:`R^\top` instead, which does not bring the
     anchors together and depends on the arbitrary signs of the components; the formula here is the one meant.
 
+    Parameters
+    ----------
+    magikarp : do not build on shared tokens that are under-trained in the donor or in the model (`regraft.vocab.undertrained`).
+
     Needs --donor. Returns rows of shape (new tokens, d); tokens that the donor lacks take the mean of their old pieces.
     """
 
@@ -27,8 +31,10 @@ class LandmarkPCA(Initializer):
     needs: ClassVar[tuple[str, ...]] = ("donor",)
     separate_head: ClassVar[bool] = True
 
+    magikarp: bool = False
+
     def __call__(self, source: Source, target: Target, context: Context) -> Rows:
-        bridge = Donor.of(context, self.name).bridge(source, target, self.name)
+        bridge = Donor.of(context, self.name).bridge(source, target, self.name, magikarp=self.magikarp)
         old = source.table[torch.from_numpy(bridge.anchor_ids)].to(torch.float64)
         rows = Graft.uniform(target.pieces, source.vocab_size).apply(source.table)
         rows[torch.from_numpy(bridge.found)] = carry(bridge.rows.to(torch.float64), bridge.anchors.to(torch.float64), old).to(rows.dtype)

@@ -28,6 +28,7 @@ class OMP(Initializer):
     atoms : "raw" as published (long rows are favored), or "normalized" (the choice is by angle, scikit-learn's convention).
     weights : "signed" as published; "non_negative" takes positively correlated atoms only and keeps every weight >= 0; "convex" also
         divides by their sum, so that the row lies in the convex hull of the old rows.
+    magikarp : do not build on shared tokens that are under-trained in the donor or in the model (`regraft.vocab.undertrained`).
 
     Needs --donor. Returns a graft of shape (new tokens, old tokens). Raises `ParameterError` where k is larger than the shared tokens.
     """
@@ -41,9 +42,10 @@ class OMP(Initializer):
     k: Annotated[int, Field(ge=1)] = 64
     atoms: Literal["raw", "normalized"] = "raw"
     weights: Literal["signed", "non_negative", "convex"] = "signed"
+    magikarp: bool = False
 
     def __call__(self, source: Source, target: Target, context: Context) -> Graft:
-        bridge = Donor.of(context, self.name).bridge(source, target, self.name)
+        bridge = Donor.of(context, self.name).bridge(source, target, self.name, magikarp=self.magikarp)
         check_k(self.name, self.k, bridge)
         return bridge.complete(self.mix(bridge, source.vocab_size), source, target)
 

@@ -1,28 +1,54 @@
 """Token distillation: new rows learn to leave behind the hidden states that the old spelling left."""
 
+import re
 import time
+from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch.nn.functional import cross_entropy
 
-from regraft.errors import CorpusError
+from regraft.errors import CorpusError, ParameterError, TokenizerError
 from regraft.graft import Graft, Rows
+from regraft.language_model import kind_of
 from regraft.method import Paper
 from regraft.progress import Bar, progress_bar
+from regraft.vocab.generated import write_passages
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.initializers.constituent_exponential import ConstituentExponential
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.pairing import Passage, choose, passages
 from regraft.vocab.student import Student
+from regraft.vocab.tokenizer import without
+from regraft.vocab.tokenizer.without import dispensable
+from regraft.vocab.undertrained import undertrained
 
 STARTS = {"constituent-mean": ConstituentMean, "constituent-exponential": ConstituentExponential, "merge": Merge}
 MOST_PASSAGES = 200_000
-Learned = dict[str, torch.Tensor]
+Ids = npt.NDArray[np.int64]
+NONE: Ids = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Rows (new and replaced tokens, d) of both tables, and the ids of the replaced ones."""
+
+    input: torch.Tensor
+    head: torch.Tensor
+    replaced: Ids
+
+
+def _numbers(value: Any) -> Any:
+    """Write "5, 17" and 5 as numbers, so that a recipe or a shell can write them plainly."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    return tuple(int(part) for part in value.split(",")) if isinstance(value, str) and re.fullmatch(r"[\d\s,]*\d", value) else value
 
 
 class TokenDistillation(Initializer):
@@ -33,7 +59,7 @@ class TokenDistillation(Initializer):
     all positions where a token of each ends at the same byte: every unmerged token, and the last piece of each merged one.
 
     With `ce`, :math:`\alpha L_{CE}` joins, the student's next-token cross-entropy with :math:`\alpha = sg(L_{MSE} / L_{CE})`: it is what
-    teaches a row its part as a head row. It is always on for an untied head, whose rows nothing else reaches.
+    teaches a row its part as a head row. It is on for an untied head, whose rows nothing else reaches, unless `head` says otherwise.
 
     One passage serves every new token in it (the original reads one passage per token): passages are taken until each token has been seen
     in `snippets` of them, so a batch holds many new tokens and cost grows with text, not with tokens.
@@ -41,11 +67,21 @@ class TokenDistillation(Initializer):
     Parameters
     ----------
     snippets, length : passages a token wants to be seen in, and their length in old tokens.
+    snippets_from : "corpus"; "model" (the model writes them, each beginning with a token's old spelling); or "both": it writes what the
+        corpus lacks.
+    temperature : of that writing; 1 draws from the model's own distribution.
+    replace_ids : ids of old tokens ("5, 17") whose rows are learned anew as well, from what the other spelling of their bytes leaves; or
+        "undertrained": those that `regraft.vocab.undertrained` finds and that passages show.
+    magikarp : leave out passages in which the old spelling has an under-trained token, which cannot teach what it never learned.
+    head : rows of an untied head: "ce" learns them, "start" keeps their first values, "zero" makes them zero. A tied head is the table.
     start : "constituent-mean", "constituent-exponential" or "merge".
     lr, weight_decay, batch_size, epochs : of AdamW.
     minutes : stop after this time (ours, so that a desktop finishes), or None for all passages.
 
-    Returns rows (new tokens, d); old rows never move. Needs text and a decoder.
+    Returns rows (new tokens, d); old rows never move, but those of `replace_ids`. Needs a language model, and text unless the model writes
+    it. A masked one has no next token, so its head rows keep their first values.
+    Raises `CorpusError` if no passage shows a wanted token, `TokenizerError` for an id that cannot be replaced, `ParameterError` for `ce`
+    or written passages with a masked model, and `EvaluationError` for an encoder-decoder.
     """
 
     paper = Paper("Token Distillation: Attention-aware Input Embeddings For New Tokens", "Dobler et al.", 2025, "2505.20133")
@@ -56,7 +92,12 @@ class TokenDistillation(Initializer):
     snippets: Annotated[int, Field(ge=1)] = 100
     length: Annotated[int, Field(ge=4)] = 50
     start: Literal["constituent-mean", "constituent-exponential", "merge"] = "constituent-mean"
+    snippets_from: Literal["corpus", "model", "both"] = "corpus"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    replace_ids: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | Literal["undertrained"], BeforeValidator(_numbers)] = ()
+    magikarp: bool = False
     ce: bool = False
+    head: Literal["ce", "start", "zero"] = "ce"
     lr: Annotated[float, Field(gt=0)] = 1e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     batch_size: Annotated[int, Field(ge=1)] = 16
@@ -65,27 +106,58 @@ class TokenDistillation(Initializer):
 
     def __call__(self, source: Source, target: Target, context: Context) -> Rows:
         learned = context.remember(f"token-distillation {self}", lambda: self.learn(source, target, context))
-        values = learned["head" if source.role == "head" else "input"]
-        return Rows(values.to(source.table.dtype), origin="learned")
+        values = (learned.head if source.role == "head" else learned.input).to(source.table.dtype)
+        return Rows(values[: len(target)], origin="learned", replaced=learned.replaced, replacements=values[len(target) :])
 
     def learn(self, source: Source, target: Target, context: Context) -> Learned:
-        """New rows of both tables."""
-        found = passages(target, context.texts(self.name), self.length)
-        chosen = choose(found, target.ids, self.snippets, np.random.default_rng(context.seed), MOST_PASSAGES)
-        if not chosen:
-            raise CorpusError(f"{self.name}: the corpus shows none of the new tokens: give text that does")
-        start = STARTS[self.start]()(source, target, context)
-        assert isinstance(start, Graft)
+        """New rows of both tables, and of the tokens to replace behind them."""
+        weak = undertrained(source.table, source.tokenizer) if self.magikarp or self.replace_ids == "undertrained" else NONE
+        aim = replacing(target, self.ids_to_replace(source, weak))
         model, tokenizer = context.model(self.name)
-        student = Student(model, tokenizer, target, start)
-        trainable = student.train_rows()
-        try:
-            self.distil(
-                student, list(trainable.parameters.values()), chosen, context.seed, use_ce=self.ce or "head_rows" in trainable.parameters
+        if self.ce and kind_of(model) == "masked":
+            raise ParameterError(
+                f"{self.name}: ce=true teaches the next token, which {type(model).__name__} does not predict: leave it out"
             )
+        chosen = self.gather(aim, model, tokenizer, context, weak if self.magikarp else NONE)
+        if self.replace_ids == "undertrained":
+            aim = replacing(target, shown(chosen, aim.ids[len(target) :]))
+        start = STARTS[self.start]()(source, aim, context)
+        assert isinstance(start, Graft)
+        student = Student(model, tokenizer, aim, start)
+        first_head = student.rows("head")
+        trainable = student.train_rows()
+        speaks = student.language_model.kind == "decoder"
+        learns_head = speaks and "head_rows" in trainable.parameters and self.head == "ce"
+        try:
+            self.distil(student, list(trainable.parameters.values()), chosen, context.seed, use_ce=self.ce or learns_head)
         finally:
             trainable.finish()
-        return {"input": student.rows("input"), "head": student.rows("head")}
+        head = student.rows("head")
+        if "head_rows" in trainable.parameters and not learns_head:
+            head = torch.zeros_like(first_head) if self.head == "zero" else first_head
+        return Learned(student.rows("input"), head, aim.ids[len(target) :])
+
+    def ids_to_replace(self, source: Source, weak: Ids) -> Ids:
+        """Old ids whose rows are learned anew."""
+        if self.replace_ids != "undertrained":
+            return np.unique(np.array(self.replace_ids, dtype=np.int64))
+        return np.array(dispensable(source.tokenizer, weak.tolist()), dtype=np.int64)
+
+    def gather(self, aim: Target, model: Any, tokenizer: Any, context: Context, weak: Ids) -> list[Passage]:
+        """Passages from the corpus and the model; none whose old spelling has a token of `weak`."""
+        chosen: list[Passage] = []
+        if self.snippets_from != "model":
+            found = (p for p in passages(aim, context.texts(self.name), self.length) if not np.isin(p.old, weak).any())
+            chosen = choose(found, aim.ids, self.snippets, np.random.default_rng(context.seed), MOST_PASSAGES)
+        if self.snippets_from != "corpus":
+            seen = Counter(token for p in chosen for token in np.unique(p.new).tolist())
+            wanted = {token: max(0, self.snippets - seen[token]) for token in aim.ids.tolist()}
+            written = write_passages(model, tokenizer, aim, wanted, self.length, temperature=self.temperature, seed=context.seed)
+            chosen += [p for p in written if not np.isin(p.old, weak).any()]
+        if not chosen:
+            where = "the model wrote" if self.snippets_from == "model" else "the corpus shows"
+            raise CorpusError(f"{self.name}: {where} none of the new tokens: give text that does, or --set snippets_from=both")
+        return chosen
 
     def distil(self, student: Student, parameters: list[torch.nn.Parameter], chosen: list[Passage], seed: int, *, use_ce: bool) -> None:
         """Run AdamW over the passages; the rate falls linearly to zero over the last tenth, by passages or by the clock."""
@@ -122,6 +194,31 @@ class TokenDistillation(Initializer):
             loss = distance + (distance / nats).detach() * nats
         loss.backward()  # type: ignore[no-untyped-call]
         bar.say(f"mean squared distance {distance.item():.4f}")
+
+
+def replacing(target: Target, old_ids: Ids) -> Target:
+    """`target` with the tokens of `old_ids` behind its own, by an old tokenizer that spells them in other pieces.
+
+    Raises `TokenizerError` for an id that is no piece, cannot be spelled otherwise, or is not in the new vocabulary.
+    """
+    if not len(old_ids):
+        return target
+    places = {int(old): new for new, old in enumerate(target.source_ids.tolist()) if old >= 0}
+    old = target.old_tokenizer
+    for token in old_ids.tolist():
+        if token in old.pieces and token not in places:
+            raise TokenizerError(f"id {token} ({old.pieces[token]!r}) is not in the new vocabulary: there is no row to replace")
+    speller = without(old, old_ids.tolist())
+    again = np.array([places[i] for i in old_ids.tolist()], dtype=np.int64)
+    source_ids = target.source_ids.copy()
+    source_ids[again] = -1
+    return Target(np.concatenate([target.ids, again]), target.tokenizer, source_ids, speller)
+
+
+def shown(chosen: list[Passage], ids: Ids) -> Ids:
+    """Those of `ids` that a passage shows in the new spelling."""
+    seen = np.unique(np.concatenate([p.new for p in chosen]))
+    return ids[np.isin(ids, seen)]
 
 
 def batch_by_length(chosen: list[Passage], size: int, epochs: int, seed: int) -> Iterator[list[Passage]]:

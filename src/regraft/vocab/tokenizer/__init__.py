@@ -6,6 +6,7 @@ from regraft.vocab.tokenizer.model import Algorithm, Tokenizer
 from regraft.vocab.tokenizer.pretokenizer import measure_segmentation, scripts_cut_at_marks, widen_pretokenizer
 from regraft.vocab.tokenizer.reachability import check_reachability
 from regraft.vocab.tokenizer.trim import trim
+from regraft.vocab.tokenizer.without import without
 from regraft.vocab.tokenizer.words import add_words
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "scripts_cut_at_marks",
     "trim",
     "widen_pretokenizer",
+    "without",
 ]

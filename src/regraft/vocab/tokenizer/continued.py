@@ -76,7 +76,7 @@ def make_join(tokenizer: Tokenizer, banned: Collection[str] = ()) -> Join:
     apart = {*tokenizer.added, tokenizer.unknown_id}
     prefix, pieces = tokenizer.continuing_prefix, tokenizer.pieces
     accept = {"byte-bpe": _accept_bytes, "wordpiece": _accept_short(tokenizer)}.get(tokenizer.algorithm, _accept_marked)
-    longest_number = _longest_number(tokenizer)
+    most_digits = longest_number(tokenizer)
 
     def join(learner: Learner, left: int, right: int) -> str | None:
         if left in apart or right in apart:
@@ -86,7 +86,7 @@ def make_join(tokenizer: Tokenizer, banned: Collection[str] = ()) -> Join:
         piece = first + second.removeprefix(prefix) if prefix else first + second
         if piece in taken or not accept(piece) or len(piece) > _LONGEST:
             return None
-        if longest_number is not None and any(len(run) > longest_number for run in _DIGITS.findall(piece)):
+        if most_digits is not None and any(len(run) > most_digits for run in _DIGITS.findall(piece)):
             return None
         return piece
 
@@ -103,7 +103,7 @@ def _accept_marked(piece: str) -> bool:
     return WORD_MARKER not in body and (not body or any(kind.fullmatch(body) for kind in (_LETTERS, _SYMBOLS, _NUMBER)))
 
 
-def _longest_number(tokenizer: Tokenizer) -> int | None:
+def longest_number(tokenizer: Tokenizer) -> int | None:
     """The most digits that a new piece may hold in a row, None for any number.
 
     A model that learned numbers digit by digit must go on reading them so, whatever the pre-tokenizer in the file would let through: 0

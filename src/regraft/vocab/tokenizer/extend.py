@@ -10,9 +10,10 @@ from regraft.vocab.tokenizer.change import Change
 from regraft.vocab.tokenizer.continued import check_size, extend_continued
 from regraft.vocab.tokenizer.loading import make_loadable
 from regraft.vocab.tokenizer.model import Tokenizer
+from regraft.vocab.tokenizer.ngram_route import extend_ngrams
 from regraft.vocab.tokenizer.pretokenizer import measure_segmentation, scripts_cut_at_marks, widen_pretokenizer
 
-Route = Literal["continued", "new-first", "old-first"]
+Route = Literal["continued", "new-first", "old-first", "n-grams", "adaptivocab"]
 
 _CUT_SHARE = 0.002  # of the words: below this, a script that is cut at its marks is a stray quotation and not worth a note
 
@@ -26,12 +27,13 @@ def extend(
     min_frequency: int = 2,
     widen: bool = False,
 ) -> Change:
-    """Add `size` pieces learned on `texts`; ids of old tokens stay, new ids follow the highest one.
+    """Add `size` pieces learned on `texts`; ids of old tokens stay, new ids follow the highest one (but for "adaptivocab").
 
     Parameters
     ----------
     texts : training text; read once and held in memory.
-    route : "continued" learns merges on top of the old ones; "new-first" and "old-first" merge in an auxiliary tokenizer.
+    route : "continued" learns merges on top of the old ones; "new-first" and "old-first" merge in an auxiliary tokenizer; "n-grams" makes
+        tokens of the n-grams that save most, across words too; "adaptivocab" puts those in the place of old tokens of little use.
     min_frequency : how often a pair must occur to be learned.
     widen : first let marks belong to the letters before them, see `widen_pretokenizer`.
 
@@ -55,9 +57,12 @@ def extend(
         )
     if route == "continued":
         change = extend_continued(base, stored, size, min_frequency)
+    elif route == "n-grams" or route == "adaptivocab":
+        change = extend_ngrams(base, stored, size, min_frequency, in_place=route == "adaptivocab")
     else:
         change = extend_auxiliary(base, stored, size, route, min_frequency)
-    loadable, more = make_loadable(change.tokenizer, stored, same_pattern=widen and base is not tokenizer)
+    changed_pattern = change.tokenizer.spec.get("pre_tokenizer") != tokenizer.spec.get("pre_tokenizer")
+    loadable, more = make_loadable(change.tokenizer, stored, same_pattern=changed_pattern)
     return Change(loadable, change.source_ids, change.unreachable, [*notes, *change.notes, *more])
 
 

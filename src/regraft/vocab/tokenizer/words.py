@@ -25,7 +25,7 @@ def add_words(tokenizer: Tokenizer, words: Sequence[str]) -> Change:
     wanted = list(dict.fromkeys(word for word in (checked(w).strip() for w in words) if word))
     if not wanted:
         raise TokenizerError("no words to add: the list is empty")
-    writer = _Writer(tokenizer)
+    writer = MergeWriter(tokenizer)
     split = make_splitter(tokenizer)
     phrases, known = [], 0
     for word in wanted:
@@ -49,7 +49,7 @@ def _model_string(tokenizer: Tokenizer, strings: list[str]) -> str | None:
     return strings[0] if len(strings) == 1 else None
 
 
-def _finish(tokenizer: Tokenizer, writer: "_Writer", phrases: list[str], known: int, wanted: list[str]) -> Change:
+def _finish(tokenizer: Tokenizer, writer: "MergeWriter", phrases: list[str], known: int, wanted: list[str]) -> Change:
     extended = _add_phrases(tokenizer.with_spec(writer.spec), phrases)
     fresh, notes = refresh_companions(extended)
     lines = []
@@ -69,8 +69,8 @@ def _finish(tokenizer: Tokenizer, writer: "_Writer", phrases: list[str], known: 
     return Change(fresh, kept_ids(tokenizer, fresh), unreachable, [*lines, *notes])
 
 
-class _Writer:
-    """A spec that grows word by word."""
+class MergeWriter:
+    """A spec that grows piece by piece; in BPE by merges behind all old ones."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -78,15 +78,15 @@ class _Writer:
         pin_added_tokens(tokenizer, self.spec)
         self.whole = self.between = 0
         self._next = tokenizer.vocab_size
-        self._new: dict[str, int] = {}
+        self.new: dict[str, int] = {}
         self._merges: dict[tuple[str, str], int] = {}
-        self._taken = {*tokenizer.vocab, *tokenizer.model_vocab}
+        self.taken = {*tokenizer.vocab, *tokenizer.model_vocab}
 
     def add(self, string: str) -> bool:
         """Make the model string one piece; False if only an added token can."""
-        if string in self._new:
+        if string in self.new:
             return True
-        if string in self._taken:
+        if string in self.taken:
             return False
         if self.tokenizer.algorithm == "wordpiece":
             if len(string) > self.tokenizer.model.get("max_input_chars_per_word", 100):
@@ -99,8 +99,23 @@ class _Writer:
         self.whole += 1
         return True
 
+    @property
+    def fresh(self) -> int:
+        """How many pieces are new: the length of `new`, ids by piece; `taken` are the pieces that were there before."""
+        return len(self.new)
+
+    def needed(self, string: str) -> set[str] | None:
+        """In BPE, the new pieces that making `string` one piece takes, itself included; None if it cannot be made one."""
+        if string in self.new or string in self.taken:
+            return None
+        pieces = self._cut(string)
+        tree = None if pieces is None else _bracket(pieces, self.taken, self.new)
+        if pieces is None or tree is None:
+            return None
+        return {"".join(pieces[start:end]) for start, _, end in tree} - self.new.keys()
+
     def _name(self, piece: str, score: float = 0.0) -> None:
-        self._new[piece] = self._next
+        self.new[piece] = self._next
         vocab: Any = self.spec["model"]["vocab"]
         if self.tokenizer.algorithm == "unigram":
             vocab.append([piece, score])
@@ -120,7 +135,7 @@ class _Writer:
 
     def _add_merges(self, string: str) -> bool:
         pieces = self._cut(string)
-        tree = None if pieces is None else _bracket(pieces, self._taken, self._new)
+        tree = None if pieces is None else _bracket(pieces, self.taken, self.new)
         if pieces is None or tree is None:
             return False
         fresh: list[tuple[str, str]] = []
@@ -129,7 +144,7 @@ class _Writer:
             if pair not in self._merges:
                 self._merges[pair] = len(self._merges)
                 fresh.append(pair)
-            if "".join(pair) not in self._new:
+            if "".join(pair) not in self.new:
                 self._name("".join(pair))
                 self.between += "".join(pair) != string
         append_merges(self.spec, fresh)
