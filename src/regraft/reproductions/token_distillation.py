@@ -136,11 +136,13 @@ def tune(setting: Setting, size: Size, cpu_seconds: float) -> list[Trained]:
 
 
 def distance(untouched: Subject, setting: Setting, subject: Subject) -> Sample:
-    """Of each held-out sentence: squared distance to the old spelling's hidden states by dimension, summed over paired positions."""
+    """Squared distance to the old spelling's hidden states, a dimension, summed over paired positions of each sentence with a new piece."""
     change = setting.change
     target = Target(ids=change.new_ids, tokenizer=change.tokenizer, source_ids=change.source_ids, old_tokenizer=setting.tokenizer)
     sums, counts = [], []
     for text in setting.vietnamese_held_out:
+        if not np.isin(change.tokenizer.encode(text), change.new_ids).any():
+            continue  # cut as before: nothing to learn, and nothing between the two
         found = list(passages(target, [text], length=10**6))
         apart = [states(subject, p.new)[p.new_at] - states(untouched, p.old)[p.old_at] for p in found]
         sums.append(float(sum(each.square().mean(1).sum() for each in apart)))
