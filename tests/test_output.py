@@ -172,6 +172,7 @@ def sharded(tmp_path_factory):
 # Imports once, then forks a process per run; the parent kills each after a share of the time that a whole run takes.
 KILLER = """
 import json, os, random, shutil, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
 from pathlib import Path
 import torch
 from regraft import output
