@@ -58,7 +58,7 @@ def gemma():
 def test_mtp_gradient_is_that_of_two_cross_entropies_by_hand(make, limit, monkeypatch):
     model, ids = make().double(), torch.tensor([[3, 14, 15, 92, 65]])
     language_model = LanguageModel(model, tokenizer())
-    monkeypatch.setattr("regraft.training.objectives.LOGITS_BYTES", limit)  # 4 * ROWS bytes: one position at a time
+    monkeypatch.setattr(LanguageModel.block, "__defaults__", (limit,))  # 4 * ROWS bytes: one position at a time
     second = SecondHead(torch.randn(ROWS, D)).double()
     parameters = [*model.parameters(), *second.parameters()]
     loss = backpropagate(language_model, ids, second=second)

@@ -23,7 +23,7 @@ from regraft.errors import EvaluationError
 
 Kind = Literal["decoder", "masked"]
 SEPARATOR = "<|endoftext|>"  # what models without a BOS were pre-trained to see between documents, also where chat tuning renamed EOS
-LOGITS_BYTES = 64 * 2**20  # logits held at once when scoring; cross-entropy makes one temporary of the same size
+LOGITS_BYTES = 30 * 2**20  # logits held at once; above 32 MiB the C library unmaps what is freed, and scoring is 12 % slower
 SHORT_TOKENS = 160  # on a CPU, plain attention beats the fused kernel up to about here: short documents are scored 1.3 times as fast
 UNLIMITED = 10**6  # tokenizers write "no limit" as a huge number
 

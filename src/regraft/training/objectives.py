@@ -16,7 +16,6 @@ from torch.nn.functional import cross_entropy
 from regraft.language_model import LanguageModel, replaced_forward
 
 Objective = Literal["clm", "mtp", "mlm"]
-LOGITS_BYTES = 128 * 2**20  # float32 logits alive at once while training; their log-softmax and gradient stand beside them
 MASKED_SHARE = 0.15  # BERT: of these 80 % become the mask token, 10 % a random token, 10 % stay
 
 
@@ -90,7 +89,7 @@ def _head_loss(language_model: LanguageModel, seen: torch.Tensor, targets: torch
     nats, count = 0.0, len(targets)
     # `seen` is a view or copy of the border: gather its gradient once, then send it through in one piece
     leaf = seen.detach().requires_grad_(seen.requires_grad)
-    for rows in _blocks(count, language_model.block(LOGITS_BYTES)):
+    for rows in _blocks(count, language_model.block()):
         loss = cross_entropy(_logits(language_model, leaf[rows], head).float(), targets[rows], reduction="sum")
         if loss.requires_grad:
             torch.autograd.backward(loss * (scale / count))

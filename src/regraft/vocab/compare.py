@@ -188,8 +188,7 @@ class _Live:
                 install(self.model, result)
                 row |= stage_figures(self.job.score(start.name, self.model, self.new_tokenizer))
                 if self.training is not None:
-                    after, curve = self.train()
-                    row["bits_per_byte_after"] = after
+                    row["bits_per_byte_after"], curve = self.train(row["bits_per_byte"])
             return row, result, curve
         except (RegraftError, RuntimeError, ValueError, MemoryError) as error:
             return row | {"error": f"{type(error).__name__}: {error}"}, None, curve
@@ -197,14 +196,16 @@ class _Live:
             if self.model is not None:
                 self._put_back()
 
-    def train(self) -> tuple[float, list[tuple[float, float]]]:
-        """Bits per byte after the budget, and the curve."""
+    def train(self, before: float) -> tuple[float, list[tuple[float, float]]]:
+        """Bits per byte after the budget, and the curve: from `before` to there, or what was measured of a small sample on the way."""
         assert self.training is not None
         new_ids = self.job.change.new_ids.tolist()
-        texts, watch = self.job.corpus.documents("train"), self.job.watcher(self.new_tokenizer)
+        texts = self.job.corpus.documents("train")
+        watch = None if self.training.evaluate_every is None else self.job.watcher(self.new_tokenizer)
         run = train(self.model, self.new_tokenizer, texts, self.training, new_ids=new_ids, on_evaluate=watch)
         after = score_text(self.model, self.new_tokenizer, self.job.domain).bits_per_byte
-        return after, [(point.seconds, point.bits_per_byte) for point in run.curve]
+        seen = [(point.seconds, point.bits_per_byte) for point in run.curve]
+        return after, seen or [(0.0, before), (run.seconds, after)]
 
 
 def with_drift(row: Row, untouched: Row) -> Row:
@@ -295,7 +296,9 @@ def comparison_report(job: Job, comparison: Comparison, result: Transplant | Non
         report.add_figure("Step 0", bars({row["method"]: row["bits_per_byte"] for row in comparison.rows}, title="bits per byte"))
     if comparison.curves:
         report.add_figure(
-            "Training", training_curves(comparison.curves, untouched=untouched), "Bits per byte of a small held-out sample against time."
+            "Training",
+            training_curves(comparison.curves, untouched=untouched),
+            "Bits per byte of held-out text against time; of a small sample of it where it is also measured between the ends.",
         )
     report.add_html("Before and after", segmentation_html(sample_segmentations(job)), "Held-out passages as each tokenizer cuts them.")
     report.add_figure("Length of the new pieces", token_lengths([job.change.tokenizer.surface(int(i)) for i in job.change.new_ids]))
