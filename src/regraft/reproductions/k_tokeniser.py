@@ -76,15 +76,17 @@ class Size:
     side_shares: tuple[float, ...] = (0.05, 1.0)
     seeds: int = 3
     steps: int = 100
-    train: int = 4000
+    train: int = 3500
+    validation: int = 500
     test: int = 1000
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     centroid: int = 2000
     phrases: int | None = None
     sentences: int = 1000
     tried_share: float = 0.1
 
 
-QUICK = Size((0.1, 1.0), (0.1,), seeds=1, steps=12, train=600, test=300, centroid=300, phrases=2000, sentences=200)
+QUICK = Size((0.1, 1.0), (0.1,), seeds=1, steps=12, train=600, test=300, rates=(3e-4,), centroid=300, phrases=2000, sentences=200)
 TRIED: dict[str, dict[str, Any]] = {"phi 0.065": {"phi": 0.065}, "all candidate pieces": {"pieces": 1_000_000}}
 
 
@@ -92,7 +94,8 @@ def reproduce(quick: bool) -> Findings:
     """Run all of it: about 16 processor minutes in full, 1 with `quick`."""
     size = QUICK if quick else Size()
     with step("reading the encoder, the ontologies and the codes"):
-        data = shortened(open_named("icd-10-chapters"), size)
+        whole = open_named("icd-10-chapters")
+        data = shortened(whole, size)
         checkpoint = Checkpoint.open(encoder_folder())
         learned, held_out = ontologies(size)
         corpus = Corpus.from_texts([example.text for example in data.train], held_out=0.0, name=data.name)
@@ -109,11 +112,13 @@ def reproduce(quick: bool) -> Findings:
             some = replace(data, train=data.train[: size.centroid])
             untrained = {name: untrained_run(subject, arm, some, size.seeds) for name, arm in arms.items()}
         run.settle(UNTRAINED, "nearest class mean", f1_sample(untrained[RANDOM_ROWS]), f1_sample(untrained[K_TOKENISER]), NOT_COVERED)
+        with step("choosing the learning rate: base tokenizer, descriptions kept apart from training"):
+            tuning, rates = choose_rate(subject, arms[BASE], whole, kept, size)
         with step("fine-tuning on shares of the labels"):
-            curves = Curves(subject, data, Classification.of(data), [arms[BASE], arms[K_TOKENISER]], plan(size, size.shares))
+            curves = Curves(subject, data, Classification.of(data), [arms[BASE], arms[K_TOKENISER]], plan(size, size.shares, tuning))
             points = curves.run(kept)
             sides = [arms[ADDED_WORDS], arms[RANDOM_ROWS], subject.arm(DEFAULT_ROWS)]
-            others = Curves(subject, data, Classification.of(data), sides, plan(size, size.side_shares))
+            others = Curves(subject, data, Classification.of(data), sides, plan(size, size.side_shares, tuning))
             others.run(kept)
             others.runs += [one for one in curves.runs if one.arm == BASE]
             points += others.points()
@@ -126,7 +131,8 @@ def reproduce(quick: bool) -> Findings:
     figure = learning_curves(curved, reference=BASE, y_title="micro-F1")
     before = [{"method": name, "f1": f1_sample(runs).value} for name, runs in untrained.items()]
     extra = {
-        "training": vars(plan(size, size.shares).tuning) | trained,
+        "training": vars(tuning) | trained,
+        "rates": rates,
         "curves": rows,
         "fertility": fertility,
         "untrained": before,
@@ -136,6 +142,7 @@ def reproduce(quick: bool) -> Findings:
         "Micro-F1 by share of the labels": [
             {"method": name, **{f"{100 * p.share:g} %": p.f1 for p in points if p.arm == name}} for name in SHOWN
         ],
+        "Micro-F1 of the base tokenizer by learning rate, descriptions kept apart": rates,
         "Before training (nearest class mean)": before,
         "Tokens per word": fertility,
         f"Tried at {100 * size.tried_share:g} % of the labels": tried,
@@ -143,8 +150,22 @@ def reproduce(quick: bool) -> Findings:
     return Findings(KTokeniserStart.paper, run.claims, extra, tables, {"Learning curves": figure})
 
 
-def plan(size: Size, shares: tuple[float, ...]) -> Plan:
-    return Plan(shares=shares, seeds=size.seeds, tuning=FineTuning(steps=size.steps))
+def plan(size: Size, shares: tuple[float, ...], tuning: FineTuning) -> Plan:
+    return Plan(shares=shares, seeds=size.seeds, tuning=tuning)
+
+
+def choose_rate(subject: Subject, base: Arm, whole: LabelledData, kept: KeptRuns, size: Size) -> tuple[FineTuning, list[dict[str, Any]]]:
+    """The learning rate for every arm: best for the base tokenizer on training descriptions that no arm trains on or is tested on."""
+    apart = whole.train[size.train : size.train + size.validation]
+    data = replace(whole, name=f"{whole.name}, validation", train=whole.train[: size.train], test=apart)
+    rows: list[dict[str, Any]] = []
+    for rate in size.rates:
+        tuning = FineTuning(steps=size.steps, lr=rate)
+        trial = Curves(subject, data, Classification.of(data), [base], Plan((size.shares[0], size.shares[-1]), 1, tuning))
+        points = trial.run(kept)
+        rows.append({"lr": rate, "F1": sum(p.f1 for p in points) / len(points)})
+    best = max(rows, key=lambda row: float(row["F1"]))
+    return FineTuning(steps=size.steps, lr=best["lr"]), rows
 
 
 def settle_curves(run: Ledger, curves: Curves, others: Curves, size: Size) -> None:
@@ -238,7 +259,7 @@ def try_others(
             arm = replace(subject.arm(K_TOKENISER), encoder=KTokeniser(k_tokeniser(subject).knowledge, **changed))
         else:
             arm = replace(subject, method=KTokeniserStart(**changed)).arm(K_TOKENISER)
-        own = Curves(subject, data, Classification.of(data), [arm], plan(size, (share,))) if changed else curves
+        own = Curves(subject, data, Classification.of(data), [arm], plan(size, (share,), curves.plan.tuning)) if changed else curves
         if changed:
             own.run(kept)
         effect = f1_sample(own.of(K_TOKENISER, share)).value - f1_sample(curves.of(BASE, share)).value
