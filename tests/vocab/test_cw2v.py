@@ -1,6 +1,5 @@
 """CW2V: gradients against finite differences, lazy against full rows, weights on the simplex, frozen and unseen rows untouched."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +10,14 @@ from donors import NEW_WORDS, OLD_WORDS, SHARED, save_model, task
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CorpusError, ParameterError
 from regraft.method import resolve
+from regraft.samples import everyday_english
 from regraft.vocab.initializers.cw2v import cut_weights
+from regraft.vocab.live import load_model, load_tokenizer
+from regraft.vocab.perplexity import Perplexity
 from regraft.vocab.skipgram import Batch, SkipGrams
 from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, set_gradients
 from regraft.vocab.softmax_rows import Offsets, SoftmaxRows
+from regraft.vocab.tokenizer import Tokenizer
 
 M, N, DIM, R = 5, 7, 4, 3  # 5 new tokens over 7 old ones
 
@@ -199,7 +202,7 @@ def test_training_lowers_the_loss_and_leaves_old_rows_alone(model):
         return loss_and_slopes(checks[0], vocabulary, side, side, "standard")[0]
 
     first = loss()
-    method._train(grams, copy.deepcopy(checks), vocabulary, side, side, np.random.default_rng(0))
+    method._train(grams, loss, vocabulary, side, side, np.random.default_rng(0))
     assert loss() < first
     assert torch.equal(source.table, before)
 
@@ -216,6 +219,59 @@ def test_untied_tables_learn_together_and_each_keeps_its_own_weights(untied):
     context.memory.clear()
     alone = method(heads, target, context)
     assert (alone.weights != head.weights).nnz == 0
+
+
+def test_the_epoch_that_is_judged_lowest_is_kept_and_the_start_where_none_is_lower(model):
+    source, target, _ = task(model, NEW, texts=TEXTS)
+    grams = SkipGrams(target.tokenizer.encode_batch(TEXTS), len(target.source_ids))
+    vocabulary, method = Vocabulary(target.source_ids, target.ids), resolve("initializer", "cw2v", {"r": 8, "epochs": 3, "batch": 256})
+    states = []
+    for best in range(4):
+        side = method._side(source.table, target, torch.Generator().manual_seed(0))
+        seen = []
+
+        def judge(side=side, seen=seen, best=best):
+            seen.append(side.mixes.left.clone())
+            return 0.0 if len(seen) == best + 1 else 1.0
+
+        method._train(grams, judge, vocabulary, side, side, np.random.default_rng(0))
+        assert torch.equal(side.mixes.left, seen[best])
+        states.append(side.mixes.left)
+    assert not torch.equal(states[0], states[3])
+
+
+@pytest.mark.parametrize("which", ["model", "untied"])
+def test_perplexity_judges_the_model_with_the_rows_of_each_epoch(which, request):
+    folder = request.getfixturevalue(which)
+    checkpoint, tokenizer = Checkpoint.open(folder), Tokenizer.from_directory(folder)
+    source, target, context = task(folder, NEW, texts=TEXTS)
+    context = replace(context, load_model=lambda: (load_model(checkpoint), load_tokenizer(tokenizer)))
+    if not source.tied:
+        source = replace(source, partner=lambda: checkpoint.read(checkpoint.layout.head[0]))
+    settings = {"r": 8, "epochs": 4, "lr": 0.05, "batch": 256, "choose": "perplexity"}
+    graft = resolve("initializer", "cw2v", settings)(source, target, context)
+    assert graft.certificate().inside == 1
+    held_out = [line for text in context.texts("cw2v") for line in text.splitlines()][::10]
+    head = context.memory["cw2v head"]
+    start = resolve("initializer", "cw2v", settings | {"lr": 1e-12})(source, target, replace(context, memory={}))
+    english = Perplexity(target, context, "cw2v", [held_out, everyday_english()[:3]])
+    assert english(graft, head) <= english(start, start) + 1e-6
+
+
+def test_distinct_negatives_are_drawn_once_a_batch():
+    grams = SkipGrams([[i % 50 for i in range(j, j + 20)] for j in range(50)], 60, window=1, t=1e9, negatives=2, distinct=True)
+    batch = next(grams.batches(np.random.default_rng(0), 10))
+    assert len(set(batch.negatives.ravel().tolist())) == 20
+    assert batch.negatives.max() < 50
+    full = next(grams.batches(np.random.default_rng(0), 100))  # 200 negatives of 50 tokens: each four times
+    assert np.bincount(full.negatives.ravel()).tolist() == [4] * 50
+
+
+def test_mixes_need_their_option(model):
+    with pytest.raises(ParameterError, match="cw2v needs --dictionary"):
+        start(model, mix="dictionary")
+    with pytest.raises(ParameterError, match="cw2v needs --bitext"):
+        start(model, mix="alignment")
 
 
 def test_text_without_pairs_is_refused_and_bad_values_are_named(model):

@@ -91,6 +91,17 @@ def install(model: Any, result: Transplant) -> None:
                 buffer.copy_(result.bias)
 
 
+def live_tables(model: Any) -> dict[str, torch.Tensor]:
+    """What `model` holds over its vocabulary, by role: "input", "head" unless it is the input table, and "bias" where there is one."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    tables = {"input": embedding.weight}
+    if head.weight is not embedding.weight:
+        tables["head"] = head.weight
+    if getattr(head, "bias", None) is not None:
+        tables["bias"] = head.bias
+    return tables
+
+
 def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """What differs between `model` and its files: tables and every trained tensor, under the stored names and in the stored dtypes.
 

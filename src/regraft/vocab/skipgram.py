@@ -25,11 +25,21 @@ class SkipGrams:
     r"""Pairs of a token and its neighbors within `window` in the same line.
 
     A center is kept with probability :math:`\min(1, \sqrt{t/c})` where c is its count in the lines; contexts are not subsampled, and all
-    positions of the window count. Negatives come from the unigram distribution to the power 3/4, with replacement.
+    positions of the window count. Negatives come from the unigram distribution to the power 3/4, with replacement; `distinct` draws
+    those of a batch without, as long as there are tokens left, and so nearly uniformly where the vocabulary is not much larger.
     """
 
-    def __init__(self, lines: Sequence[Sequence[int]], vocab_size: int, window: int = 5, t: float = 2.0, negatives: int = 5) -> None:
-        self.window, self.negatives = window, negatives
+    def __init__(
+        self,
+        lines: Sequence[Sequence[int]],
+        vocab_size: int,
+        window: int = 5,
+        t: float = 2.0,
+        negatives: int = 5,
+        *,
+        distinct: bool = False,
+    ) -> None:
+        self.window, self.negatives, self.distinct = window, negatives, distinct
         lengths = np.fromiter((len(line) for line in lines), dtype=np.int64, count=len(lines))
         self.tokens = np.fromiter((token for line in lines for token in line), dtype=np.int64, count=int(lengths.sum()))
         self.line = np.repeat(np.arange(len(lines)), lengths)
@@ -56,5 +66,13 @@ class SkipGrams:
         centers, contexts = self.pairs(random)
         for start in range(0, min(len(centers), most or len(centers)), size):
             block = slice(start, start + size)
-            drawn = np.searchsorted(self.noise, random.random((len(centers[block]), self.negatives)), side="right")
-            yield Batch(centers[block], contexts[block], np.minimum(drawn, len(self.noise) - 1))
+            yield Batch(centers[block], contexts[block], self._negatives(random, (len(centers[block]), self.negatives)))
+
+    def _negatives(self, random: np.random.Generator, shape: tuple[int, int]) -> Ids:
+        if self.distinct:
+            chances = np.diff(self.noise, prepend=0.0)
+            size = min(shape[0] * shape[1], int((chances > 0).sum()))
+            drawn = random.choice(len(chances), size, replace=False, p=chances / chances.sum())
+            return np.asarray(np.resize(drawn, shape), dtype=np.int64)
+        places = np.searchsorted(self.noise, random.random(shape), side="right")
+        return np.asarray(np.minimum(places, len(self.noise) - 1))

@@ -81,12 +81,38 @@ def link_counts(
     model = fit(source, target, shape, aligner)
     counts = np.zeros(len(model.probability))
     for links in model.chunks:
-        scores = model.probability[links.pair] * links.prior
-        best = np.repeat(np.maximum.reduceat(scores, links.starts), links.widths)
-        places = np.where(scores == best, np.arange(len(scores)), len(scores))  # of equal links, the first
-        counts += np.bincount(links.pair[np.minimum.reduceat(places, links.starts)], minlength=len(counts))
+        counts += np.bincount(links.pair[_most_probable(model, links)], minlength=len(counts))
     kept = (counts > 0) & (model.source < shape[1])
     return sparse.csr_matrix((counts[kept], (model.target[kept], model.source[kept])), shape=shape)
+
+
+def link_positions(source: Sequence[Sequence[int]], target: Sequence[Sequence[int]], shape: tuple[int, int], aligner: Aligner) -> list[Ids]:
+    """For each pair of lines the source place that each target place is most probably linked to, -1 for none; shape (target length,).
+
+    Lines that `fit` leaves out, being empty or too long, have no links.
+    """
+    model = fit(source, target, shape, aligner)
+    places = [_most_probable(model, links) - links.starts for links in model.chunks]
+    linked = np.concatenate(places) - int(aligner.null > 0)  # the empty word comes first
+    found, start = [], 0
+    for a, b in zip(source, target, strict=True):
+        used = len(b) if usable(a, b, aligner) else 0
+        found.append(linked[start : start + used] if used else np.full(len(b), -1, dtype=np.int64))
+        start += used
+    return found
+
+
+def _most_probable(model: "Fitted", links: _Links) -> Ids:
+    """Index of the best candidate link of each target position of a chunk; of equal links, the first."""
+    scores = model.probability[links.pair] * links.prior
+    best = np.repeat(np.maximum.reduceat(scores, links.starts), links.widths)
+    places = np.where(scores == best, np.arange(len(scores)), len(scores))
+    return np.asarray(np.minimum.reduceat(places, links.starts))
+
+
+def usable(source: Sequence[int], target: Sequence[int], aligner: Aligner) -> bool:
+    """Whether a pair of lines is aligned at all."""
+    return 0 < len(source) <= aligner.max_length and 0 < len(target) <= aligner.max_length
 
 
 @dataclass(frozen=True)
@@ -103,11 +129,7 @@ def fit(source: Sequence[Sequence[int]], target: Sequence[Sequence[int]], shape:
     """EM from uniform probabilities. Raises `ParameterError` for sides of unequal length, `CorpusError` if no pair of lines is usable."""
     if len(source) != len(target):
         raise ParameterError(f"{len(source)} source lines for {len(target)} target lines: they must be parallel")
-    kept = [
-        (a, b)
-        for a, b in zip(source, target, strict=True)
-        if 0 < len(a) <= aligner.max_length and 0 < len(b) <= aligner.max_length
-    ]  # fmt: skip
+    kept = [(a, b) for a, b in zip(source, target, strict=True) if usable(a, b, aligner)]
     if not kept:
         raise CorpusError(f"no pair of parallel lines has 1 to {aligner.max_length} tokens on both sides: give shorter lines")
     raw = [_candidates(part, shape[1], aligner) for part in _chunks(kept)]

@@ -17,7 +17,7 @@ from regraft.samples import everyday_english
 from regraft.training import SHORT, Training, train
 from regraft.training.trainable import select
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.live import load_tokenizer
+from regraft.vocab.live import live_tables, load_tokenizer
 from regraft.vocab.transplant import lay_out
 
 VALIDATION_BYTES = 12_000
@@ -149,31 +149,21 @@ class _Trial:
         old, new = target.old_tokenizer, target.tokenizer
         self.ordinary = [text for text in everyday_english() if old.encode(text) == [int(target.source_ids[i]) for i in new.encode(text)]]
         self.before = score_text(self.model, old_tokenizer, self.ordinary).bits_per_byte if self.ordinary else 1.0
-        self.old = {role: table.detach().cpu().clone() for role, table in self._tables().items()}
+        self.old = {role: table.detach().cpu().clone() for role, table in live_tables(self.model).items()}
         self.model.resize_token_embeddings(len(target.source_ids), mean_resizing=False)
         self.layers = self._outer_layers() if layers else {}
-
-    def _tables(self) -> State:
-        """The live tables and bias over the vocabulary, by role."""
-        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
-        tables: State = {"input": embedding.weight}
-        if head.weight is not embedding.weight:
-            tables["head"] = head.weight
-        if getattr(head, "bias", None) is not None:
-            tables["bias"] = head.bias
-        return tables
 
     def _outer_layers(self) -> State:
         """The live parameters outside the tables that train, by their names in the model."""
         trainable = select(self.model, "2x2", self.target.ids, freeze_old_rows=True)
         chosen = {id(parameter) for parameter in trainable.parameters.values()}
         trainable.finish()
-        tables = {id(table) for table in self._tables().values()}
+        tables = {id(table) for table in live_tables(self.model).values()}
         return {name: p for name, p in self.model.named_parameters() if id(p) in chosen and id(p) not in tables}
 
     def install(self, graft: Graft) -> None:
         """Lay out the tables with `graft`."""
-        live = self._tables()
+        live = live_tables(self.model)
         with torch.no_grad():
             for role, table in self.old.items():
                 live[role].copy_(lay_out(table, self.target, graft, len(self.target.source_ids)))
@@ -181,11 +171,11 @@ class _Trial:
     def state(self) -> State:
         """A copy of all that trains: new rows by role, other parameters by name."""
         ids = torch.from_numpy(self.target.ids)
-        rows = {role: table.detach().cpu()[ids].clone() for role, table in self._tables().items()}
+        rows = {role: table.detach().cpu()[ids].clone() for role, table in live_tables(self.model).items()}
         return rows | {name: parameter.detach().cpu().clone() for name, parameter in self.layers.items()}
 
     def put(self, state: Mapping[str, torch.Tensor]) -> None:
-        live: dict[str, Any] = self._tables()
+        live: dict[str, Any] = live_tables(self.model)
         with torch.no_grad():
             for name, values in state.items():
                 if name in self.layers:

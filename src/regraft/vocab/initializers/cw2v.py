@@ -1,5 +1,7 @@
 """CW2V: each new row is a convex mix of old rows, learned by skip-gram on text cut by the new tokenizer."""
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
@@ -12,15 +14,21 @@ from regraft.errors import CorpusError
 from regraft.graft import Graft, iterate_blocks
 from regraft.method import Paper
 from regraft.progress import console, progress_bar
+from regraft.samples import everyday_english
+from regraft.vocab.code_mixing import mix_by_alignment, mix_by_dictionary
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.number_format import fast_format
-from regraft.vocab.skipgram import Batch, SkipGrams
+from regraft.vocab.perplexity import Perplexity
+from regraft.vocab.skipgram import SkipGrams
 from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, mean_loss, set_gradients
 from regraft.vocab.softmax_rows import Offsets, SoftmaxRows
+from regraft.vocab.vector_alignment import read_dictionary
+from regraft.vocab.word_alignment import read_bitext
 
 EXTRACTED = 128  # rows whose weights are cut at a time
 HEAD = "cw2v head"
 HELD_OUT = 10  # every tenth line of the training text decides between epochs
+JUDGED_BYTES = 20_000  # of each language, where perplexity decides
 
 
 class CW2V(Initializer):
@@ -28,9 +36,10 @@ class CW2V(Initializer):
 
     Pairs (c, o) within the window on text cut by the new tokenizer; loss
     :math:`-\log\sigma(\hat u_o \hat w_c) - \sum_k \log\sigma(-\hat u_k \hat w_c)`, K negatives from unigram^0.75 over the new vocabulary;
-    Adam on the factors, old rows frozen. A tied model has one table in both roles. After each epoch the loss on every tenth line, kept out
-    of training, is taken (the paper takes perplexity, which needs the model), and the best epoch stays, the start among them. Tokens that
-    the text never shows get the mean of their old pieces.
+    Adam on the factors, old rows frozen. A tied model has one table in both roles. After each epoch every tenth line, kept out of training,
+    is judged, and the best epoch stays, the start among them. Tokens that the text never shows get the mean of their old pieces.
+
+    The paper's text is code-mixed: parts of each sentence stand in the old language, which ties new tokens to old ones. See `mix`.
 
     Parameters
     ----------
@@ -39,13 +48,19 @@ class CW2V(Initializer):
         the subsampling constant on raw counts.
     K : negatives a pair.
     negatives : "standard", or "sum_inside" as released: :math:`-\log\sigma(-\sum_k \hat u_k \hat w_c)`.
+    distinct : negatives of a batch are drawn without replacement, as released; nearly uniform where the vocabulary is small beside a batch.
+    mix : "dictionary" replaces up to half of the words of each line by their old-language words in ``--dictionary``; "alignment" adds the
+        target lines of ``--bitext`` with aligned spans replaced by the source's; see `regraft.vocab.code_mixing`.
+    choose : by what the epoch is chosen: "loss" of the skip-grams, or "perplexity" of the model on the lines kept out and on text in the
+        old language (of ``--bitext``, or everyday English), in bits per byte, both alike; the paper's, and slower.
     spread : share of the mean of all rows that "warm" mixes in.
     init : "warm" adds the log-weights of the constituent mean, mixed with a share `spread` of the mean of all rows, to the logits, and
         starts with :math:`A_1 = 0`; "centred" draws the factors from N(0, 0.02^2), near the mean of all rows; "released" from U[0, 1).
     keep : most old rows a new row keeps. Kept are the largest weights, up to a sum of 1 - 1e-6; what they lack to 1 goes to the mean of
         all old rows, so that rows stay in the convex hull and no row stores the whole vocabulary.
 
-    Returns a graft of shape (new tokens, old tokens). Raises `CorpusError` if the text has no pairs.
+    Returns a graft of shape (new tokens, old tokens). Raises `CorpusError` if the text has no pairs, `ParameterError` for a `mix` without
+    its option, or with a dictionary that has no word of the text.
     """
 
     name: ClassVar[str] = "cw2v"
@@ -68,6 +83,9 @@ class CW2V(Initializer):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     batch: Annotated[int, Field(ge=1)] = 8192
     negatives: Literal["standard", "sum_inside"] = "standard"
+    distinct: bool = False
+    mix: Literal["none", "dictionary", "alignment"] = "none"
+    choose: Literal["loss", "perplexity"] = "loss"
     init: Literal["warm", "centred", "released"] = "warm"
     spread: Annotated[float, Field(gt=0, lt=1)] = 0.01
     keep: Annotated[int, Field(ge=1)] = 256
@@ -80,11 +98,11 @@ class CW2V(Initializer):
 
     def _learn(self, source: Source, target: Target, context: Context) -> tuple[Graft, Graft]:
         texts = [line for text in context.texts(self.name) for line in text.splitlines() if line.strip()]
-        lines = target.tokenizer.encode_batch(texts)
+        apart = texts[::HELD_OUT]
+        lines = target.tokenizer.encode_batch(self._mixed([line for i, line in enumerate(texts) if i % HELD_OUT], context))
         size = len(target.source_ids)
-        train = SkipGrams([line for i, line in enumerate(lines) if i % HELD_OUT], size, self.window, self.t, self.K)
+        train = SkipGrams(lines, size, self.window, self.t, self.K, distinct=self.distinct)
         seen = train.counts[target.ids] > 0
-        random = np.random.default_rng(context.seed)
         if len(train.pairs(np.random.default_rng(0))[0]) == 0:
             raise CorpusError(f"{self.name}: the corpus has no two tokens in a line: give more text with --corpus")
         if not seen.all():
@@ -95,12 +113,30 @@ class CW2V(Initializer):
         other = None if source.tied or source.partner is None else source.partner()
         given = self._side(other if other is not None and source.role == "head" else source.table, target, generator)
         sought = given if other is None else self._side(source.table if source.role == "head" else other, target, generator)
-        check = SkipGrams([line for i, line in enumerate(lines) if i % HELD_OUT == 0], size, self.window, self.t, self.K)
-        check.noise = train.noise
-        checks = list(check.batches(np.random.default_rng(1), self.batch)) if len(check.tokens) else []
-        self._train(train, checks, Vocabulary(target.source_ids, target.ids), given, sought, random)
-        learned = self._graft(given.mixes, target, seen, source.vocab_size)
-        return learned, learned if given is sought else self._graft(sought.mixes, target, seen, source.vocab_size)
+        vocabulary = Vocabulary(target.source_ids, target.ids)
+
+        def grafts() -> tuple[Graft, Graft]:
+            learned = self._graft(given.mixes, target, seen, source.vocab_size)
+            return learned, learned if given is sought else self._graft(sought.mixes, target, seen, source.vocab_size)
+
+        if self.choose == "perplexity":
+            perplexity = Perplexity(target, context, self.name, [small(apart), small(old_language(context))])
+            judge: Callable[[], float] = lambda: perplexity(*grafts())  # noqa: E731
+        else:
+            check = SkipGrams(target.tokenizer.encode_batch(apart), size, self.window, self.t, self.K)
+            check.noise = train.noise
+            checks = list(check.batches(np.random.default_rng(1), self.batch)) if len(check.tokens) else []
+            judge = lambda: mean_loss(checks, vocabulary, given, sought, self.negatives) if checks else math.nan  # noqa: E731
+        self._train(train, judge, vocabulary, given, sought, np.random.default_rng(context.seed))
+        return grafts()
+
+    def _mixed(self, lines: list[str], context: Context) -> list[str]:
+        """The text to train on, code-mixed as asked."""
+        if self.mix == "dictionary":
+            return mix_by_dictionary(lines, read_dictionary(context.aids.need("dictionary", self.name)), context.seed)
+        if self.mix == "alignment":
+            return lines + mix_by_alignment(*read_bitext(*context.aids.need("bitext", self.name)), context.seed)
+        return lines
 
     def _side(self, table: torch.Tensor, target: Target, generator: torch.Generator) -> Side:
         table = table.to(torch.float32)
@@ -126,13 +162,19 @@ class CW2V(Initializer):
         return Offsets(row, column, torch.from_numpy(values), excluded)
 
     def _train(
-        self, pairs: SkipGrams, checks: list[Batch], vocabulary: Vocabulary, given: Side, sought: Side, random: np.random.Generator
+        self,
+        pairs: SkipGrams,
+        judge: Callable[[], float],
+        vocabulary: Vocabulary,
+        given: Side,
+        sought: Side,
+        random: np.random.Generator,
     ) -> None:
-        """Adam for `epochs` epochs; leaves the factors of the best one in place."""
+        """Adam for `epochs` epochs; leaves the factors of the epoch that `judge` finds lowest in place, the last where it finds none."""
         sides = [given] if given is sought else [given, sought]
         factors = [factor for side in sides for factor in (side.mixes.left, side.mixes.right)]
         optimizer = torch.optim.Adam(factors, lr=self.lr, weight_decay=self.weight_decay)
-        best = mean_loss(checks, vocabulary, given, sought, self.negatives)
+        best = judge()
         kept = [factor.clone() for factor in factors]
         with progress_bar(self.name, total=self.epochs, unit="epochs") as bar:
             for _ in range(self.epochs):
@@ -143,9 +185,9 @@ class CW2V(Initializer):
                     optimizer.step()
                     bar.say(f"loss {loss:.3f}")
                 bar.advance()
-                loss = mean_loss(checks, vocabulary, given, sought, self.negatives)
-                if not checks or loss < best:
-                    best, kept = loss, [factor.clone() for factor in factors]
+                judged = judge()
+                if not judged >= best:
+                    best, kept = judged, [factor.clone() for factor in factors]
         for factor, value in zip(factors, kept, strict=True):
             factor.copy_(value)
 
@@ -158,6 +200,17 @@ class CW2V(Initializer):
         known = sparse.diags(seen.astype(np.float64))
         graft = Graft(sparse.csr_matrix(known @ learned + means), np.full(columns, 1.0 / columns), rest * seen)
         return graft.with_mean_for(np.array([i for i in np.flatnonzero(~seen).tolist() if not target.pieces[i]], dtype=np.int64))
+
+
+def old_language(context: Context) -> list[str]:
+    """Text in the model's own language: the source side of the bitext, or everyday English."""
+    return everyday_english() if context.aids.bitext is None else read_bitext(*context.aids.bitext)[0]
+
+
+def small(lines: Sequence[str], most: int = JUDGED_BYTES) -> list[str]:
+    """The first lines of up to `most` bytes in all, at least one."""
+    sizes = np.cumsum([len(line.encode()) for line in lines])
+    return list(lines[: max(1, int(np.searchsorted(sizes, most, side="right")))])
 
 
 def cut_weights(weights: torch.Tensor, keep: int, mass: float = 1 - 1e-6) -> sparse.csr_matrix:
