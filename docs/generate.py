@@ -6,6 +6,7 @@ import re
 import mkdocs_gen_files
 
 from regraft.method import FAMILIES, Method, list_methods
+from regraft.reproductions import results_table
 
 
 def page(cls: type[Method]) -> str:
@@ -33,3 +34,8 @@ with mkdocs_gen_files.open("methods/index.md", "w") as index:
             index.write(f"| [{method.name}]({method.name}.md) | {method.summary} | {method.paper.authors} {method.paper.year} |\n")
             with mkdocs_gen_files.open(f"methods/{method.name}.md", "w") as file:
                 file.write(page(method))
+
+with mkdocs_gen_files.open("reproductions.md", "w") as file:
+    file.write(
+        f"# Reproductions\n\nEach paper's claim, tested again on real data; `regraft reproduce METHOD` runs one.\n\n{results_table()}"
+    )

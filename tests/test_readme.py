@@ -7,6 +7,7 @@ import yaml
 
 from regraft.method import list_methods
 from regraft.recipe import load_recipe
+from regraft.reproductions import results_summary
 
 ROOT = Path(__file__).parent.parent
 
@@ -14,6 +15,10 @@ ROOT = Path(__file__).parent.parent
 def test_the_readme_names_every_method_and_no_other() -> None:
     named = set(re.findall(r"^\| `([a-z][a-z0-9-]+)` \|", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE))
     assert named == {cls.name for cls in list_methods()}
+
+
+def test_the_readme_sums_up_every_committed_result() -> None:
+    assert results_summary() in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_every_example_is_a_valid_recipe() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 from regraft.errors import ParameterError
 from regraft.report import Report
-from regraft.reproductions.harness.record import commit, result_path, results_table, to_record, to_report, write_record
+from regraft.reproductions.harness.record import commit, result_path, results_summary, results_table, to_record, to_report, write_record
 
-__all__ = ["available", "results_table", "run"]
+__all__ = ["available", "results_summary", "results_table", "run"]
 
 
 def available() -> list[str]:

@@ -139,6 +139,25 @@ def results_table(folder: Path = RESULTS) -> str:
     return "\n".join(lines) + "\n"
 
 
+def results_summary(folder: Path = RESULTS) -> str:
+    """All committed results as a short Markdown table, one line a method, with the claims that did not come out; README holds it."""
+    verdicts = ("reproduced", "inconclusive", "not reproduced")
+    lines = [f"| method | {' | '.join(verdicts)} | what did not come out |", "|---|---|---|---|---|"]
+    for record in read_records(folder):
+        counts = [str(sum(c["verdict"] == verdict for c in record["claims"])) for verdict in verdicts]
+        missed = "; ".join(f"{c['claim']} ({measured(c)})" for c in record["claims"] if c["verdict"] == verdicts[2])
+        cells = (f"[{record['method']}]({record['paper']['link']})", *counts, missed)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def measured(claim: Mapping[str, Any]) -> str:
+    """The effect of a claim with its unit."""
+    if claim["expected"].startswith("relative"):
+        return f"{claim['effect']:+.0%}"
+    return f"{claim['effect']:+.2f} {claim['unit']}"
+
+
 def in_checkout() -> bool:
     """Whether this package lies in its own source tree rather than in an installation."""
     return (Path(__file__).parents[4] / "pyproject.toml").is_file()
