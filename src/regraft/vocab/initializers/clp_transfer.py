@@ -16,7 +16,7 @@ from regraft.vocab.similarity import Floats, has_vector, unit_rows
 from regraft.vocab.vectors import donor_vectors
 
 DENSE_WEIGHTS = 20_000_000  # beyond this many weights (240 MB) the rows are computed in factored form
-LEAST_SUM = 1e-6  # of cosines, per anchor: below it a row's weights are rounding noise
+LEAST_SUM = 0.01  # of cosines, per anchor: below it signs cancel out, and a row's weights are many times larger than 1
 
 
 class ClpTransfer(Initializer):
@@ -31,9 +31,9 @@ class ClpTransfer(Initializer):
     ----------
     clip : take negative cosines as 0, which keeps rows inside the convex hull.
 
-    Tokens that the donor lacks, or whose cosines cancel out, take the mean of their old pieces. Returns a graft of shape (new tokens, old
-    tokens) with rows that sum to 1; every weight is non-zero, so beyond 20 million weights it returns the same rows without the map, in
-    memory that grows with the tables only. Raises `ParameterError` when the donor shares no token with both tokenizers.
+    Tokens that the donor lacks, or whose cosines cancel out (a mean below 0.01), take the mean of their old pieces. Returns a graft of shape
+    (new tokens, old tokens) with rows that sum to 1; every weight is non-zero, so beyond 20 million weights it returns the same rows
+    without the map, in memory that grows with the tables only. Raises `ParameterError` when the donor shares no token with both tokenizers.
     """
 
     paper = Paper(
