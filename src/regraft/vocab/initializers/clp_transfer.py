@@ -31,7 +31,7 @@ class ClpTransfer(Initializer):
     ----------
     clip : take negative cosines as 0, which keeps rows inside the convex hull.
 
-    Tokens that the donor lacks, or whose cosines cancel out (a mean below 0.01), take the mean of their old pieces. Returns a graft of shape
+    Tokens that the donor lacks, or whose cosines cancel out (mean below 0.01), take the mean of their old pieces. Returns a graft of shape
     (new tokens, old tokens) with rows that sum to 1; every weight is non-zero, so beyond 20 million weights it returns the same rows
     without the map, in memory that grows with the tables only. Raises `ParameterError` when the donor shares no token with both tokenizers.
     """
