@@ -7,7 +7,7 @@ are kept as they finish, so that an interrupted comparison goes on where it stop
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +174,10 @@ class _Live:
         """One row: start, score, train, score; what went wrong instead, if something did."""
         row = blank_row(start.name)
         curve: list[tuple[float, float]] = []
+        context = replace(self.job.context, memory={})  # each method pays for what it learns, and nothing of it stays
         try:
             with metered() as cost:
-                result = transplant(self.job.checkpoint, self.job.tokenizer, self.job.change, start, self.job.context)
+                result = transplant(self.job.checkpoint, self.job.tokenizer, self.job.change, start, context)
             certificate = result.certificate
             row |= {
                 "seconds": cost.seconds,
