@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from regraft.training import Training
 from regraft.vocab.adapt import adapt
 from regraft.vocab.compare import compare
 from regraft.vocab.evaluate import evaluate
+from regraft.vocab.transplant import transplant
 
 KEYS = {
     "method",
@@ -98,6 +100,21 @@ def test_compare_has_a_row_for_every_method(smollm2: Path, notes: Path, tmp_path
     assert json.loads((tmp_path / "comparison.json").read_text())["rows"] == done.rows
     again = compare(smollm2, corpus=[notes], extend=40, methods=methods, training=None, score_bytes=1500, out=tmp_path)
     assert again.rows == done.rows, "finished rows are not measured again"
+
+
+def test_no_method_of_a_comparison_finds_what_another_one_learned(smollm2: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts = []
+
+    def learns(checkpoint: Any, tokenizer: Any, change: Any, start: Any, context: Any) -> Any:
+        contexts.append(context)
+        assert context.memory == {}
+        context.remember("vectors", list)
+        return transplant(checkpoint, tokenizer, change, start, context)
+
+    monkeypatch.setattr("regraft.vocab.compare.transplant", learns)
+    done = compare(smollm2, corpus=[notes], extend=8, methods=["mean", "normal"], training=None, score_bytes=150, source_text=[notes])
+    assert [row["error"] for row in done.rows] == [None] * 3
+    assert len(contexts) == 2
 
 
 def test_every_start_that_needs_no_more_than_a_table_has_a_row(smollm2: Path, notes: Path) -> None:

@@ -5,21 +5,14 @@ days. Here SmolLM2-135M gets a Vietnamese tokenizer in place of its own; the vec
 dictionary is the paper's. What is expected was declared below before any run: directions from the paper.
 """
 
-import dataclasses
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 from regraft.method import resolve
 from regraft.reproductions.harness.claim import Declared, Expectation
-from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.starts import hold
-from regraft.reproductions.harness.vietnamese import Setting, precision
-from regraft.reproductions.harness.word_vectors import bilingual_aids
+from regraft.reproductions.harness.record import Findings
+from regraft.reproductions.harness.starts import exchange
+from regraft.reproductions.harness.vietnamese import precision
 from regraft.vocab.initializers.wechsel import Wechsel
 
 RANDOM, DEFAULT = "univariate", "transformers-default"
-VI = "tokenizer replaced; held-out Vietnamese"
 BEFORE = {
     RANDOM: Declared("step 0: WECHSEL beats random rows by at least 0.2 bit", "univariate (N(mu, sigma))", Expectation(high=-0.2)),
     DEFAULT: Declared("step 0: WECHSEL beats the library's default", DEFAULT, Expectation(high=0.0)),
@@ -31,35 +24,8 @@ AFTER = {
 NOTE = "Tokens that both tokenizers have are copied under every start; word vectors know 10,000 sentences a language."
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much of everything."""
-
-    pieces: int = 5000
-    sentences: int = 10_000
-    vietnamese: int = 32
-    english: int = 2
-    seeds: int = 3
-    steps: int = 20
-    points: int = 0
-
-
-QUICK = Size(pieces=1500, sentences=1500, vietnamese=6, english=2, seeds=1, steps=2, points=0)
-
-
 def reproduce(quick: bool) -> Findings:
     """Run all of it: about 15 processor minutes in full, 1 with `quick`."""
-    size = QUICK if quick else Size()
-    setting = Setting.prepare(1, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english).replaced(size.pieces)
     starts = {"wechsel": Wechsel(), RANDOM: resolve("initializer", RANDOM), DEFAULT: resolve("initializer", DEFAULT)}
-    with TemporaryDirectory() as folder:
-        aids = [bilingual_aids(Path(folder), setting.english[: size.sentences], setting.vietnamese, seed) for seed in range(size.seeds)]
-        settings = [dataclasses.replace(setting, aids=each) for each in aids]
-        contest = hold(settings, starts, list(starts), steps=size.steps, points=size.points)
-    run = Ledger(str(setting))
-    for name, declared in BEFORE.items():
-        run.settle(declared, VI, contest.before[name], contest.before["wechsel"], NOTE)
-    how = f"{size.steps} steps of 512 tokens, tables and the outer two layers at either end, lr 1e-3. {NOTE}"
-    for name, declared in AFTER.items():
-        run.settle(declared, VI, contest.after[name], contest.after["wechsel"], how)
+    run, contest = exchange(quick, starts, list(starts), BEFORE, AFTER, NOTE)
     return Findings(Wechsel.paper, run.claims, {"precision": precision(), **contest.extra}, contest.tables, contest.figures)

@@ -4,7 +4,9 @@ Enters: settings, one a seed, and starts by name. Leaves: scores of held-out Vie
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,15 @@ from regraft.evaluation import Score
 from regraft.progress import console, step
 from regraft.report.figures import training_curves
 from regraft.reproductions.harness.arms import Arm, Trained, train_arm
-from regraft.reproductions.harness.claim import Sample
+from regraft.reproductions.harness.claim import Declared, Sample
+from regraft.reproductions.harness.record import Ledger
 from regraft.reproductions.harness.vietnamese import Setting, Subject, score
+from regraft.reproductions.harness.word_vectors import bilingual_aids
 from regraft.vocab.initializer import Initializer
 
 TRAINING: dict[str, Any] = {"parameters": "2x2", "block": 128, "batch_size": 4, "lr": 1e-3, "warmup": 0.1}
+EXCHANGED = "tokenizer replaced; held-out Vietnamese"
+Claims = Mapping[str, Declared]
 
 
 @dataclass(frozen=True)
@@ -64,3 +70,38 @@ def hold(settings: Sequence[Setting], starts: Mapping[str, Initializer], trained
                 done.append(train_arm(setting, Arm(name, starts[name], TRAINING, seed), steps=steps, points=points))
     after = {name: Sample.of_scores([arm.vietnamese for arm in done]) for name, done in arms.items()}
     return Contest({n: Sample.of_scores(s) for n, s in before.items()}, after, rows, [arm for done in arms.values() for arm in done])
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """How much of everything where the tokenizer is exchanged. `vietnamese` and `english` sentences are scored."""
+
+    pieces: int = 5000
+    sentences: int = 10_000
+    vietnamese: int = 32
+    english: int = 2
+    seeds: int = 3
+    steps: int = 20
+
+
+QUICK = Exchange(pieces=1500, sentences=1500, vietnamese=6, english=2, seeds=1, steps=2)
+
+
+def exchange(
+    quick: bool, starts: Mapping[str, Initializer], trained: Sequence[str], before: Claims, after: Claims, note: str
+) -> tuple[Ledger, Contest]:
+    """A Vietnamese tokenizer in place of SmolLM2's own, word vectors once a seed: claims of the first of `starts` against the others.
+
+    `before` and `after` training, by the name of the start it is compared with.
+    """
+    size = QUICK if quick else Exchange()
+    setting = Setting.prepare(1, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english).replaced(size.pieces)
+    with TemporaryDirectory() as folder:
+        aids = [bilingual_aids(Path(folder), setting.english[: size.sentences], setting.vietnamese, seed) for seed in range(size.seeds)]
+        contest = hold([replace(setting, aids=each) for each in aids], starts, trained, steps=size.steps, points=0)
+    run, method = Ledger(str(setting)), next(iter(starts))
+    how = f"{size.steps} steps of 512 tokens, tables and the outer two layers at either end, lr 1e-3. {note}"
+    for claims, scores, said in ((before, contest.before, note), (after, contest.after, how)):
+        for name, declared in claims.items():
+            run.settle(declared, EXCHANGED, scores[name], scores[method], said)
+    return run, contest
