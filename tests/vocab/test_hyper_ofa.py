@@ -115,9 +115,15 @@ class TestRows:
         assert cosines(learned.values, target, rows).mean() > 0.8
         untrained = HyperOFA(**SMALL | {"network_epochs": 1, "lr": 1e-9})(*task()[:3])
         assert cosines(untrained.values, target, rows).mean() < 0.5
-        near = float(context.notes[-1].rsplit(": ", 1)[1])
+        near = float(context.notes[-1].rsplit(": ", 1)[1].split(",")[0])
         assert near > 0.8
+        assert context.notes[-1].endswith("after 40.0 of 40 epochs")
         assert "predicted to true input rows" in context.notes[-1]
+
+    def test_it_stops_in_time_and_says_how_far_it_came(self):
+        source, target, context, _ = task()
+        HyperOFA(**SMALL | {"minutes": 1e-9})(source, target, context)
+        assert context.notes[-1].endswith("after 0.5 of 40 epochs")  # the first of two batches is always done
 
     def test_copies_and_tokens_without_words(self):
         source, target, context, _ = task()

@@ -4,6 +4,8 @@ Enters: word vectors, which words hold which token, and rows to learn from. Leav
 so nothing of size tokens x words x dimensions is ever in memory.
 """
 
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,6 +38,7 @@ class NetworkTraining:
     decay: float
     decay_every: int
     network_epochs: int
+    minutes: float | None
 
 
 class WordSets:
@@ -100,10 +103,11 @@ def coordinate_loss(predicted: torch.Tensor, true: torch.Tensor, lambda_: float,
 
 def learn_rows(
     known: WordSets, rows: torch.Tensor, tokens: Ids, wanted: WordSets, wanted_tokens: Ids, training: NetworkTraining, seed: int
-) -> tuple[torch.Tensor, float]:
+) -> tuple[torch.Tensor, float, float]:
     """Train on the rows (known tokens, r) of `tokens` and predict those of `wanted_tokens`.
 
-    Returns (rows of shape (wanted tokens, r), float32; mean cosine of predicted to true rows on the tokens kept from training).
+    Returns (rows of shape (wanted tokens, r), float32; mean cosine of predicted to true rows on the tokens kept from training; epochs
+    done).
     """
     random = np.random.default_rng(seed)
     scale = rows[torch.from_numpy(tokens)].float().square().mean().sqrt().clamp(min=1e-12)  # the loss does not depend on it, Adam does
@@ -113,34 +117,44 @@ def learn_rows(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = CoordinateNetwork(known.matrix.shape[1], rows.shape[1], training.layers, training.hidden, training.dropout)
-        _fit(network, known, targets, learned, training, random)
+        epochs = _fit(network, known, targets, learned, training, random)
     network.eval()
     predicted = _predict(network, wanted, wanted_tokens, training.max_vectors, seed) * scale
     if not len(held_out):
-        return predicted, float("nan")
+        return predicted, float("nan"), epochs
     checked = _predict(network, known, held_out, training.max_vectors, seed)
-    return predicted, float(nn.functional.cosine_similarity(checked, targets[torch.from_numpy(held_out)]).mean())
+    return predicted, float(nn.functional.cosine_similarity(checked, targets[torch.from_numpy(held_out)]).mean()), epochs
 
 
 def _fit(
     network: CoordinateNetwork, known: WordSets, targets: torch.Tensor, tokens: Ids, training: NetworkTraining, random: np.random.Generator
-) -> None:
+) -> float:
+    """Train in place; returns the epochs done, of which the last may be cut short by the time that is given."""
+    end = math.inf if training.minutes is None else time.monotonic() + 60 * training.minutes
+    done = 0.0
     optimizer = torch.optim.Adam(network.parameters(), lr=training.lr)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, training.decay_every, training.decay)
     network.train()
     with progress_bar("hyper-ofa", total=training.network_epochs, unit="epochs") as bar:
         for _ in range(training.network_epochs):
-            losses = []
-            for batch in _batches(tokens, known.sizes, random):
+            losses: list[float] = []
+            batches = list(_batches(tokens, known.sizes, random))
+            for batch in batches:
+                if losses and time.monotonic() > end:
+                    return done
                 vectors, sizes = known.draw(batch, training.max_vectors, random, augment=True)
                 loss = coordinate_loss(network(vectors, sizes), targets[torch.from_numpy(batch)], training.lambda_, training.T)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 optimizer.step()
                 losses.append(loss.item())
+                done += 1 / len(batches)
+                bar.update(done)
+                bar.say(f"loss {np.mean(losses):.3f}")
             schedule.step()
-            bar.advance()
-            bar.say(f"loss {np.mean(losses):.3f}")
+            if time.monotonic() > end:
+                break
+    return done
 
 
 def _batches(tokens: Ids, sizes: Ids, random: np.random.Generator) -> Iterator[Ids]:

@@ -31,6 +31,7 @@ class HyperOFA(WordSpaceStart):
     T : temperature of InfoNCE; the paper takes 0.5 for RoBERTa and 0.25 for XLM-R.
     lr, decay, decay_every : of Adam; the rate is multiplied by `decay` every `decay_every` epochs.
     network_epochs : passes over the old tokens (the number is ours).
+    minutes : stop after this time (ours, so that a desktop finishes; the notes say how far it came), or None for all epochs.
     rank, split, copy, auxiliary, keys, spellings, fallback : as in `OFA`.
     source_languages, target_languages : as in `OFA`.
     bias : "zero", or "mixed": the mean of the token's old pieces.
@@ -60,6 +61,7 @@ class HyperOFA(WordSpaceStart):
     decay: Annotated[float, Field(gt=0, le=1)] = 0.95
     decay_every: Annotated[int, Field(ge=1)] = 10
     network_epochs: Annotated[int, Field(ge=1)] = 100
+    minutes: Annotated[float, Field(gt=0)] | None = 5.0
 
     def __call__(self, source: Source, target: Target, context: Context) -> Rows:
         found = self.align(source, target, context)
@@ -75,10 +77,11 @@ class HyperOFA(WordSpaceStart):
         if len(covered):
             known, wanted = WordSets(found.old.held, found.old.matrix), WordSets(found.new.held, found.new.matrix)
             seed = 2 * context.seed + (source.role == "head")
-            predicted, near = learn_rows(known, source.table, found.candidates, wanted, target.ids[covered], self._training, seed)
+            predicted, near, epochs = learn_rows(known, source.table, found.candidates, wanted, target.ids[covered], self._training, seed)
             started.values[torch.from_numpy(covered)] = predicted.to(started.values.dtype)
             context.notes.append(
-                f"{self.name}: cosine of predicted to true {source.role} rows, on old tokens kept from training: {near:.3f}"
+                f"{self.name}: cosine of predicted to true {source.role} rows, on old tokens kept from training: {near:.3f}, "
+                f"after {epochs:.1f} of {self.network_epochs} epochs"
             )
         return started
 
