@@ -34,9 +34,10 @@ def one_by_one(method: TokenDistillation, student: Student, parameters: list[tor
 def main() -> int:
     setting, method = inputs.vietnamese(100), TokenDistillation(minutes=None)
     target = inputs.target(setting)
-    found = passages(target, inputs.sentences(2000), method.length)
+    texts = inputs.sentences(2000)
+    found = passages(target, texts, method.length)
     chosen = choose(found, target.ids, method.snippets, np.random.default_rng(0), PASSAGES)
-    start = ConstituentMean()(inputs.source(setting), target, inputs.context(setting, []))
+    start = ConstituentMean()(inputs.source(setting), target, inputs.context(setting, texts))
     student = Student(*setting.untouched(), target, start)
     parameters = list(student.train_rows().parameters.values())
     seconds: dict[str, list[float]] = {"batches by length": [], "one by one": []}

@@ -48,7 +48,7 @@ def test_weights_are_cosines_over_their_sum(donor, clip):
 
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_factored_form_gives_the_same_rows(donor, monkeypatch, clip, bias):
+def test_blocks_give_the_same_rows(donor, monkeypatch, clip, bias):
     source, target, context = situation(OLD, NEW, donor=donor[0], bias=bias)
     graft = ClpTransfer(clip=clip)(source, target, context)
     monkeypatch.setattr(clp_transfer, "DENSE_WEIGHTS", 10)
@@ -57,6 +57,23 @@ def test_factored_form_gives_the_same_rows(donor, monkeypatch, clip, bias):
     assert isinstance(rows, Rows)
     assert torch.allclose(rows.values, graft.apply(source.table), atol=1e-5)
     assert not bias or torch.allclose(rows.bias, graft.apply(source.bias), atol=1e-5)
+
+
+def test_cosines_that_cancel_out_leave_a_token_to_its_pieces(tmp_path):
+    """ "dog" is nearly opposite to "tree" as "katze" sees them: weights of 25 and -24; "haus" has the same side of both."""
+    table = save_donor(tmp_path / "donor", NEW)
+    table[:] = 0
+    for word, vector in {"dog": (1, 0), "tree": (-0.96, 0.28), "katze": (1, 0), "haus": (0.6, 0.8)}.items():
+        table[NEW.vocab[word], :2] = vector
+    model = GPT2LMHeadModel.from_pretrained(tmp_path / "donor")
+    model.get_input_embeddings().weight.data.copy_(torch.from_numpy(table))
+    model.save_pretrained(tmp_path / "donor")
+    source, target, context = situation(OLD, NEW, donor=tmp_path / "donor")
+    graft = ClpTransfer()(source, target, context)
+    cancelled, kept = row_of(target, "katze"), row_of(target, "haus")
+    pieces = target.pieces[cancelled]
+    assert dict(graft.explain(cancelled)) == pytest.approx({i: pieces.count(i) / len(pieces) for i in set(pieces)})
+    assert set(dict(graft.explain(kept))) == {OLD.vocab["dog"], OLD.vocab["tree"]}
 
 
 def test_a_donor_that_lacks_a_token_leaves_it_to_its_pieces(tmp_path):

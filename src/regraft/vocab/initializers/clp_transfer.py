@@ -15,8 +15,8 @@ from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.similarity import Floats, has_vector, unit_rows
 from regraft.vocab.vectors import donor_vectors
 
-DENSE_WEIGHTS = 20_000_000  # beyond this many weights (240 MB) the rows are computed in factored form
-LEAST_SUM = 0.01  # of cosines, per anchor: below it signs cancel out, and a row's weights are many times larger than 1
+DENSE_WEIGHTS = 20_000_000  # beyond this many weights (240 MB) the rows are computed block by block
+LARGEST_SUM = 10.0  # of a row's absolute weights, which add to 1 with their signs: beyond it the row is the difference of two large sums
 
 
 class ClpTransfer(Initializer):
@@ -31,9 +31,10 @@ class ClpTransfer(Initializer):
     ----------
     clip : take negative cosines as 0, which keeps rows inside the convex hull.
 
-    Tokens that the donor lacks, or whose cosines cancel out (mean below 0.01), take the mean of their old pieces. Returns a graft of shape
-    (new tokens, old tokens) with rows that sum to 1; every weight is non-zero, so beyond 20 million weights it returns the same rows
-    without the map, in memory that grows with the tables only. Raises `ParameterError` when the donor shares no token with both tokenizers.
+    Tokens that the donor lacks, or whose cosines cancel out (absolute weights adding to more than 10), take the mean of their old pieces.
+    Returns a graft of shape (new tokens, old tokens) with rows that sum to 1; every weight is non-zero, so beyond 20 million weights it
+    returns the same rows without the map, in memory that grows with the tables only. Raises `ParameterError` when the donor shares no token
+    with both tokenizers.
     """
 
     paper = Paper(
@@ -51,11 +52,9 @@ class ClpTransfer(Initializer):
         queries, keys = unit_rows(vectors[target.ids[rows]]), unit_rows(vectors[anchors])
         shape = (len(target), source.vocab_size)
         if len(rows) * len(anchors) <= DENSE_WEIGHTS:
-            scores, sums = self._scores(queries, keys)
-            known = sums > LEAST_SUM * len(anchors)
-            weights = sparse.csr_matrix(scores[known] / sums[known, None])
-            return complete(over_old(weights, rows[known], old_ids, shape), target)
-        return self._factored(source, target, queries, keys, rows, old_ids)
+            weights, known = self._weights(queries, keys)
+            return complete(over_old(sparse.csr_matrix(weights), rows[known], old_ids, shape), target)
+        return self._blocks(source, target, queries, keys, rows, old_ids)
 
     def _anchors(self, target: Target, context: Context) -> tuple[Floats, Ids, Ids]:
         """Donor vectors of the new vocabulary, the ids of its anchors, and the rows of `target` that have a vector."""
@@ -69,33 +68,27 @@ class ClpTransfer(Initializer):
             raise ParameterError(f"{self.name}: {donor} shares no token with both tokenizers: give a donor with the new tokenizer")
         return vectors, anchors, np.flatnonzero(usable[target.ids])
 
-    def _scores(self, queries: Floats, keys: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _weights(self, queries: Floats, keys: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Weights of the queries whose cosines do not cancel out, shape (known, anchors), and which these are."""
         scores = (queries @ keys.T).astype(np.float64)
         if self.clip:
             scores = np.maximum(scores, 0)
-        return scores, scores.sum(axis=1)
+        sums, absolute = scores.sum(axis=1), np.abs(scores).sum(axis=1)
+        known = (sums > 0) & (absolute <= LARGEST_SUM * sums)
+        return scores[known] / sums[known, None], known
 
-    def _factored(self, source: Source, target: Target, queries: Floats, keys: Floats, rows: Ids, old_ids: Ids) -> Rows:
-        """Rows without their weights: cos(a, A) E = a (A^T E), or block by block where negative cosines are clipped."""
+    def _blocks(self, source: Source, target: Target, queries: Floats, keys: Floats, rows: Ids, old_ids: Ids) -> Rows:
+        """The same rows without their map, a block of tokens at a time."""
         started = complete(sparse.csr_matrix((len(target), source.vocab_size)), target)
         values = started.apply(source.table)
-        table = source.table[torch.from_numpy(old_ids)].double().numpy()
-        bias = None if source.bias is None else source.bias[torch.from_numpy(old_ids)].double().numpy()
+        table = source.table[torch.from_numpy(old_ids)].double()
+        bias = None if source.bias is None else source.bias[torch.from_numpy(old_ids)].double()
         new_bias = None if source.bias is None else started.apply(source.bias)
-        columns = table if bias is None else np.concatenate([table, bias[:, None]], axis=1)
-        core = keys.T.astype(np.float64) @ columns
-        total = keys.sum(axis=0, dtype=np.float64)
         size = max(1, DENSE_WEIGHTS // (4 * len(keys)))
         for start in range(0, len(rows), size):
-            part, places = queries[start : start + size].astype(np.float64), rows[start : start + size]
-            if self.clip:
-                scores, sums = self._scores(queries[start : start + size], keys)
-                mixed = scores @ columns
-            else:
-                mixed, sums = part @ core, part @ total
-            known = sums > LEAST_SUM * len(keys)
-            mixed, where = torch.from_numpy(mixed[known] / sums[known, None]), torch.from_numpy(places[known])
-            values[where] = mixed[:, : table.shape[1]].to(values.dtype)
-            if new_bias is not None:
-                new_bias[where] = mixed[:, -1].to(new_bias.dtype)
+            weights, known = self._weights(queries[start : start + size], keys)
+            mixing, where = torch.from_numpy(weights), torch.from_numpy(rows[start : start + size][known])
+            values[where] = (mixing @ table).to(values.dtype)
+            if new_bias is not None and bias is not None:
+                new_bias[where] = (mixing @ bias).to(new_bias.dtype)
         return Rows(values, new_bias)
