@@ -124,7 +124,14 @@ QUICK = Size(
     entity_steps=20,
     entity_train=600,
 )
-TRIED: dict[str, dict[str, Any]] = {"phi 0.065": {"phi": 0.065}, "all candidate pieces": {"pieces": 1_000_000}}
+TRIED: dict[str, dict[str, Any]] = {
+    "phi 0.065": {"phi": 0.065},
+    "all candidate pieces": {"pieces": 1_000_000},
+    "a quarter of the pieces": {"pieces": 0.25},
+    "delta_k 5": {"delta_k": 5},
+    "h0_count 100": {"h0_count": 100},
+    "h0_count 10,000": {"h0_count": 10_000},
+}
 
 
 @dataclass
@@ -189,7 +196,7 @@ def coding(run: Ledger, study: Study, whole: LabelledData, data: LabelledData, t
         points += others.points()
     settle_curves(run, curves, others, size)
     with step("what else was tried"):
-        tried = try_others(subject, data, curves, kept, size, study.texts) if tries else []
+        tried = try_others(study, data, curves) if tries else []
     before = [{"method": name, "f1": f1_sample(runs).value} for name, runs in untrained.items()]
     study.extra |= {"training": vars(tuning), "rates": rates, "curves": [p.row() for p in points], "untrained": before, "tried": tried}
     study.tables |= {
@@ -334,29 +341,42 @@ def sentence_vectors(task: Task, model: Any, features: Sequence[Any]) -> torch.T
     return vectors
 
 
-def try_others(
-    subject: Subject, data: LabelledData, curves: Curves, kept: KeptRuns, size: Size, texts: Mapping[str, Sequence[str]]
-) -> list[dict[str, Any]]:
-    """Other roll-back thresholds and piece inventories at one share: what the method does with them, beside base and its defaults."""
-    share = size.tried_share
-    rows = []
-    names = [text for title in NAMES for text in texts[title]]
-    for title, changed in {"defaults": {}, **TRIED}.items():
-        if set(changed) <= {"phi"}:
-            arm = replace(subject.arm(K_TOKENISER), encoder=KTokeniser(k_tokeniser(subject).knowledge, **changed))
+def try_others(study: Study, data: LabelledData, curves: Curves) -> list[Row]:
+    """Other roll-backs, thresholds, piece inventories and learning rates at one share: the gain over base with each."""
+    subject, size, tuning = study.subject, study.size, curves.plan.tuning
+    base, default, share = study.arms[BASE], study.arms[K_TOKENISER], size.tried_share
+    names = [text for title in NAMES for text in study.texts[title]]
+
+    def gain(title: str, arm: Arm, own: Curves, reference: Curves) -> Row:
+        mine, before = (
+            {
+                "names": tokens_per_word(one.encoder, names).value,
+                "ordinary English": tokens_per_word(one.encoder, study.texts["ordinary English"]).value,
+            }
+            for one in (arm, base)
+        )
+        row = {"settings": title, "new tokens": arm.new_tokens}
+        row["F1 over base"] = f1_sample(own.of(K_TOKENISER, share)).value - f1_sample(reference.of(BASE, share)).value
+        row |= {text: mine[text] / before[text] - 1 for text in mine}
+        console.print(f"  {row}", highlight=False)
+        return row
+
+    def ran(arms: Sequence[Arm], tuning: FineTuning) -> Curves:
+        own = Curves(subject, data, Classification.of(data), arms, plan(size, (share,), tuning))
+        own.run(study.kept)
+        return own
+
+    rows = [gain("defaults", default, curves, curves)]
+    for title, changed in TRIED.items():
+        if set(changed) == {"phi"}:
+            arm = replace(default, encoder=KTokeniser(k_tokeniser(subject).knowledge, **changed))
         else:
             arm = replace(subject, method=KTokeniserStart(**changed)).arm(K_TOKENISER)
-        own = Curves(subject, data, Classification.of(data), [arm], plan(size, (share,), curves.plan.tuning)) if changed else curves
-        if changed:
-            own.run(kept)
-        effect = f1_sample(own.of(K_TOKENISER, share)).value - f1_sample(curves.of(BASE, share)).value
-        saved = tokens_per_word(arm.encoder, names).value / tokens_per_word(curves.arms[0].encoder, names).value - 1
-        plain = tokens_per_word(arm.encoder, texts["ordinary English"]).value
-        english_change = plain / tokens_per_word(curves.arms[0].encoder, texts["ordinary English"]).value - 1
-        rows.append(
-            {"settings": title, "new tokens": arm.new_tokens, "F1 over base": effect, "names": saved, "ordinary English": english_change}
-        )
-        console.print(f"  {rows[-1]}", highlight=False)
+        rows.append(gain(title, arm, ran([arm], tuning), curves))
+    for rate in size.rates:
+        if rate != tuning.lr:
+            both = ran([base, default], replace(tuning, lr=rate))
+            rows.append(gain(f"lr {rate:g}, base too", default, both, both))
     return rows
 
 

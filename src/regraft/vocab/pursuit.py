@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ Ids = npt.NDArray[np.int64]
 SMALL = 1e-5  # a residual this much shorter than its target is rounding error: the target is reproduced
 DEPENDENT = 1e-6  # an atom with no more than this share of its squared length outside the span of the chosen ones adds nothing
 MANY = 512  # candidates a residual may have before a plain product is cheaper
+GROUP = 32  # atoms; a first look at a residual's products keeps the largest of each group
 SWEEPS = 60  # of coordinate descent a step; the next step goes on from where it stopped
 BITS = {torch.bfloat16: (torch.int16, 0x7FFF), torch.float32: (torch.int32, 0x7FFFFFFF)}
 
@@ -87,31 +88,29 @@ class _Screen:
 
     def __init__(self, atoms: torch.Tensor, dtype: torch.dtype) -> None:
         self.atoms, self.dtype = atoms, dtype
-        self.columns = atoms.T.contiguous().to(dtype)
-        rounded = self.columns.T.to(torch.float32)
+        self.short = torch.zeros(-(-len(atoms) // GROUP) * GROUP, atoms.shape[1], dtype=dtype)
+        self.short[: len(atoms)] = atoms
+        rounded = self.short[: len(atoms)].to(torch.float32)
         self.longest = float(torch.linalg.vector_norm(atoms, dim=1).max())
         self.worst = float(torch.linalg.vector_norm(atoms - rounded, dim=1).max())
         self.summing = 2 * atoms.shape[1] * 2.0**-24
         self.rounding = 2.0**-8 if dtype == torch.bfloat16 else 0.0
         self._kept = threading.local()
 
-    def _buffers(self, count: int) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
-        """This thread's products and comparisons (count, n): fresh pages for each step would cost more than the product."""
+    def _buffer(self, count: int) -> torch.Tensor:
+        """This thread's products (n rounded up, count): fresh pages for each step would cost more than the product."""
         kept = self._kept
-        if getattr(kept, "count", 0) < count:
+        if getattr(kept, "count", None) != count:
             kept.count = count
-            kept.products = torch.empty(count, len(self.atoms), dtype=self.dtype)
-            kept.possible = np.empty((count, len(self.atoms)), dtype=bool)
-        return kept.products[:count], kept.possible[:count]
+            kept.products = torch.empty(len(self.short), count, dtype=self.dtype)
+        products: torch.Tensor = kept.products
+        return products
 
     def best(self, residuals: torch.Tensor, taken: torch.Tensor, sign: Sign) -> tuple[torch.Tensor, torch.Tensor]:
         """Index of the best atom not in `taken` (b, t) for each residual (b, d), and its inner product."""
-        products, possible = self._buffers(len(residuals))
-        bits, floor = self._screened(residuals, sign, products)
-        flat = np.flatnonzero(np.greater_equal(bits, floor[:, None], out=possible))
-        rows, columns = torch.from_numpy(flat // bits.shape[1]), torch.from_numpy(flat % bits.shape[1])
+        rows, columns = map(torch.from_numpy, self._possible(residuals, sign))
         counts = torch.bincount(rows, minlength=len(residuals))
-        if int(counts.max()) > MANY:  # the residual is all but orthogonal to every atom: nothing to prune
+        if int(counts.max()) > MANY or int(counts.min()) == 0:  # a residual is all but orthogonal to every atom, or behind all of them
             return self._dense(residuals, taken, sign)
         value = torch.einsum("cd,cd->c", residuals[rows], self.atoms[columns])
         score = value.abs() if sign == "signed" else value.clone()
@@ -122,21 +121,28 @@ class _Screen:
         place = first + table.argmax(dim=1)
         return columns[place], value[place]
 
-    def _screened(
-        self, residuals: torch.Tensor, sign: Sign, products: torch.Tensor
-    ) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]]]:
-        """Products (b, n) as integers in the same order as the (absolute) numbers, and what the largest one's rivals must reach."""
+    def _possible(self, residuals: torch.Tensor, sign: Sign) -> tuple[Ids, Ids]:
+        """Rows and atoms, by row, of all products that could be their row's largest (absolute) one."""
+        products = self._buffer(len(residuals))
         short = residuals.to(self.dtype)
         error = torch.linalg.vector_norm(residuals - short.to(torch.float32), dim=1) * self.longest
         error += torch.linalg.vector_norm(short.to(torch.float32), dim=1) * (self.worst + self.summing * (self.longest + self.worst))
         integer, magnitude = BITS[self.dtype]
-        torch.mm(short, self.columns, out=products)
-        bits = products.view(integer).numpy()
+        torch.mm(self.short, short.T, out=products)
+        bits = products.view(integer).numpy()  # as integers they are in the same order as the numbers
         if sign == "signed":
             np.bitwise_and(bits, magnitude, out=bits)  # clears the sign; what is left orders like the magnitudes
-        top = torch.from_numpy(bits.max(axis=1)).view(self.dtype).to(torch.float32)
+        bits = bits.reshape(-1, GROUP, len(residuals))
+        largest = bits.max(axis=1)
+        top = torch.from_numpy(largest.max(axis=0)).view(self.dtype).to(torch.float32)
         floor = (top * (1 - self.rounding) / (1 + self.rounding) - 2 * error).clamp(min=0.0) * (1 - self.rounding)
-        return bits, floor.to(self.dtype).view(integer).numpy()
+        least = floor.to(self.dtype).view(integer).numpy()
+        groups, rows = np.nonzero(largest >= least)
+        found, places = np.nonzero(bits[groups, :, rows] >= least[rows, None])
+        rows, columns = rows[found], groups[found] * GROUP + places
+        order = np.argsort(rows, kind="stable")
+        order = order[columns[order] < len(self.atoms)]
+        return rows[order], columns[order]
 
     def _dense(self, residuals: torch.Tensor, taken: torch.Tensor, sign: Sign) -> tuple[torch.Tensor, torch.Tensor]:
         value = residuals @ self.atoms.T
@@ -149,18 +155,17 @@ class _Screen:
 class _Block:
     """A block of targets and what has been chosen for them so far.
 
-    `chosen` holds the atoms themselves, `inverse` the inverse of the Cholesky factor of their Gram matrix, grown a row a step. A row that
-    is finished gets empty places: zero atoms with weight 0.
+    `span` holds an orthonormal basis of the chosen atoms (signed) or the atoms themselves, a row more each step. A row that is finished
+    gets empty places: zero atoms with weight 0.
     """
 
     def __init__(self, targets: torch.Tensor, atoms: torch.Tensor, k: int, sign: Sign) -> None:
         b, d = targets.shape
         self.targets, self.atoms, self.k, self.sign = targets, atoms, k, sign
         self.indices = torch.full((b, k), -1, dtype=torch.int64)
-        self.chosen = torch.zeros(b, k, d)
+        self.span = torch.zeros(b, k, d)
         self.gram = torch.zeros(b, k, k, dtype=torch.float64)
-        self.inverse = torch.zeros(b, k, k, dtype=torch.float64)
-        self.along = torch.zeros(b, k, dtype=torch.float64)  # targets in the orthonormal basis of the chosen atoms, or their products
+        self.along = torch.zeros(b, k, dtype=torch.float64)  # products of the targets and the chosen atoms
         self.weights = torch.zeros(b, k, dtype=torch.float64)
         self.residual = targets.clone()
 
@@ -187,30 +192,25 @@ class _Block:
         atom = torch.zeros_like(self.targets)
         atom[rows] = self.atoms[index]
         self.indices[rows, t] = index
-        product = torch.bmm(atom[:, None], self.chosen[:, :t].transpose(1, 2))[:, 0].to(torch.float64)
-        square = atom.to(torch.float64).square().sum(dim=1)
-        along = (atom.to(torch.float64) * self.targets).sum(dim=1)
-        self.chosen[:, t] = atom
+        product = torch.bmm(atom[:, None], self.span[:, :t].transpose(1, 2))
         if self.sign == "signed":
-            self._extend_factor(t, product, square, along)
-        else:
-            self._solve_non_negative(t, product, square, along)
-        span = self.chosen[:, : t + 1]
+            self._extend_basis(t, atom, product)
+            return
+        exact = atom.to(torch.float64)
+        self.span[:, t] = atom
+        self._solve_non_negative(t, product[:, 0].to(torch.float64), exact.square().sum(dim=1), (exact * self.targets).sum(dim=1))
+        span = self.span[:, : t + 1]
         self.residual = self.targets - torch.bmm(self.weights[:, None, : t + 1].to(torch.float32), span)[:, 0]
 
-    def _extend_factor(self, t: int, product: torch.Tensor, square: torch.Tensor, along: torch.Tensor) -> None:
-        r"""One row of :math:`L^{-1}` for the Gram matrix :math:`L L^\top`, and the least-squares weights."""
-        known = self.inverse[:, :t, :t]
-        row = torch.bmm(known, product[:, :, None])[:, :, 0]
-        left = square - row.square().sum(dim=1)
+    def _extend_basis(self, t: int, atom: torch.Tensor, product: torch.Tensor) -> None:
+        """Gram-Schmidt: what is new in the atom joins the basis, and leaves the residual."""
+        new = torch.baddbmm(atom[:, None], product, self.span[:, :t], alpha=-1)[:, 0]
+        square, left = atom.square().sum(dim=1), new.square().sum(dim=1)
         independent = left > DEPENDENT * square
         self.indices[~independent, t] = -1
-        self.chosen[~independent, t] = 0
-        scale = torch.where(independent, left.clamp(min=1e-300).rsqrt(), 0.0)
-        self.inverse[:, t, :t] = -scale[:, None] * torch.bmm(row[:, None], known)[:, 0]
-        self.inverse[:, t, t] = scale
-        self.along[:, t] = scale * (along - (row * self.along[:, :t]).sum(dim=1))
-        self.weights[:, : t + 1] = torch.bmm(self.along[:, None, : t + 1], self.inverse[:, : t + 1, : t + 1])[:, 0]
+        new *= torch.where(independent, left.clamp(min=1e-30).rsqrt(), 0.0)[:, None]
+        self.span[:, t] = new
+        self.residual -= (self.residual * new).sum(dim=1, keepdim=True) * new
 
     def _solve_non_negative(self, t: int, product: torch.Tensor, square: torch.Tensor, along: torch.Tensor) -> None:
         """Non-negative least squares over the chosen atoms, by coordinate descent from the last step's weights."""
@@ -230,10 +230,9 @@ class _Block:
                 break
 
     def _polish(self) -> None:
-        """Least squares over the chosen atoms once more, in float64 throughout: float32 products cost digits where atoms are alike."""
-        atoms = self.chosen.to(torch.float64)
-        empty = torch.diag_embed((self.indices < 0).to(torch.float64))
-        factor, failed = torch.linalg.cholesky_ex(torch.bmm(atoms, atoms.transpose(1, 2)) + empty)
+        """Least squares over the chosen atoms, in float64: float32 products cost digits where atoms are alike."""
+        empty = self.indices < 0
+        atoms = self.atoms[self.indices.clamp(min=0)].to(torch.float64).masked_fill(empty[:, :, None], 0.0)
+        gram = torch.bmm(atoms, atoms.transpose(1, 2)) + torch.diag_embed(empty.to(torch.float64))
         product = torch.bmm(atoms, self.targets.to(torch.float64)[:, :, None])
-        solved = torch.cholesky_solve(product, factor)[:, :, 0]
-        self.weights = torch.where(failed[:, None] == 0, solved, self.weights)
+        self.weights = torch.cholesky_solve(product, torch.linalg.cholesky(gram))[:, :, 0]
