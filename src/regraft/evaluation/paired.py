@@ -46,12 +46,13 @@ class Sample:
         """Bits and bytes of each document, one score a seed."""
         return cls(np.stack([s.document_bits for s in scores]), np.stack([s.document_bytes for s in scores]).astype(np.float64))
 
-    def __sub__(self, other: "Sample") -> "Sample":
-        """The gap between two samples of the same documents and seeds (or one seed against several), document by document."""
-        if self.amounts.shape[1] != other.amounts.shape[1] or not np.allclose(self.sizes[:1], other.sizes[:1]):
-            raise ParameterError("a gap needs two samples of the same documents")
-        gap = self.amounts - other.amounts
-        return Sample(gap, np.broadcast_to(self.sizes[:1], gap.shape))
+    def __sub__(self, other: "Sample") -> "Gap":
+        """The gap between two samples of the same documents and seeds (or several seeds against one)."""
+        return Gap(self, other)
+
+    @property
+    def documents(self) -> int:
+        return int(self.amounts.shape[1])
 
     @property
     def seeds(self) -> int:
@@ -68,6 +69,34 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """How far one sample's value is above another's; both see the same resampled documents and seeds."""
+
+    above: Sample
+    below: Sample
+
+    def __post_init__(self) -> None:
+        if self.above.documents != self.below.documents or self.below.seeds not in (1, self.above.seeds):
+            raise ParameterError("a gap needs two samples of the same documents and seeds")
+
+    @property
+    def documents(self) -> int:
+        return self.above.documents
+
+    @property
+    def seeds(self) -> int:
+        return self.above.seeds
+
+    @property
+    def value(self) -> float:
+        return self.above.value - self.below.value
+
+    def resample(self, documents: npt.NDArray[np.int64], seeds: npt.NDArray[np.int64]) -> float:
+        own = seeds if self.below.seeds == self.above.seeds else np.zeros_like(seeds)
+        return self.above.resample(documents, seeds) - self.below.resample(documents, own)
+
+
+@dataclass(frozen=True)
 class Effect:
     """What changed from baseline to method, with a 95 % interval."""
 
@@ -80,7 +109,7 @@ class Effect:
 
 
 def paired_effect(
-    baseline: Sample, method: Sample, kind: Literal["difference", "ratio"] = "difference", *, draws: int = DRAWS, seed: int = 0
+    baseline: Sample | Gap, method: Sample | Gap, kind: Literal["difference", "ratio"] = "difference", *, draws: int = DRAWS, seed: int = 0
 ) -> Effect:
     """``method - baseline``, or ``method / baseline - 1``, with a percentile bootstrap interval over documents and seeds.
 
@@ -89,9 +118,9 @@ def paired_effect(
 
     Raises `ParameterError` if the two are not of the same documents.
     """
-    documents = baseline.amounts.shape[1]
-    if method.amounts.shape[1] != documents:
-        raise ParameterError(f"a paired effect needs the same documents on both sides, got {documents} and {method.amounts.shape[1]}")
+    documents = baseline.documents
+    if method.documents != documents:
+        raise ParameterError(f"a paired effect needs the same documents on both sides, got {documents} and {method.documents}")
 
     def change(before: float, after: float) -> float:
         return after - before if kind == "difference" else after / before - 1

@@ -105,7 +105,9 @@ class Size:
     sentences: int = 1000
     tried_share: float = 0.1
     corpora: tuple[str, ...] = tuple(ENTITY_CORPORA)
-    entity_steps: int = 200
+    entity_shares: tuple[float, ...] = (0.05, 0.2, 0.5, 1.0)
+    entity_steps: int = 120
+    entity_batch: int = 8
     entity_train: int | None = None
 
 
@@ -121,7 +123,8 @@ QUICK = Size(
     phrases=2000,
     sentences=200,
     corpora=("ncbi-disease",),
-    entity_steps=20,
+    entity_shares=(0.1, 1.0),
+    entity_steps=40,
     entity_train=600,
 )
 TRIED: dict[str, dict[str, Any]] = {
@@ -149,7 +152,7 @@ class Study:
 
 
 def reproduce(quick: bool) -> Findings:
-    """Run all of it: about 35 processor minutes in full, 2 with `quick`."""
+    """Run all of it: about 50 processor minutes in full, 2 with `quick`."""
     size = QUICK if quick else Size()
     with step("reading the encoder, the ontologies and the codes"):
         whole = open_named("icd-10-chapters")
@@ -168,8 +171,7 @@ def reproduce(quick: bool) -> Findings:
     study.extra["fertility"] = study.tables["Tokens per word"] = settle_fertility(run, subject, arms, texts)
     with matmul_precision("auto", "cpu"):
         coding(run, study, whole, data, tries=not quick)
-        for corpus_name in size.corpora:
-            extract(Ledger(f"{ENCODER}; {ontology_words(learned)}", run.claims), study, corpus_name)
+        extract(Ledger(f"{ENCODER}; {ontology_words(learned)}", run.claims), study)
     seconds = sum(one.seconds for one in kept.found.values())
     study.extra["fine_tunings"] = {"runs": len(kept.found), "runs_taken_over": taken_over, "seconds": seconds}
     return Findings(KTokeniserStart.paper, run.claims, study.extra, study.tables, study.figures)
@@ -185,7 +187,7 @@ def coding(run: Ledger, study: Study, whole: LabelledData, data: LabelledData, t
     with step("choosing the learning rate: base tokenizer, descriptions kept apart from training"):
         apart = whole.train[size.train : size.train + size.validation]
         validation = replace(whole, name=f"{whole.name}, validation", train=whole.train[: size.train], test=apart)
-        tuning, rates = choose_rate(subject, arms[BASE], validation, kept, size, size.steps)
+        tuning, rates = choose_rate(study, validation, FineTuning(steps=size.steps))
     with step("fine-tuning on shares of the labels"):
         curves = Curves(subject, data, Classification.of(data), [arms[BASE], arms[K_TOKENISER]], plan(size, size.shares, tuning))
         points = curves.run(kept)
@@ -208,30 +210,46 @@ def coding(run: Ledger, study: Study, whole: LabelledData, data: LabelledData, t
     study.figures["Learning curves, codes"] = learning_curves(curved(points), reference=BASE, y_title="micro-F1")
 
 
-def extract(run: Ledger, study: Study, corpus: str) -> None:
-    """Concept extraction on one corpus of entities: at every share of the labels."""
-    subject, kept, size = study.subject, study.kept, study.size
-    title, declared, arms = ENTITY_CORPORA[corpus], entity_claims(corpus), [study.arms[BASE], study.arms[K_TOKENISER]]
-    train, test = slice(size.entity_train), slice(size.test)
-    validation, data = (replace(d, train=d.train[train], test=d.test[test]) for d in (entities(corpus, "devel.tsv"), entities(corpus)))
-    with step(f"{title}: choosing the learning rate: base tokenizer, development side"):
-        tuning, rates = choose_rate(subject, arms[0], validation, kept, size, size.entity_steps)
-    with step(f"{title}: fine-tuning on shares of the labels"):
-        curves = Curves(subject, data, Tagging.of(data), arms, plan(size, size.shares, tuning))
-        points = curves.run(kept)
-    few, half, many = size.shares[0], next(share for share in size.shares if share >= 0.5), size.shares[-1]
-    score = {(arm.name, share): f1_sample(curves.of(arm.name, share)) for arm in arms for share in (few, half, many)}
-    text = f"{title}, {len(data.train):,} labelled sentences, {len(data.test):,} test sentences"
+def extract(run: Ledger, study: Study) -> None:
+    """Concept extraction from the entity corpora, at shares of the labels; one learning rate, chosen on a development side."""
+    size = study.size
+    first = cut_short(entities(size.corpora[0], "devel.tsv"), size)
+    with step("concept extraction: choosing the learning rate: base tokenizer, a development side"):
+        tuning, rates = choose_rate(study, first, FineTuning(steps=size.entity_steps, batch_size=size.entity_batch))
+    study.extra["extraction"] = {"training": vars(tuning), "rates": rates, "rates_on": first.name, "curves": {}}
+    study.tables[f"Span F1 of the base tokenizer by learning rate, {first.name}"] = rates
+    for corpus in size.corpora:
+        with step(f"{ENTITY_CORPORA[corpus]}: fine-tuning on shares of the labels"):
+            curves = entity_curves(study, corpus, tuning)
+            points = curves.run(study.kept)
+        settle_entities(run, curves, corpus)
+        study.extra["extraction"]["curves"][corpus] = [point.row() for point in points]
+        study.tables[f"{ENTITY_CORPORA[corpus]}: span F1 by share of the labels"] = by_share(points)
+        figure = learning_curves(curved(points), reference=BASE, y_title="span F1")
+        study.figures[f"Learning curves, {ENTITY_CORPORA[corpus]}"] = figure
+
+
+def entity_curves(study: Study, corpus: str, tuning: FineTuning) -> Curves:
+    data = cut_short(entities(corpus), study.size)
+    arms = [study.arms[BASE], study.arms[K_TOKENISER]]
+    return Curves(study.subject, data, Tagging.of(data), arms, plan(study.size, study.size.entity_shares, tuning))
+
+
+def cut_short(data: LabelledData, size: Size) -> LabelledData:
+    return replace(data, train=data.train[: size.entity_train], test=data.test[: size.test])
+
+
+def settle_entities(run: Ledger, curves: Curves, corpus: str) -> None:
+    """The claims about one corpus of entities."""
+    declared, tuning, shares = entity_claims(corpus), curves.plan.tuning, curves.plan.shares
+    few, half, many = shares[0], next(share for share in shares if share >= 0.5), shares[-1]
+    base, mine = ({share: f1_sample(curves.of(arm, share)) for share in (few, half, many)} for arm in (BASE, K_TOKENISER))
+    text = f"{ENTITY_CORPORA[corpus]}, {len(curves.data.train):,} labelled sentences, {len(curves.data.test):,} test sentences"
     how = f"{tuning.steps} steps of {tuning.batch_size} at every share, lr {tuning.lr:g}. Entities are scored by exact spans."
-    run.settle(declared["few"], text, score[BASE, few], score[K_TOKENISER, few], how)
-    run.settle(declared["many"], text, score[BASE, many], score[K_TOKENISER, many], how)
-    gains = {share: score[K_TOKENISER, share] - score[BASE, share] for share in (few, many)}
-    run.settle(declared["grows"], text, gains[many], gains[few], how)
-    run.settle(declared["half"], text, score[BASE, many], score[K_TOKENISER, half], how)
-    study.extra[corpus] = {"training": vars(tuning), "rates": rates, "curves": [point.row() for point in points]}
-    study.tables[f"{title}: span F1 by share of the labels"] = by_share(points)
-    study.tables[f"{title}: span F1 of the base tokenizer by learning rate, development side"] = rates
-    study.figures[f"Learning curves, {title}"] = learning_curves(curved(points), reference=BASE, y_title="span F1")
+    run.settle(declared["few"], text, base[few], mine[few], how)
+    run.settle(declared["many"], text, base[many], mine[many], how)
+    run.settle(declared["grows"], text, mine[many] - base[many], mine[few] - base[few], how)
+    run.settle(declared["half"], text, base[many], mine[half], how)
 
 
 def by_share(points: Sequence[Point]) -> list[Row]:
@@ -248,18 +266,15 @@ def plan(size: Size, shares: tuple[float, ...], tuning: FineTuning) -> Plan:
     return Plan(shares=shares, seeds=size.seeds, tuning=tuning)
 
 
-def choose_rate(
-    subject: Subject, base: Arm, data: LabelledData, kept: KeptRuns, size: Size, steps: int
-) -> tuple[FineTuning, list[dict[str, Any]]]:
+def choose_rate(study: Study, data: LabelledData, tuning: FineTuning) -> tuple[FineTuning, list[Row]]:
     """The learning rate for every arm: best for the base tokenizer on a test side of `data` that no claim is measured on."""
-    rows: list[dict[str, Any]] = []
-    for rate in size.rates:
-        tuning = FineTuning(steps=steps, lr=rate)
-        trial = Curves(subject, data, TASKS[data.kind].of(data), [base], Plan((size.shares[0], size.shares[-1]), 1, tuning))
-        points = trial.run(kept)
+    rows: list[Row] = []
+    ends = (study.size.shares[0], study.size.shares[-1])
+    for rate in study.size.rates:
+        trial = Curves(study.subject, data, TASKS[data.kind].of(data), [study.arms[BASE]], Plan(ends, 1, replace(tuning, lr=rate)))
+        points = trial.run(study.kept)
         rows.append({"lr": rate, "F1": sum(p.f1 for p in points) / len(points)})
-    best = max(rows, key=lambda row: float(row["F1"]))
-    return FineTuning(steps=steps, lr=best["lr"]), rows
+    return replace(tuning, lr=max(rows, key=lambda row: float(row["F1"]))["lr"]), rows
 
 
 def settle_curves(run: Ledger, curves: Curves, others: Curves, size: Size) -> None:
