@@ -72,6 +72,7 @@ class Cutter:
         self._starts_space = [knowledge.tokenizer.surface(i)[:1] == b" " for i in range(knowledge.base_size)]
         self._spaced = self.base.algorithm == "byte-bpe"
         self._memory: dict[str, Choice | None] = {}
+        self._surfaces: dict[int, bytes] = {}
         self._knows = bool(knowledge.total) and any(kind.ids for kind in knowledge.types) and phi != 0
 
     def cut(self, texts: Iterable[str], record: Callable[[Record], None] | None = None) -> Iterator[Cut]:
@@ -127,7 +128,9 @@ class Cutter:
                 record.words.append(WordRecord(start, end, kind, ids[first:last], chosen, False))
             first = last
             if first == count or (
-                by_sentence and (lines or shown.lstrip() in SENTENCE_ENDS) and _sentence_ends(text, shown, end, offsets[first][0])
+                by_sentence
+                and (lines or (shown.lstrip() if spaced else shown) in SENTENCE_ENDS)
+                and _sentence_ends(text, shown, end, offsets[first][0])
             ):
                 new.take(ids, offsets, words, copied, first)
                 back = roll_back(first - mark, len(new.ids) - kept, self.phi, released=self.knowledge.choices.released)
@@ -176,9 +179,14 @@ class Cutter:
             return None
         return [i for i, part in enumerate(parts) for _ in part] + [len(word)]
 
+    def _surface(self, token: int) -> bytes:
+        if token not in self._surfaces:
+            self._surfaces[token] = self.knowledge.tokenizer.surface(token)
+        return self._surfaces[token]
+
     def _spans(self, ids: Sequence[int], plain: str, places: list[int], lead: int) -> Offsets:
         """Spans of the pieces in the word as shown; a part of a character spans all of it."""
-        surfaces = [self.knowledge.tokenizer.surface(i) for i in ids]
+        surfaces = [self._surface(i) for i in ids]
         if self._spaced:
             sizes = [len(surface.removeprefix(b" ")) if n == 0 else len(surface) for n, surface in enumerate(surfaces)]
             at = [i for i, character in enumerate(plain) for _ in character.encode("utf-8")]  # character of each byte
