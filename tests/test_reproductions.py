@@ -122,6 +122,19 @@ def test_gap_between_two_samples_and_its_refusal():
         paired_effect(bits(), bits(documents=3))
 
 
+def test_gap_of_ratios_with_sizes_of_their_own_is_the_difference_of_their_values():
+    """Such as F1, whose denominator differs between two ways; against a gap of nothing it is that gap."""
+    rng = np.random.default_rng(0)
+    found = rng.integers(0, 5, (2, 3, 50)).astype(float)
+    above, below = (Sample(2 * part, 2 * part + rng.integers(1, 4, part.shape)) for part in found)
+    gap = above - below
+    assert gap.value == pytest.approx(above.value - below.value)
+    plain, beside_nothing = paired_effect(below, above), paired_effect(above - above, gap)
+    assert (beside_nothing.effect, beside_nothing.low, beside_nothing.high) == pytest.approx((plain.effect, plain.low, plain.high))
+    with pytest.raises(ParameterError, match="documents and seeds"):
+        Sample(found[0], found[0] + 1) - Sample(found[1, :2], found[1, :2] + 1)
+
+
 def test_sample_of_scores_is_their_bits_per_byte():
     score = Score(np.array([8.0, 2.0]), np.array([4, 1]), 3, 2, 5, 3, 0, 1.0)
     assert Sample.of_scores([score, score]).value == pytest.approx(score.bits_per_byte)

@@ -48,6 +48,22 @@ def test_pursuit_is_the_textbook_s_whatever_the_screening_format(screen):
         np.testing.assert_allclose(found.weights[i], weights, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("screen", [torch.bfloat16, torch.float32])
+def test_targets_behind_all_atoms_take_none_and_do_not_disturb_the_others(screen):
+    """37 atoms are no whole number of groups; every second target has a negative product with each of them."""
+    generator = torch.Generator().manual_seed(1)
+    atoms = torch.rand(37, 8, generator=generator) + 0.1
+    targets = torch.rand(6, 8, generator=generator) + 0.1
+    targets[1::2] *= -1
+    found = matching_pursuit(targets, atoms, 3, sign="non_negative", screen=screen)
+    assert (found.indices[1::2] == -1).all()
+    assert not found.weights[1::2].any()
+    alone = matching_pursuit(targets[::2].contiguous(), atoms, 3, sign="non_negative", screen=screen)
+    assert np.array_equal(found.indices[::2], alone.indices)
+    assert np.allclose(found.weights[::2], alone.weights)
+    assert (found.indices[::2, 0] >= 0).all()
+
+
 def test_normalized_atoms_give_scikit_learn_s_weights():
     linear_model = pytest.importorskip("sklearn.linear_model")
     targets, atoms = problem(seed=1)
