@@ -152,7 +152,7 @@ class Study:
 
 
 def reproduce(quick: bool) -> Findings:
-    """Run all of it: about 50 processor minutes in full, 2 with `quick`."""
+    """Run all of it: about 65 processor minutes in full, 2 with `quick`."""
     size = QUICK if quick else Size()
     with step("reading the encoder, the ontologies and the codes"):
         whole = open_named("icd-10-chapters")
