@@ -35,9 +35,9 @@ class Plain:
     """Word by word, tokenizer by tokenizer."""
 
     def __init__(self, ours: KTokeniser) -> None:
-        self.known, self.chooser = ours.knowledge, ours.cutter.chooser
-        base = self.known.base.backend
-        self.split, self.normalize = base.pre_tokenizer.pre_tokenize_str, base.normalizer.normalize_str
+        self.chooser = ours.cutter.chooser
+        base = ours.knowledge.base.backend
+        self.split = base.pre_tokenizer.pre_tokenize_str
         self.pool = [self.wrapped(base)]
         for matcher in self.chooser.matchers:
             one = Backend(matcher)
@@ -106,15 +106,11 @@ def main() -> int:
     same = sum(a == b for a, b in zip(found, cut[::FEWER], strict=True))
     print(f"regraft       {rate:8.1f} kB a second on {size:,.0f} kB, from an empty memory")
     print(f"word by word  {plain_rate:8.1f} kB a second on {small:,.0f} kB")
-    print(
-        f"{same} of {len(some)} texts have the same ids; the rest differ in how sentences end"
-        if same < len(some)
-        else "all ids are the same"
-    )
+    print(f"{same} of {len(some)} texts have the same ids")
     holds = {f">= {TIMES:.0f} x faster: {rate / plain_rate:.1f} x": rate >= TIMES * plain_rate, f">= {RATE:.0f} kB a second": rate >= RATE}
     for bound, held in holds.items():
         print(f"{'holds' if held else 'MISSED'}: {bound}")
-    return 0 if all(holds.values()) else 1
+    return 0 if all(holds.values()) and same == len(some) else 1
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 The paper's notes (MIMIC-III, n2c2) and its encoders cannot be had here. Open stand-ins: codes of ICD-10-CM from their descriptions for
 automated coding, entities in PubMed abstracts (NCBI-disease, BC5CDR) for concept extraction, an encoder without clinical pre-training
 (all-MiniLM-L6-v2), and drug names, HPO and ICD-10-CM for UMLS. No category of a test description is in the training side or in an ontology.
-What is expected was declared below before any run: directions from the paper, sizes from what its abstract reports.
+What is expected was declared below before any run: directions from the paper, sizes from what its abstract reports. How long entities are
+trained was set by the time it takes, after one look at base on test sentences of NCBI-disease.
 """
 
 import os
@@ -295,7 +296,7 @@ def settle_curves(run: Ledger, curves: Curves, others: Curves, size: Size) -> No
 
 
 def settle_fertility(run: Ledger, subject: Subject, arms: Mapping[str, Arm], texts: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """Tokens per word of each text under every vocabulary; names and English are claims, the rest is study."""
+    """Tokens per word of each text under every vocabulary; names and English are claims, the rest is shown."""
     found: dict[tuple[str, str], Sample] = {}
     rows = []
     for title, some in texts.items():
