@@ -11,14 +11,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from regraft import provenance
 from regraft.checkpoint import Checkpoint
+from regraft.corpus import Corpus
 from regraft.graft import ORIGINS, Graft
 from regraft.method import list_methods
 from regraft.training import Training
 from regraft.vocab.adapt import adapt
 from regraft.vocab.compare import compare
 from regraft.vocab.evaluate import evaluate
+from regraft.vocab.initializers.mean import Mean
+from regraft.vocab.initializers.normal import Normal
+from regraft.vocab.job import Job, TokenizerRequest
 from regraft.vocab.transplant import transplant
 
+score = Job.score
 KEYS = {
     "method",
     "bits_per_byte",
@@ -115,6 +120,24 @@ def test_no_method_of_a_comparison_finds_what_another_one_learned(smollm2: Path,
     done = compare(smollm2, corpus=[notes], extend=8, methods=["mean", "normal"], training=None, score_bytes=150, source_text=[notes])
     assert [row["error"] for row in done.rows] == [None] * 3
     assert len(contexts) == 2
+
+
+def test_equal_tables_are_scored_once(smollm2: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = []
+    monkeypatch.setattr(Job, "score", lambda job, name, *args, **options: scored.append(name) or score(job, name, *args, **options))
+    same = lambda checkpoint, tokenizer, change, start, context: transplant(checkpoint, tokenizer, change, Mean(), context)  # noqa: E731
+    monkeypatch.setattr("regraft.vocab.compare.transplant", same)
+    done = compare(smollm2, corpus=[notes], extend=8, methods=["mean", "merge"], training=None, score_bytes=150, source_text=[notes])
+    assert scored == ["untouched", "mean"]
+    _, one, other = done.rows
+    assert {one["method"], other["method"]} == {"mean", "merge"}
+    assert one["bits_per_byte"] == other["bits_per_byte"] > done.rows[0]["bits_per_byte"]
+
+
+def test_other_tables_have_another_digest(smollm2: Path, notes: Path) -> None:
+    job = Job.prepare(smollm2, Corpus.open([notes]), TokenizerRequest(extend=8))
+    digests = [transplant(job.checkpoint, job.tokenizer, job.change, start, job.context).digest() for start in (Mean(), Mean(), Normal())]
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_every_start_that_needs_no_more_than_a_table_has_a_row(smollm2: Path, notes: Path) -> None:

@@ -102,8 +102,8 @@ def adapt(
     return {"out": str(done.out), "report": str(done.out / "report.html"), **done.metrics}
 
 
-def training_from(budget: str | None, settings: list[str] | None) -> Any:
-    """The `Training` that --train and --train-set ask for, by default `SHORT` with a curve of about six points; None without --train."""
+def training_from(budget: str | None, settings: list[str] | None, *, curve: bool = True) -> Any:
+    """The `Training` that --train and --train-set ask for, by default `SHORT`, with a `curve` of about six points; None without --train."""
     from regraft.errors import ParameterError
     from regraft.method import configure
     from regraft.training import SHORT, Training
@@ -115,5 +115,5 @@ def training_from(budget: str | None, settings: list[str] | None) -> Any:
     length = o.parse_budget(budget)
     if length in ({"steps": 0}, {"minutes": 0.0}):
         return None
-    every = max(next(iter(length.values())) / 5, 1 if "steps" in length else 0.1)
+    every = max(next(iter(length.values())) / 5, 1 if "steps" in length else 0.1) if curve else None
     return configure(Training, SHORT | {"evaluate_every": every} | length | parse_settings(settings or []))

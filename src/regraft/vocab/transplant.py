@@ -4,6 +4,7 @@ Enters: a checkpoint, a tokenizer change, a start. Leaves: a `Transplant`, the c
 the map that made them. No model is loaded; memory is that of the tables.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -59,6 +60,17 @@ class Transplant:
     @property
     def rows(self) -> int:
         return int(self.input.shape[0])
+
+    def digest(self) -> str:
+        """Identifies what a model with these tables computes: equal for starts that came to the same rows."""
+        parts = {"input": self.input, "head": self.head, "bias": self.bias, "primitives": self.primitives}
+        parts |= {"head primitives": self.head_primitives, **self.layers}
+        found = hashlib.sha256()
+        for name, tensor in parts.items():
+            if tensor is not None:
+                found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
     def origin_counts(self) -> dict[str, int]:
         return {name: int((self.origins == code).sum()) for code, name in enumerate(ORIGINS)}

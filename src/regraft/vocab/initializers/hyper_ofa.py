@@ -61,7 +61,7 @@ class HyperOFA(WordSpaceStart):
     decay: Annotated[float, Field(gt=0, le=1)] = 0.95
     decay_every: Annotated[int, Field(ge=1)] = 10
     network_epochs: Annotated[int, Field(ge=1)] = 100
-    minutes: Annotated[float, Field(gt=0)] | None = 5.0
+    minutes: Annotated[float, Field(gt=0)] | None = 2.0
 
     def __call__(self, source: Source, target: Target, context: Context) -> Rows:
         found = self.align(source, target, context)

@@ -102,7 +102,7 @@ class TokenDistillation(Initializer):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     batch_size: Annotated[int, Field(ge=1)] = 16
     epochs: Annotated[int, Field(ge=1)] = 1
-    minutes: Annotated[float, Field(gt=0)] | None = 5.0
+    minutes: Annotated[float, Field(gt=0)] | None = 3.0
 
     def __call__(self, source: Source, target: Target, context: Context) -> Rows:
         learned = context.remember(f"token-distillation {self}", lambda: self.learn(source, target, context))
