@@ -79,6 +79,12 @@ def test_every_word_decodes_as_with_base(base, k):
         assert base.backend.decode(base_ids) == k.knowledge.tokenizer.decode(ids)
 
 
+@pytest.mark.parametrize("phi", [0.0, 0.065, 0.5, 1.0])
+def test_a_batch_of_ids_is_that_of_whole_cuts(k, texts, phi):
+    one = KTokeniser(k.knowledge, phi=phi)
+    assert one.encode_batch(texts) == [cut.ids for cut in one.cutter.cut(texts)] == [one.encode(t, add_special_tokens=False) for t in texts]
+
+
 def test_bytes_come_back_from_a_decoder(k, texts):
     if k.knowledge.base.algorithm == "byte-bpe":
         assert [k.knowledge.tokenizer.decode(ids) for ids in k.encode_batch(texts)] == texts

@@ -34,9 +34,28 @@ class Cut:
         self.offsets += offsets[first:last]
         self.words += words[first:last]
 
+    def put(self, choice: Choice, start: int, word: int) -> None:
+        """Append the tokens chosen for a word that begins at `start`."""
+        self.ids += choice[0]
+        self.offsets += [(start + a, start + b) for a, b in choice[1]]
+        self.words += [word] * len(choice[0])
+
     def drop(self, first: int) -> None:
         """Remove all tokens from `first` on."""
         del self.ids[first:], self.offsets[first:], self.words[first:]
+
+
+class Ids(Cut):
+    """A cut of which only `ids` are asked for."""
+
+    def take(self, ids: list[int], offsets: Offsets, words: list[int], first: int, last: int) -> None:
+        self.ids += ids[first:last]
+
+    def put(self, choice: Choice, start: int, word: int) -> None:
+        self.ids += choice[0]
+
+    def drop(self, first: int) -> None:
+        del self.ids[first:]
 
 
 @dataclass(frozen=True)
@@ -75,30 +94,32 @@ class Cutter:
         self._surfaces: dict[int, bytes] = {}
         self._knows = bool(knowledge.total) and any(kind.ids for kind in knowledge.types) and phi != 0
 
-    def cut(self, texts: Iterable[str], record: Callable[[Record], None] | None = None) -> Iterator[Cut]:
-        """Each text in tokens; `record` is called with what happened to it. Raises `TokenizerError` at a lone surrogate."""
+    def cut(self, texts: Iterable[str], record: Callable[[Record], None] | None = None, kind: type[Cut] = Cut) -> Iterator[Cut]:
+        """Each text in tokens; `record` is called with what happened to it. Raises `TokenizerError` at a lone surrogate.
+
+        With `kind` `Ids`, only the ids of what it yields are to be read.
+        """
         batch: list[str] = []
         for text in texts:
             batch.append(checked(text))
             if len(batch) == BATCH:
-                yield from self._cut_batch(batch, record)
+                yield from self._cut_batch(batch, record, kind)
                 batch = []
         if batch:
-            yield from self._cut_batch(batch, record)
+            yield from self._cut_batch(batch, record, kind)
 
-    def _cut_batch(self, texts: Sequence[str], record: Callable[[Record], None] | None) -> Iterator[Cut]:
+    def _cut_batch(self, texts: Sequence[str], record: Callable[[Record], None] | None, kind: type[Cut]) -> Iterator[Cut]:
         for text, encoding in zip(texts, self.base.backend.encode_batch(texts, add_special_tokens=False), strict=True):
             if record is None and not self._knows:
                 yield Cut(encoding.ids, encoding.offsets, [word or 0 for word in encoding.word_ids])
                 continue
             entry = None if record is None else Record()
-            yield self._cut_one(text, encoding, entry)
+            yield self._cut_one(text, encoding, entry, kind([], [], []))
             if record is not None and entry is not None:
                 record(entry)
 
-    def _cut_one(self, text: str, encoding: Any, record: Record | None) -> Cut:
+    def _cut_one(self, text: str, encoding: Any, record: Record | None, new: Cut) -> Cut:
         ids, offsets, words = encoding.ids, encoding.offsets, encoding.word_ids
-        new = Cut([], [], [])
         memory, starts_space, spaced = self._memory, self._starts_space, self._spaced
         # where nothing is ever rolled back, the whole text may be taken as one sentence
         by_sentence = self.knowledge.choices.unit == "sentence" and (record is not None or self.phi < 1)
@@ -120,9 +141,7 @@ class Cutter:
             if choice is not None:
                 new.take(ids, offsets, words, copied, first)
                 copied = last
-                new.ids += choice[0]
-                new.offsets += [(start + a, start + b) for a, b in choice[1]]
-                new.words += [word] * len(choice[0])
+                new.put(choice, start, word)
             if record is not None:
                 chosen, kind = (ids[first:last], BASE) if choice is None else (choice[0], choice[2])
                 record.words.append(WordRecord(start, end, kind, ids[first:last], chosen, False))

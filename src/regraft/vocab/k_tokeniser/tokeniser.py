@@ -19,7 +19,7 @@ from regraft.errors import ParameterError, TokenizerError
 from regraft.vocab.k_tokeniser.batching import KEncoding, Layout, Row, fitted, pad_rows, windows
 from regraft.vocab.k_tokeniser.choice import used_pieces
 from regraft.vocab.k_tokeniser.coverage import Coverage
-from regraft.vocab.k_tokeniser.cutting import Cut, Cutter
+from regraft.vocab.k_tokeniser.cutting import Cut, Cutter, Ids
 from regraft.vocab.k_tokeniser.knowledge import Knowledge
 from regraft.vocab.k_tokeniser.sections import add_sections
 from regraft.vocab.k_tokeniser.storage import load_knowledge, save_knowledge
@@ -202,7 +202,7 @@ class KTokeniser:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without special tokens."""
-        return [cut.ids for cut in self.cutter.cut(texts)]
+        return [cut.ids for cut in self.cutter.cut(texts, kind=Ids)]
 
     def tokenize(self, text: str) -> list[str]:
         """The pieces of one text as the vocabulary writes them, without special tokens."""
