@@ -18,12 +18,12 @@ from regraft.training import Training
 from regraft.vocab.adapt import adapt
 from regraft.vocab.compare import compare
 from regraft.vocab.evaluate import evaluate
+from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.mean import Mean
 from regraft.vocab.initializers.normal import Normal
 from regraft.vocab.job import Job, TokenizerRequest
 from regraft.vocab.transplant import transplant
 
-score = Job.score
 KEYS = {
     "method",
     "bits_per_byte",
@@ -123,15 +123,53 @@ def test_no_method_of_a_comparison_finds_what_another_one_learned(smollm2: Path,
 
 
 def test_equal_tables_are_scored_once(smollm2: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scored = []
-    monkeypatch.setattr(Job, "score", lambda job, name, *args, **options: scored.append(name) or score(job, name, *args, **options))
-    same = lambda checkpoint, tokenizer, change, start, context: transplant(checkpoint, tokenizer, change, Mean(), context)  # noqa: E731
-    monkeypatch.setattr("regraft.vocab.compare.transplant", same)
+    scored, score = [], Job.score
+
+    def counted(job: Job, name: str, *args: Any, **options: Any) -> Any:
+        scored.append(name)
+        return score(job, name, *args, **options)
+
+    def always_mean(checkpoint: Any, tokenizer: Any, change: Any, start: Any, context: Any) -> Any:
+        return transplant(checkpoint, tokenizer, change, Mean(), context)
+
+    monkeypatch.setattr(Job, "score", counted)
+    monkeypatch.setattr("regraft.vocab.compare.transplant", always_mean)
     done = compare(smollm2, corpus=[notes], extend=8, methods=["mean", "merge"], training=None, score_bytes=150, source_text=[notes])
     assert scored == ["untouched", "mean"]
     _, one, other = done.rows
     assert {one["method"], other["method"]} == {"mean", "merge"}
     assert one["bits_per_byte"] == other["bits_per_byte"] > done.rows[0]["bits_per_byte"]
+
+
+def test_a_training_that_fails_leaves_the_score_before_it(smollm2: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("regraft.vocab.compare.train", fails)
+    done = compare(smollm2, corpus=[notes], extend=8, methods=["mean"], training=Training(steps=1), score_bytes=150, source_text=[notes])
+    row = done.rows[1]
+    assert row["bits_per_byte"] > 0
+    assert row["bits_per_byte_after"] is None
+    assert "out of memory" in row["error"]
+
+
+def test_rows_of_other_settings_or_aids_are_measured_again(smollm2: Path, notes: Path, tmp_path: Path) -> None:
+    measured = []
+
+    def run(**options: Any) -> None:
+        found = compare(
+            smollm2, corpus=[notes], extend=8, methods=["constituent-exponential"], training=None, score_bytes=150, out=tmp_path, **options
+        )
+        assert found.rows[1]["error"] is None
+        measured.append(len((tmp_path / "rows.jsonl").read_text().splitlines()))
+
+    dictionary = tmp_path.parent / "dictionary.txt"
+    for text in ("a b\n", "a c d\n"):
+        dictionary.write_text(text)
+        run(aids=Aids(dictionary=dictionary))
+        run(aids=Aids(dictionary=dictionary))
+    run(aids=Aids(dictionary=dictionary), settings={"constituent-exponential": {"rate": 3.0}})
+    assert measured == [2, 2, 4, 4, 5]
 
 
 def test_other_tables_have_another_digest(smollm2: Path, notes: Path) -> None:

@@ -112,7 +112,7 @@ def compare(
         if value is not None:
             raise ParameterError(f"--{name} goes with --task: say which with --task tagging, coding, classification or a named one")
     change |= {"ontology": ontology, "route": route, "widen_pretokenizer": widen_pretokenizer}
-    training = training_from(train or TEXT_STEPS, train_settings, curve=train is not None)
+    training = training_from(TEXT_STEPS if train is None else train, train_settings, curve=train is not None)
     reading: dict[str, Any] = {"corpus": corpus, "text_column": text_column, "held_out": HELD_OUT if held_out is None else held_out}
     if dry_run:
         chosen = starts(names, {})

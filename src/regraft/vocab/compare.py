@@ -73,6 +73,8 @@ def compare(
     training : the same small budget for every method; None leaves `bits_per_byte_after` empty.
     request : `extend`, `replace`, `words`, `trim`, `route`, `widen_pretokenizer`; see `TokenizerRequest`.
 
+    score_bytes : of each text; None scores all.
+
     The other parameters are those of `adapt`. A method that fails has its message in `error`; the others go on.
     """
     chosen = starts(methods, settings or {})
@@ -104,15 +106,16 @@ def compare(
 
 def run_all(live: "_Live", chosen: Sequence[Initializer], kept: "KeptRows") -> tuple[Comparison, Transplant | None]:
     """Every method's row, kept as soon as it is there; also the tables of the best method measured here, to look at."""
-    comparison = Comparison([kept.row(UNTOUCHED) or kept.keep(live.untouched())])
+    comparison = Comparison([kept.row(UNTOUCHED) or kept.keep(UNTOUCHED, live.untouched())])
     best: tuple[tuple[bool, float], Transplant] | None = None
     with progress_bar("comparing", total=len(chosen), unit="methods") as bar:
         for start in chosen:
             bar.say(start.name)
-            row, result, curve = kept.row(start.name), None, kept.curve(start.name)
+            settings = f"{start.name} {start}"
+            row, result, curve = kept.row(settings), None, kept.curve(settings)
             if row is None:
                 row, result, curve = live.measure(start)
-                kept.keep(row, curve)
+                kept.keep(settings, row, curve)
             if result is not None and (best is None or rank(row) < best[0]):
                 best = (rank(row), result)
             comparison.rows.append(with_drift(row, comparison.rows[0]))
@@ -189,7 +192,13 @@ class _Live:
             if self.model is not None:
                 digest = result.digest()
                 if digest not in self.measured:  # starts often agree, as where a donor lacks all the new tokens
-                    self.measured[digest] = self.quality(start.name, result)
+                    install(self.model, result)
+                    row |= stage_figures(self.job.score(start.name, self.model, self.new_tokenizer))
+                    after = None
+                    if self.training is not None:
+                        after, curve = self.train(row["bits_per_byte"])
+                    quality = ("bits_per_byte", "ordinary_bits_per_byte", "greedy_hits")
+                    self.measured[digest] = {name: row[name] for name in quality} | {"bits_per_byte_after": after}, curve
                 figures, curve = self.measured[digest]
                 row |= figures
             return row, result, curve
@@ -198,15 +207,6 @@ class _Live:
         finally:
             if self.model is not None:
                 self._put_back()
-
-    def quality(self, name: str, result: Transplant) -> tuple[Row, list[tuple[float, float]]]:
-        """What the tables of `result` are worth, before and after training, and the curve between."""
-        install(self.model, result)
-        figures = stage_figures(self.job.score(name, self.model, self.new_tokenizer))
-        curve: list[tuple[float, float]] = []
-        if self.training is not None:
-            figures["bits_per_byte_after"], curve = self.train(figures["bits_per_byte"])
-        return figures, curve
 
     def train(self, before: float) -> tuple[float, list[tuple[float, float]]]:
         """Bits per byte after the budget, and the curve: from `before` to there, or what was measured of a small sample on the way."""
@@ -256,20 +256,31 @@ def tokens_per_byte(job: Job, *, new: bool) -> float:
 
 
 def fingerprint(job: Job, training: Training | None, dtype: str) -> str:
-    """Identifies a comparison: rows of another model, corpus, tokenizer change or budget are not reused."""
+    """Identifies a comparison: rows of another model, corpus, tokenizer change, aid or budget are not reused."""
     parts = [
         job.checkpoint.source_hash(),
         job.corpus.sha256,
         json.dumps(job.change.tokenizer.spec["model"], sort_keys=True),
         repr(training),
         dtype,
+        *aid_stamps(job.context.aids),
     ]
     parts += [str(job.context.seed), *job.domain, *job.ordinary]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
+def aid_stamps(aids: Aids) -> list[str]:
+    """Every aid by its path, and a file by its size and time too, so that a changed one counts as another."""
+    stamps = []
+    for name, given in vars(aids).items():
+        for one in given if isinstance(given, tuple) else (given,):
+            stat = Path(one).stat() if one is not None and Path(one).is_file() else None
+            stamps.append(f"{name} {one} {stat and (stat.st_size, stat.st_mtime_ns)}")
+    return stamps
+
+
 class KeptRows:
-    """Rows of finished methods in `rows.jsonl`, reused when the fingerprint is the same."""
+    """Rows of finished methods in `rows.jsonl`, by method with its settings; reused when the fingerprint is the same."""
 
     def __init__(self, folder: Path | None, key: str) -> None:
         self.path, self.key = folder and folder / "rows.jsonl", key
@@ -278,19 +289,20 @@ class KeptRows:
             for line in self.path.read_text("utf-8").splitlines():
                 entry = json.loads(line)
                 if entry["key"] == key and entry["row"]["error"] is None:
-                    self.found[entry["row"]["method"]] = entry
+                    self.found[entry.get("settings", "")] = entry
 
-    def row(self, method: str) -> Row | None:
-        return self.found[method]["row"] if method in self.found else None
+    def row(self, settings: str) -> Row | None:
+        return self.found[settings]["row"] if settings in self.found else None
 
-    def curve(self, method: str) -> list[tuple[float, float]]:
-        return [(float(x), float(y)) for x, y in self.found.get(method, {}).get("curve", [])]
+    def curve(self, settings: str) -> list[tuple[float, float]]:
+        return [(float(x), float(y)) for x, y in self.found.get(settings, {}).get("curve", [])]
 
-    def keep(self, row: Row, curve: Sequence[tuple[float, float]] = ()) -> Row:
+    def keep(self, settings: str, row: Row, curve: Sequence[tuple[float, float]] = ()) -> Row:
         if self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            entry = {"key": self.key, "settings": settings, "row": row, "curve": list(curve)}
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": self.key, "row": row, "curve": list(curve)}, ensure_ascii=False) + "\n")
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         return row
 
 
