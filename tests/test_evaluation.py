@@ -114,7 +114,8 @@ def test_logits_from_the_split_model_equal_the_models_own():
         ids = torch.randint(5, 50, (2, 9))
         with torch.no_grad():
             states = language_model.hidden(ids)
-            assert torch.equal(language_model.logits(states.reshape(18, -1)), model(ids).logits.reshape(18, -1))
+            # the same product in another shape: it may be added up in another order
+            torch.testing.assert_close(language_model.logits(states.reshape(18, -1)), model(ids).logits.reshape(18, -1))
         assert "forward" not in model.base_model.__dict__
 
 

@@ -94,7 +94,7 @@ class Size:
     """How much of everything. `phrases` are taken of each ontology; None takes all. Baselines other than base run at `side_shares`."""
 
     shares: tuple[float, ...] = tuple(GAINS)
-    side_shares: tuple[float, ...] = (0.05, 1.0)
+    side_shares: tuple[float, ...] = (0.05,)
     seeds: int = 3
     steps: int = 100
     train: int = 3500

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import torch
 
 from regraft.errors import ParameterError
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.tasks import Curves, FineTuning, Plan, Subject, Tagging, learning_curve
 from regraft.vocab.tasks.learning_curve import KeptRuns, Run, f1_sample, micro_f1
+from regraft.vocab.tasks.parallel import spread
 
 TUNING = FineTuning(steps=12, batch_size=8, lr=3e-3)
 
@@ -67,6 +69,37 @@ def test_finished_runs_are_not_repeated(subject, data, tmp_path, monkeypatch):
     keys = [made.key(made.arms[1], 1.0, 0) for made in (first, curves(other, data, ("base", "k-tokeniser")))]
     assert keys[0] != keys[1]
     assert first.key(first.arms[0], 1.0, 0) != first.key(first.arms[0], 1.0, 1)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_processes_beside_each_other_find_the_same(subject, data, two_threads):
+    apart = curves(subject, data, ("base", "random-rows"), shares=(0.5,), seeds=2)
+    apart.run()
+    one_by_one = [learning_curve.measure(apart.job(arm, share, seed)) for seed, share, arm in apart.planned()]
+    assert [(run.arm, run.seed) for run in apart.runs] == [(run.arm, run.seed) for run in one_by_one]
+    for run, alone in zip(apart.runs, one_by_one, strict=True):
+        assert np.abs(run.counts - alone.counts).sum() <= 1  # two threads add in another order than one
+        assert run.seconds > 0
+
+
+def test_what_fails_in_a_process_is_said_here():
+    def fails_at_two(number):
+        if number == 2:
+            raise ParameterError("two is too much")
+        return 10 * number
+
+    for workers in (1, 2):
+        found = []
+        with pytest.raises(ParameterError, match="two is too much"):
+            found.extend(spread(fails_at_two, range(4), workers))
+        assert found == [0, 10][: len(found)]  # beside each other, the failure may come first
 
 
 @pytest.mark.parametrize(

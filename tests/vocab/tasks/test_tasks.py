@@ -1,5 +1,6 @@
 """The three tasks: what they ask of a model, what they make of its answers."""
 
+import numpy as np
 import pytest
 import torch
 from k_tokeniser.conftest import DRUGS
@@ -7,7 +8,7 @@ from k_tokeniser.conftest import DRUGS
 from regraft.errors import TaskError
 from regraft.vocab.tasks import Classification, Coding, LabelAttention, Labelled, Tagged, Tagging, fine_tune, start_model
 from regraft.vocab.tasks.coding import LabelAttentionCoder
-from regraft.vocab.tasks.fine_tuning import FineTuning
+from regraft.vocab.tasks.fine_tuning import POOL, FineTuning, batched_order
 from regraft.vocab.tasks.narrowing import Narrowing
 from regraft.vocab.tasks.task import IGNORED, check_encoder
 
@@ -179,6 +180,32 @@ def test_steps_follow_from_epochs():
     assert FineTuning(steps=7).length(1000) == 7
     assert FineTuning(epochs=3, batch_size=16).length(160) == 30
     assert FineTuning(epochs=0.01).length(20) == 1
+
+
+@pytest.mark.parametrize(("count", "batch"), [(40, 8), (43, 8), (200, 4), (8, 8), (9, 8), (5, 1)])
+def test_batches_of_like_size_take_every_text_at_most_once_a_shuffle(count, batch):
+    sizes = np.random.default_rng(1).integers(3, 300, count).tolist()
+    each = count // batch
+    order = batched_order(sizes, batch, 3 * each + 1, seed=4)
+    assert len(order) == (3 * each + 1) * batch
+    for first in range(0, 3 * each * batch, each * batch):
+        shuffle = order[first : first + each * batch]
+        assert len(set(shuffle)) == len(shuffle)
+    assert order == batched_order(sizes, batch, 3 * each + 1, seed=4)
+    assert batched_order(sizes, batch, each, seed=4) == order[: each * batch]  # fewer steps are the first of more
+
+
+def test_batches_of_like_size_pad_less_and_come_in_any_order():
+    sizes, batch = np.random.default_rng(0).integers(3, 300, 640), 8
+
+    def read(order):
+        return sizes[np.array(order)].reshape(-1, batch).max(1)
+
+    alike, mixed = read(batched_order(sizes.tolist(), batch, 80, 0)), read(batched_order([1] * 640, batch, 80, 0))
+    assert alike.sum() < 0.75 * mixed.sum()
+    assert (np.diff(alike) < 0).mean() > 0.3  # not from short to long
+    assert len(set(batched_order([1] * 640, batch, 80, 0)) - set(batched_order([1] * 640, batch, 80, 1))) == 0
+    assert POOL * batch < 640
 
 
 def test_a_decoder_is_refused(tmp_path):

@@ -76,6 +76,10 @@ class Coding(Task):
         self.chunk = chunk
         self.threshold = 0.5
 
+    @property
+    def window(self) -> int:
+        return self.chunk
+
     def encode(self, encoder: Any, examples: Sequence[Example]) -> list[Feature]:
         """Chunks of ids, each with its special tokens, and the numbers of the labels."""
         self.padding = padding_id(encoder)

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -20,6 +21,9 @@ from regraft.errors import ParameterError
 from regraft.vocab.live import install
 from regraft.vocab.tasks.task import Feature, Task, quiet
 from regraft.vocab.transplant import Transplant
+
+POOL = 8  # batches of one shuffle that are filled by size together: more saves next to no padding, and mixes texts less
+SHORT = 256  # tokens up to which plain attention outruns the fused kernel on a CPU
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -54,6 +58,23 @@ class FineTuning:
         return max(1, round(self.epochs * examples / self.batch_size))
 
 
+def batched_order(sizes: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:
+    """Places of the examples of `steps` batches, one batch behind the other, shape (steps * batch_size,).
+
+    Every shuffle takes each example at most once (those that fill no batch wait for the next), fills batches by size among `POOL` of them
+    at a time, and shuffles the batches.
+    """
+    draw, lengths = np.random.default_rng(seed), np.asarray(sizes)
+    shuffles = []
+    for _ in range(-(-steps // (len(sizes) // batch_size))):
+        places = draw.permutation(len(sizes))[: len(sizes) // batch_size * batch_size]
+        pools = np.split(places, range(POOL * batch_size, len(places), POOL * batch_size))
+        by_size = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
+        shuffles.append(draw.permutation(by_size.reshape(-1, batch_size)))
+    order: list[int] = np.concatenate(shuffles)[:steps].ravel().tolist()
+    return order
+
+
 def start_model(task: Task, checkpoint: Checkpoint, tables: Transplant | None, seed: int) -> torch.nn.Module:
     """A model with a fresh head that depends on `seed` alone, on the old vocabulary or on the new `tables`."""
     torch.manual_seed(seed)
@@ -64,18 +85,32 @@ def start_model(task: Task, checkpoint: Checkpoint, tables: Transplant | None, s
 
 
 def fine_tune(
-    task: Task, model: torch.nn.Module, features: Sequence[Feature], tuning: FineTuning, *, seed: int, device: str = "cpu"
+    task: Task,
+    model: torch.nn.Module,
+    features: Sequence[Feature],
+    tuning: FineTuning,
+    *,
+    seed: int,
+    sizes: Sequence[int] | None = None,
+    device: str = "cpu",
 ) -> torch.nn.Module:
-    """Train `model` in place on `features`, in an order that depends on `seed` and their number alone.
+    """Train `model` in place on `features`, in an order that depends on `seed`, their number and their `sizes` alone.
+
+    `sizes` are lengths of the texts in a unit that no vocabulary changes, such as characters: texts of like size share a batch, which
+    leaves less to padding. Without them a batch is any texts.
 
     Raises `ParameterError` where the loss is not a number, which a learning rate that is too large makes.
     """
-    steps = tuning.length(len(features))
+    steps, batch_size = tuning.length(len(features)), min(tuning.batch_size, len(features))
+    order = batched_order(sizes or [1] * len(features), batch_size, steps, seed)
+    if device == "cpu" and task.window <= SHORT:
+        task.table(model).set_attn_implementation("eager")
     with quiet(), tempfile.TemporaryDirectory(prefix="regraft-") as folder:
         arguments = TrainingArguments(
             output_dir=folder,
             max_steps=steps,
-            per_device_train_batch_size=min(tuning.batch_size, len(features)),
+            per_device_train_batch_size=batch_size,
+            train_sampling_strategy="sequential",
             learning_rate=tuning.lr,
             lr_scheduler_type="linear",
             warmup_steps=round(tuning.warmup * steps),
@@ -91,7 +126,7 @@ def fine_tune(
             dataloader_pin_memory=False,
         )
         logging.getLogger("accelerate").setLevel(logging.ERROR)
-        trainer = Trainer(model=model.train(), args=arguments, train_dataset=list(features), data_collator=task.collate)
+        trainer = Trainer(model=model.train(), args=arguments, train_dataset=[features[i] for i in order], data_collator=task.collate)
         for callback in list(trainer.callback_handler.callbacks):
             if "Printer" in type(callback).__name__:
                 trainer.remove_callback(callback)

@@ -2,7 +2,7 @@
 
 Enters: arms of one checkpoint, labelled data, shares and seeds. Leaves: one run a (seed, share, arm), kept as it ends, and `Point`s with
 the score and the paired bootstrap of its difference to base. Runs go seed by seed and share by share, arms innermost, so that a slow
-spell of the machine or an interruption meets all arms alike.
+spell of the machine or an interruption meets all arms alike; as many at a time as PyTorch has threads.
 """
 
 import hashlib
@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.evaluation.paired import Effect, Sample, paired_effect
 from regraft.progress import progress_bar
 from regraft.vocab.tasks.arms import BASE, Arm, Subject
-from regraft.vocab.tasks.examples import LabelledData
+from regraft.vocab.tasks.examples import Example, LabelledData
 from regraft.vocab.tasks.fine_tuning import FineTuning, fine_tune, start_model
 from regraft.vocab.tasks.narrowing import Narrowing
+from regraft.vocab.tasks.parallel import spread
 from regraft.vocab.tasks.task import Counts, Feature, Task
+from regraft.vocab.transplant import Transplant
 
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 SEEDS = 3
@@ -124,6 +128,38 @@ class KeptRuns:
                 file.write(json.dumps({"key": key, **asdict(run), "counts": run.counts.tolist()}) + "\n")
 
 
+@dataclass(frozen=True)
+class Job:
+    """One fine-tuning to do: `features` and `test_features` are `examples` and `test` in the arm's tokens, numbered by `narrowing`."""
+
+    arm: str
+    share: float
+    seed: int
+    checkpoint: Checkpoint
+    tables: Transplant | None
+    narrowing: Narrowing
+    task: Task
+    tuning: FineTuning
+    features: Sequence[Feature]
+    examples: Sequence[Example]
+    test_features: Sequence[Feature]
+    test: Sequence[Example]
+    device: str
+
+
+def measure(job: Job) -> Run:
+    """Fine-tune one model and score it on the test side."""
+    started, task = time.perf_counter(), job.task
+    model = start_model(task, job.checkpoint, job.tables, job.seed)
+    job.narrowing.narrow(task.table(model))
+    model.to(job.device)
+    sizes = [len(example.text) for example in job.examples]
+    fine_tune(task, model, job.features, job.tuning, seed=job.seed, sizes=sizes, device=job.device)
+    task.calibrate(model, job.features, job.examples)
+    counts = task.count(task.predict(model, job.test_features), job.test)
+    return Run(job.arm, job.share, job.seed, counts, time.perf_counter() - started)
+
+
 class Curves:
     """The runs of one comparison. Build it, then `run()`; examples are encoded once an arm."""
 
@@ -159,30 +195,39 @@ class Curves:
     def run(self, kept: KeptRuns | None = None) -> list[Point]:
         """Every run that is not kept already, then the points."""
         kept = kept or KeptRuns(None)
-        planned = list(self.planned())
+        planned = [(arm, share, seed) for seed, share, arm in self.planned()]
+        keys = [self.key(*one) for one in planned]
+        missing = [(key, one) for key, one in zip(keys, planned, strict=True) if key not in kept.found]
+        workers = torch.get_num_threads() if self.device == "cpu" else 1
         with progress_bar("fine-tuning", total=len(planned), unit="runs") as bar:
-            for seed, share, arm in planned:
-                key = self.key(arm, share, seed)
-                if key not in kept.found:
-                    kept.keep(key, self.measure(arm, share, seed))
-                self.runs.append(kept.found[key])
-                bar.say(f"{arm.name}, {100 * share:g} %: F1 {self.runs[-1].f1:.3f}")
+            bar.advance(len(planned) - len(missing))
+            runs = spread(measure, (self.job(*one) for _, one in missing), min(workers, len(missing)))
+            for (key, _), run in zip(missing, runs, strict=True):
+                kept.keep(key, run)
+                bar.say(f"{run.arm}, {100 * run.share:g} %: F1 {run.f1:.3f}")
                 bar.advance()
+        self.runs = [kept.found[key] for key in keys]
         return self.points()
 
-    def measure(self, arm: Arm, share: float, seed: int) -> Run:
-        """Fine-tune one model and score it on the test side."""
-        started = time.perf_counter()
+    def job(self, arm: Arm, share: float, seed: int) -> "Job":
+        """What one run needs, and no more: it may be done in another process."""
         train, test, narrowing = self.features(arm)
         chosen = self.data.order(seed)[: self.sizes[share]]
-        part = [train[i] for i in chosen]
-        model = start_model(self.task, self.subject.checkpoint, self.subject.tables(arm, seed), seed)
-        narrowing.narrow(self.task.table(model))
-        model.to(self.device)
-        fine_tune(self.task, model, part, self.plan.tuning, seed=seed, device=self.device)
-        self.task.calibrate(model, part, [self.data.train[i] for i in chosen])
-        counts = self.task.count(self.task.predict(model, test), self.data.test)
-        return Run(arm.name, share, seed, counts, time.perf_counter() - started)
+        return Job(
+            arm.name,
+            share,
+            seed,
+            self.subject.checkpoint,
+            self.subject.tables(arm, seed),
+            narrowing,
+            self.task,
+            self.plan.tuning,
+            [train[i] for i in chosen],
+            [self.data.train[i] for i in chosen],
+            test,
+            self.data.test,
+            self.device,
+        )
 
     def of(self, arm: str, share: float) -> list[Run]:
         """The runs of one arm at one share, by seed."""

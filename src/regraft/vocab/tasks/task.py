@@ -42,6 +42,11 @@ class Task(ABC):
         self.max_length = max_length or self.default_length
         self.padding = 0
 
+    @property
+    def window(self) -> int:
+        """Tokens that the encoder reads at once, at most."""
+        return self.max_length
+
     @classmethod
     def of(cls, data: LabelledData, max_length: int | None = None) -> "Task":
         """The task that `data` poses."""
