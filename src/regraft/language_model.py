@@ -119,14 +119,25 @@ class LanguageModel:
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
-    def hidden(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Last hidden states, shape (batch, length, d), of `ids` (batch, length), padded on the right where `mask` is 0."""
+    def hidden(self, ids: torch.Tensor, mask: torch.Tensor | None = None, layer: int = -1) -> torch.Tensor:
+        """Hidden states, shape (batch, length, d), of `ids` (batch, length), padded on the right where `mask` is 0.
+
+        `layer` counts as in ``hidden_states`` of `transformers`: 0 is the input, -1 what the head reads. Raises `EvaluationError` for one
+        that the model does not have.
+        """
         options = {"use_cache": False} if self.kind == "decoder" else {}
+        if layer != -1:
+            options["output_hidden_states"] = True
         with short_attention(self.model, ids):
             output = self.backbone(input_ids=ids, attention_mask=mask, **options)
         self._output_type = type(output)
         states: torch.Tensor = output.last_hidden_state
-        return states
+        if layer == -1:
+            return states
+        every: tuple[torch.Tensor, ...] = output.hidden_states
+        if not -len(every) <= layer < len(every):
+            raise EvaluationError(f"layer {layer}: {type(self.model).__name__} has hidden states 0 to {len(every) - 1}")
+        return every[layer]
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits, shape (n, vocabulary rows), of hidden states (n, d)."""

@@ -20,6 +20,7 @@ from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.token_distillation import TokenDistillation, replacing
 from regraft.vocab.live import load_tokenizer
+from regraft.vocab.pairing import passages
 from regraft.vocab.student import Student
 from regraft.vocab.tokenizer import Tokenizer, extend
 from regraft.vocab.tokenizer.trim import trim
@@ -133,8 +134,6 @@ class TestWritten:
 class TestLearning:
     def distance(self, old, change, rows, head=None):
         """Mean squared distance of the student's states from the teacher's, on passages from the corpus."""
-        from regraft.vocab.pairing import passages
-
         start = ConstituentMean()(source_of(old), target_of(old, change), Context())
         student = Student(tiny_models.llama(), load_tokenizer(old), target_of(old, change), start)
         with torch.no_grad():
@@ -153,6 +152,55 @@ class TestLearning:
         assert rows.values.shape == start.shape
         assert len(rows.replaced) == 0
         assert self.distance(old, change, rows.values) < 0.9 * self.distance(old, change, start)
+
+    @pytest.mark.parametrize("loss", ["logits-mse", "logits-kl"])
+    def test_logits_may_be_compared_and_their_distance_falls(self, old, change, loss):
+        method = TokenDistillation(**FAST, loss=loss, lr=0.02, epochs=8)
+        rows = method(source_of(old), target_of(old, change), context(old)).values
+        start = ConstituentMean()(source_of(old), target_of(old, change), Context())
+
+        def far(values):
+            student = Student(tiny_models.llama(), load_tokenizer(old), target_of(old, change), start)
+            with torch.no_grad():
+                student.model.get_input_embeddings().weight[student.columns :] = values
+                found = list(passages(target_of(old, change), TEXTS[:20], 12))
+                pairs = [(student.hidden([p.old])[0][p.old_at], student.hidden([student.places[p.new]])[0][p.new_at]) for p in found]
+                return float(method.distance(student, *(torch.cat(side) for side in zip(*pairs, strict=True))))
+
+        assert far(rows) < 0.9 * far(start.apply(source_of(old).table))
+
+    def test_distances_are_what_their_names_say(self, old, change):
+        start = ConstituentMean()(source_of(old), target_of(old, change), Context())
+        student = Student(tiny_models.llama(), load_tokenizer(old), target_of(old, change), start)
+        student.hidden([np.array([5, 6])])
+        there, here = torch.randn(5, 16), torch.randn(5, 16)
+        head = student.model.get_output_embeddings().weight.detach()[: old.vocab_size]
+        p, q = (torch.softmax(states @ head.T, 1) for states in (there, here))
+        expected = {
+            "hidden-mse": (there - here).square().mean(),
+            "logits-mse": ((there - here) @ head.T).square().mean(),
+            "logits-kl": (p * (p.log() - q.log())).sum(1).mean(),
+        }
+        for loss, value in expected.items():
+            method = TokenDistillation(loss=loss)
+            torch.testing.assert_close(method.distance(student, there, here), value, rtol=1e-4, atol=1e-6)
+            assert method.distance(student, there, there).abs() < 1e-6
+
+    def test_another_layer_gives_other_rows_and_an_untied_head_still_learns(self, old, change):
+        rows = {}
+        for layer in (-1, -2):
+            method, aids = TokenDistillation(**FAST, layer=layer, lr=0.01), context(old, tied=False)
+            rows[layer] = method(source_of(old, tied=False), target_of(old, change), aids).values
+            head = source_of(old, False, "head")
+            learned = method(head, target_of(old, change), aids).values
+            assert not torch.allclose(learned, ConstituentMean()(head, target_of(old, change), Context()).apply(head.table), atol=1e-6)
+        assert not torch.allclose(rows[-1], rows[-2], atol=1e-4)
+
+    def test_a_layer_is_one_of_the_models_and_goes_with_hidden_states(self, old, change):
+        with pytest.raises(EvaluationError, match="layer 9: LlamaForCausalLM has hidden states 0 to 5"):
+            TokenDistillation(**FAST, layer=9)(source_of(old), target_of(old, change), context(old))
+        with pytest.raises(ParameterError, match="layer=-2 goes with loss=hidden-mse"):
+            TokenDistillation(**FAST, layer=-2, loss="logits-kl")(source_of(old), target_of(old, change), context(old))
 
     def test_the_model_writes_only_what_the_corpus_lacks(self, old, change, monkeypatch):
         asked = {}
@@ -283,8 +331,6 @@ class TestReplacing:
         aim = replacing(target_of(old, change), np.array([cat]))
         start = ConstituentMean()(source_of(old), aim, Context())
         assert isinstance(start, Graft)
-        from regraft.vocab.pairing import passages
-
         distances = []
         for rows in (start.apply(source_of(old).table), torch.cat([learned.values, learned.replacements])):
             student = Student(tiny_models.llama(), load_tokenizer(old), aim, start)

@@ -50,8 +50,8 @@ class Student:
         """Freeze all but the new rows; their parameters are named "rows" and, for an untied head, "head_rows"."""
         return select(self.model, "rows", np.arange(self.columns, self.columns + len(self.target)))
 
-    def hidden(self, sequences: Sequence[Ids]) -> list[torch.Tensor]:
-        """Last hidden states (length, d) of each sequence of row numbers, behind the document prefix, which is left out."""
+    def hidden(self, sequences: Sequence[Ids], layer: int = -1) -> list[torch.Tensor]:
+        """Hidden states (length, d) of `layer` for each sequence of row numbers, behind the document prefix, which is left out."""
         lengths = [len(s) for s in sequences]
         skip, width = len(self.prefix), max(lengths) + len(self.prefix)
         ids, mask = np.zeros((len(sequences), width), dtype=np.int64), np.zeros((len(sequences), width), dtype=np.int64)
@@ -59,7 +59,7 @@ class Student:
             ids[row, : skip + len(sequence)] = [*self.prefix, *sequence]
             mask[row, : skip + len(sequence)] = 1
         device = self.language_model.device
-        states = self.language_model.hidden(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
+        states = self.language_model.hidden(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), layer)
         return [states[row, skip : skip + length] for row, length in enumerate(lengths)]
 
     def rows(self, role: str) -> torch.Tensor:

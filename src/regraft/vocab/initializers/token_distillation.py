@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import BeforeValidator, Field
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from regraft.errors import CorpusError, ParameterError, TokenizerError
 from regraft.graft import Graft, Rows
@@ -61,6 +61,9 @@ class TokenDistillation(Initializer):
     With `ce`, :math:`\alpha L_{CE}` joins, the student's next-token cross-entropy with :math:`\alpha = sg(L_{MSE} / L_{CE})`: it is what
     teaches a row its part as a head row. It is on for an untied head, whose rows nothing else reaches, unless `head` says otherwise.
 
+    `loss` may compare what follows from those states instead: logits of the old vocabulary by their mean squared difference
+    ("logits-mse"), or the distributions over it, :math:`\mathrm{mean}_j KL(p^{old} \| p^{new})` ("logits-kl").
+
     One passage serves every new token in it (the original reads one passage per token): passages are taken until each token has been seen
     in `snippets` of them, so a batch holds many new tokens and cost grows with text, not with tokens.
 
@@ -75,13 +78,16 @@ class TokenDistillation(Initializer):
     magikarp : leave out passages in which the old spelling has an under-trained token, which cannot teach what it never learned.
     head : rows of an untied head: "ce" learns them, "start" keeps their first values, "zero" makes them zero. A tied head is the table.
     start : "constituent-mean", "constituent-exponential" or "merge".
+    loss : "hidden-mse", "logits-mse" or "logits-kl".
+    layer : whose hidden states "hidden-mse" compares: -1 the last, counted as in ``hidden_states`` of `transformers`.
     lr, weight_decay, batch_size, epochs : of AdamW.
     minutes : stop after this time (ours, so that a desktop finishes), or None for all passages.
 
     Returns rows (new tokens, d); old rows never move, but those of `replace_ids`. Needs a language model, and text unless the model writes
     it. A masked one has no next token, so its head rows keep their first values.
     Raises `CorpusError` if no passage shows a wanted token, `TokenizerError` for an id that cannot be replaced, `ParameterError` for `ce`
-    or written passages with a masked model, and `EvaluationError` for an encoder-decoder.
+    or written passages with a masked model, and for `layer` where logits are compared, `EvaluationError` for an encoder-decoder and for a
+    layer that the model does not have.
     """
 
     paper = Paper("Token Distillation: Attention-aware Input Embeddings For New Tokens", "Dobler et al.", 2025, "2505.20133")
@@ -96,6 +102,8 @@ class TokenDistillation(Initializer):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     replace_ids: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | Literal["undertrained"], BeforeValidator(_numbers)] = ()
     magikarp: bool = False
+    loss: Literal["hidden-mse", "logits-mse", "logits-kl"] = "hidden-mse"
+    layer: int = -1
     ce: bool = False
     head: Literal["ce", "start", "zero"] = "ce"
     lr: Annotated[float, Field(gt=0)] = 1e-4
@@ -111,6 +119,8 @@ class TokenDistillation(Initializer):
 
     def learn(self, source: Source, target: Target, context: Context) -> Learned:
         """New rows of both tables, and of the tokens to replace behind them."""
+        if self.layer != -1 and self.loss != "hidden-mse":
+            raise ParameterError(f"{self.name}: layer={self.layer} goes with loss=hidden-mse: logits follow from the last layer alone")
         weak = undertrained(source.table, source.tokenizer) if self.magikarp or self.replace_ids == "undertrained" else NONE
         aim = replacing(target, self.ids_to_replace(source, weak))
         model, tokenizer = context.model(self.name)
@@ -181,19 +191,31 @@ class TokenDistillation(Initializer):
     def step(self, student: Student, batch: list[Passage], use_ce: bool, bar: Bar) -> None:
         """Add the gradient of one batch's loss."""
         with torch.inference_mode():
-            teacher = torch.cat([h[p.old_at] for h, p in zip(student.hidden([p.old for p in batch]), batch, strict=True)])
+            states = student.hidden([p.old for p in batch], self.layer)
+            teacher = torch.cat([h[p.old_at] for h, p in zip(states, batch, strict=True)])
         new = [student.places[p.new] for p in batch]
-        states = student.hidden(new)
+        states = student.hidden(new, self.layer)
         seen = torch.cat([h[p.new_at] for h, p in zip(states, batch, strict=True)])
-        distance = (seen - teacher.clone()).square().mean()
-        loss = distance
+        loss = distance = self.distance(student, teacher.clone(), seen)
         if use_ce:
             targets = torch.from_numpy(np.concatenate([ids[1:] for ids in new])).to(seen.device)
-            logits = student.language_model.logits(torch.cat([h[:-1] for h in states]))
+            last = states if self.layer == -1 else student.hidden(new)
+            logits = student.language_model.logits(torch.cat([h[:-1] for h in last]))
             nats = cross_entropy(logits.float(), targets)
             loss = distance + (distance / nats).detach() * nats
         loss.backward()  # type: ignore[no-untyped-call]
-        bar.say(f"mean squared distance {distance.item():.4f}")
+        bar.say(f"{self.loss} {distance.item():.4f}")
+
+    def distance(self, student: Student, teacher: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """How far the student's states (positions, d) are from the teacher's, by `loss`."""
+        if self.loss == "hidden-mse":
+            return (seen - teacher).square().mean()
+        with torch.no_grad():
+            wanted = student.language_model.logits(teacher)[:, : student.columns].float()
+        found = student.language_model.logits(seen)[:, : student.columns].float()
+        if self.loss == "logits-mse":
+            return (found - wanted).square().mean()
+        return kl_div(log_softmax(found, 1), log_softmax(wanted, 1), log_target=True, reduction="batchmean")
 
 
 def replacing(target: Target, old_ids: Ids) -> Target:
