@@ -28,13 +28,11 @@ from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser
 from regraft.vocab.live import install, matmul_precision
 from regraft.vocab.tasks.arms import ADDED_WORDS, BASE, DEFAULT_ROWS, K_TOKENISER, RANDOM_ROWS, Arm, Subject
-from regraft.vocab.tasks.classification import Classification
 from regraft.vocab.tasks.examples import LabelledData
 from regraft.vocab.tasks.fine_tuning import FineTuning
 from regraft.vocab.tasks.kinds import TASKS
 from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point, Run, f1_sample
 from regraft.vocab.tasks.named import open_named
-from regraft.vocab.tasks.tagging import Tagging
 from regraft.vocab.tasks.task import Task, load_headed
 from regraft.vocab.tokenizer import Tokenizer
 
@@ -91,12 +89,19 @@ def entity_claims(corpus: str) -> dict[str, Declared]:
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything. `phrases` are taken of each ontology; None takes all. Baselines other than base run at `side_shares`."""
+    """How much of everything: on two processor cores half an hour, most of it the many fine-tunings, which are short for that.
+
+    `phrases` are taken of each ontology, sentences of at most `entity_words` words to train on; None takes all. Learning rates are chosen
+    at `rate_shares`, baselines other than base run at `side_shares`, other settings at `tried_shares`.
+    """
 
     shares: tuple[float, ...] = tuple(GAINS)
     side_shares: tuple[float, ...] = (0.05,)
+    rate_shares: tuple[float, ...] = (0.2,)
+    tried_shares: tuple[float, ...] = ()
     seeds: int = 3
     steps: int = 100
+    batch: int = 8
     train: int = 3500
     validation: int = 500
     test: int = 1000
@@ -104,14 +109,27 @@ class Size:
     centroid: int = 2000
     phrases: int | None = None
     sentences: int = 1000
-    tried_share: float = 0.1
     corpora: tuple[str, ...] = tuple(ENTITY_CORPORA)
-    entity_shares: tuple[float, ...] = (0.05, 0.2, 0.5, 1.0)
-    entity_steps: int = 120
+    entity_shares: tuple[float, ...] = (0.05, 0.5, 1.0)
+    entity_steps: int = 100
     entity_batch: int = 8
+    entity_words: int | None = 25
     entity_train: int | None = None
+    entity_test: int = 500
 
 
+ON_A_GPU = Size(
+    rate_shares=(0.05, 1.0),
+    tried_shares=(0.1,),
+    steps=400,
+    batch=16,
+    rates=(3e-5, 1e-4, 3e-4),
+    entity_shares=(0.05, 0.2, 0.5, 1.0),
+    entity_steps=600,
+    entity_batch=16,
+    entity_words=None,
+    entity_test=1000,
+)
 QUICK = Size(
     (0.1, 1.0),
     (0.1,),
@@ -147,14 +165,22 @@ class Study:
     texts: Mapping[str, Sequence[str]]
     kept: KeptRuns
     size: Size
+    device: str
     extra: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, list[Row]] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
+    def curves(
+        self, data: LabelledData, arms: Sequence[Arm], shares: tuple[float, ...], tuning: FineTuning, seeds: int | None = None
+    ) -> Curves:
+        """Fine-tunings of `arms` on shares of `data`, not run yet."""
+        plan = Plan(shares=shares, seeds=seeds or self.size.seeds, tuning=tuning)
+        return Curves(self.subject, data, TASKS[data.kind].of(data), list(arms), plan, self.device)
 
-def reproduce(quick: bool) -> Findings:
-    """Run all of it: about 65 processor minutes in full, 2 with `quick`."""
-    size = QUICK if quick else Size()
+
+def reproduce(quick: bool, device: str = "cpu") -> Findings:
+    """Run all of it: half an hour on two cores, 2 processor minutes with `quick`. A GPU trains longer and tries other settings."""
+    size = QUICK if quick else Size() if device == "cpu" else ON_A_GPU
     with step("reading the encoder, the ontologies and the codes"):
         whole = open_named("icd-10-chapters")
         data = shortened(whole, size)
@@ -168,17 +194,17 @@ def reproduce(quick: bool) -> Findings:
     with step("building the vocabularies"):
         arms = {name: subject.arm(name) for name in (BASE, ADDED_WORDS, RANDOM_ROWS, K_TOKENISER)}
     texts = {**held_out, "ordinary English": english(size.sentences), "clinical notes": notes(size.sentences)}
-    study = Study(subject, arms, texts, kept, size)
+    study = Study(subject, arms, texts, kept, size, device)
     study.extra["fertility"] = study.tables["Tokens per word"] = settle_fertility(run, subject, arms, texts)
-    with matmul_precision("auto", "cpu"):
-        coding(run, study, whole, data, tries=not quick)
+    with matmul_precision("auto", device):
+        coding(run, study, whole, data)
         extract(Ledger(f"{ENCODER}; {ontology_words(learned)}", run.claims), study)
     seconds = sum(one.seconds for one in kept.found.values())
     study.extra["fine_tunings"] = {"runs": len(kept.found), "runs_taken_over": taken_over, "seconds": seconds}
     return Findings(KTokeniserStart.paper, run.claims, study.extra, study.tables, study.figures)
 
 
-def coding(run: Ledger, study: Study, whole: LabelledData, data: LabelledData, tries: bool) -> None:
+def coding(run: Ledger, study: Study, whole: LabelledData, data: LabelledData) -> None:
     """Chapters of ICD-10-CM descriptions: before training, at every share of the labels, and with other settings."""
     subject, arms, kept, size = study.subject, study.arms, study.kept, study.size
     with step("before training: nearest centroid"):
@@ -188,26 +214,26 @@ def coding(run: Ledger, study: Study, whole: LabelledData, data: LabelledData, t
     with step("choosing the learning rate: base tokenizer, descriptions kept apart from training"):
         apart = whole.train[size.train : size.train + size.validation]
         validation = replace(whole, name=f"{whole.name}, validation", train=whole.train[: size.train], test=apart)
-        tuning, rates = choose_rate(study, validation, FineTuning(steps=size.steps))
+        tuning, rates = choose_rate(study, validation, FineTuning(steps=size.steps, batch_size=size.batch))
     with step("fine-tuning on shares of the labels"):
-        curves = Curves(subject, data, Classification.of(data), [arms[BASE], arms[K_TOKENISER]], plan(size, size.shares, tuning))
+        curves = study.curves(data, [arms[BASE], arms[K_TOKENISER]], size.shares, tuning)
         points = curves.run(kept)
         sides = [arms[ADDED_WORDS], arms[RANDOM_ROWS], subject.arm(DEFAULT_ROWS)]
-        others = Curves(subject, data, Classification.of(data), sides, plan(size, size.side_shares, tuning))
+        others = study.curves(data, sides, size.side_shares, tuning)
         others.run(kept)
         others.runs += [one for one in curves.runs if one.arm == BASE]
         points += others.points()
     settle_curves(run, curves, others, size)
-    with step("what else was tried"):
-        tried = try_others(study, data, curves) if tries else []
+    tried = [row for share in size.tried_shares for row in try_others(study, data, curves, share)]
     before = [{"method": name, "f1": f1_sample(runs).value} for name, runs in untrained.items()]
     study.extra |= {"training": vars(tuning), "rates": rates, "curves": [p.row() for p in points], "untrained": before, "tried": tried}
     study.tables |= {
         "Micro-F1 by share of the labels": by_share(points),
         "Micro-F1 of the base tokenizer by learning rate, descriptions kept apart": rates,
         "Before training (nearest class mean)": before,
-        f"Tried at {100 * size.tried_share:g} % of the labels": tried,
     }
+    if tried:
+        study.tables["What else was tried"] = tried
     study.figures["Learning curves, codes"] = learning_curves(curved(points), reference=BASE, y_title="micro-F1")
 
 
@@ -232,12 +258,13 @@ def extract(run: Ledger, study: Study) -> None:
 
 def entity_curves(study: Study, corpus: str, tuning: FineTuning) -> Curves:
     data = cut_short(entities(corpus), study.size)
-    arms = [study.arms[BASE], study.arms[K_TOKENISER]]
-    return Curves(study.subject, data, Tagging.of(data), arms, plan(study.size, study.size.entity_shares, tuning))
+    return study.curves(data, [study.arms[BASE], study.arms[K_TOKENISER]], study.size.entity_shares, tuning)
 
 
 def cut_short(data: LabelledData, size: Size) -> LabelledData:
-    return replace(data, train=data.train[: size.entity_train], test=data.test[: size.test])
+    """The first sentences of both sides, to train on those that are not too long."""
+    train = [one for one in data.train if size.entity_words is None or len(one.text.split()) <= size.entity_words]
+    return replace(data, train=tuple(train[: size.entity_train]), test=data.test[: size.entity_test])
 
 
 def settle_entities(run: Ledger, curves: Curves, corpus: str) -> None:
@@ -263,17 +290,11 @@ def curved(points: Sequence[Point]) -> dict[str, list[tuple[float, float, float,
     return {name: [(float(p.examples), p.f1, *p.interval) for p in points if p.arm == name] for name in names}
 
 
-def plan(size: Size, shares: tuple[float, ...], tuning: FineTuning) -> Plan:
-    return Plan(shares=shares, seeds=size.seeds, tuning=tuning)
-
-
 def choose_rate(study: Study, data: LabelledData, tuning: FineTuning) -> tuple[FineTuning, list[Row]]:
     """The learning rate for every arm: best for the base tokenizer on a test side of `data` that no claim is measured on."""
     rows: list[Row] = []
-    ends = (study.size.shares[0], study.size.shares[-1])
     for rate in study.size.rates:
-        trial = Curves(study.subject, data, TASKS[data.kind].of(data), [study.arms[BASE]], Plan(ends, 1, replace(tuning, lr=rate)))
-        points = trial.run(study.kept)
+        points = study.curves(data, [study.arms[BASE]], study.size.rate_shares, replace(tuning, lr=rate), seeds=1).run(study.kept)
         rows.append({"lr": rate, "F1": sum(p.f1 for p in points) / len(points)})
     return replace(tuning, lr=max(rows, key=lambda row: float(row["F1"]))["lr"]), rows
 
@@ -357,10 +378,10 @@ def sentence_vectors(task: Task, model: Any, features: Sequence[Any]) -> torch.T
     return vectors
 
 
-def try_others(study: Study, data: LabelledData, curves: Curves) -> list[Row]:
+def try_others(study: Study, data: LabelledData, curves: Curves, share: float) -> list[Row]:
     """Other roll-backs, thresholds, piece inventories and learning rates at one share: the gain over base with each."""
-    subject, size, tuning = study.subject, study.size, curves.plan.tuning
-    base, default, share = study.arms[BASE], study.arms[K_TOKENISER], size.tried_share
+    subject, tuning = study.subject, curves.plan.tuning
+    base, default = study.arms[BASE], study.arms[K_TOKENISER]
     names = [text for title in NAMES for text in study.texts[title]]
 
     def gain(title: str, arm: Arm, own: Curves, reference: Curves) -> Row:
@@ -371,14 +392,14 @@ def try_others(study: Study, data: LabelledData, curves: Curves) -> list[Row]:
             }
             for one in (arm, base)
         )
-        row = {"settings": title, "new tokens": arm.new_tokens}
+        row = {"settings": title, "share": share, "new tokens": arm.new_tokens}
         row["F1 over base"] = f1_sample(own.of(K_TOKENISER, share)).value - f1_sample(reference.of(BASE, share)).value
         row |= {text: mine[text] / before[text] - 1 for text in mine}
         console.print(f"  {row}", highlight=False)
         return row
 
     def ran(arms: Sequence[Arm], tuning: FineTuning) -> Curves:
-        own = Curves(subject, data, Classification.of(data), arms, plan(size, (share,), tuning))
+        own = study.curves(data, arms, (share,), tuning)
         own.run(study.kept)
         return own
 
@@ -389,7 +410,7 @@ def try_others(study: Study, data: LabelledData, curves: Curves) -> list[Row]:
         else:
             arm = replace(subject, method=KTokeniserStart(**changed)).arm(K_TOKENISER)
         rows.append(gain(title, arm, ran([arm], tuning), curves))
-    for rate in size.rates:
+    for rate in study.size.rates:
         if rate != tuning.lr:
             both = ran([base, default], replace(tuning, lr=rate))
             rows.append(gain(f"lr {rate:g}, base too", default, both, both))

@@ -49,7 +49,7 @@ class Ledger:
         self.claims.append(claim)
 
 
-def to_record(method: str, findings: Findings, *, quick: bool, seconds: float, version: str | None) -> dict[str, Any]:
+def to_record(method: str, findings: Findings, *, quick: bool, seconds: float, version: str | None, device: str = "cpu") -> dict[str, Any]:
     """The result as plain data, in the order of the contract; `version` is the commit it ran at."""
     paper = findings.paper
     record = {
@@ -58,6 +58,7 @@ def to_record(method: str, findings: Findings, *, quick: bool, seconds: float, v
         "commit": version,
         "versions": versions(),
         "cpu": cpu(),
+        **({} if device == "cpu" else {"gpu": gpu(device)}),
         "seconds": round(seconds, 1),
         "quick": quick,
         "claims": [claim.to_dict() for claim in findings.claims],
@@ -188,6 +189,13 @@ def versions() -> dict[str, str]:
 
         found["regraft"] = __version__
     return found
+
+
+def gpu(device: str) -> str:
+    """The name of an accelerator."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def cpu() -> str:

@@ -2,7 +2,7 @@
 
 Enters: arms of one checkpoint, labelled data, shares and seeds. Leaves: one run a (seed, share, arm), kept as it ends, and `Point`s with
 the score and the paired bootstrap of its difference to base. Runs go seed by seed and share by share, arms innermost, so that a slow
-spell of the machine or an interruption meets all arms alike; as many at a time as PyTorch has threads.
+spell of the machine or an interruption meets all arms alike; as many at a time as there is room for.
 """
 
 import hashlib
@@ -10,11 +10,11 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
@@ -24,7 +24,7 @@ from regraft.vocab.tasks.arms import BASE, Arm, Subject
 from regraft.vocab.tasks.examples import Example, LabelledData
 from regraft.vocab.tasks.fine_tuning import FineTuning, fine_tune, start_model
 from regraft.vocab.tasks.narrowing import Narrowing
-from regraft.vocab.tasks.parallel import spread
+from regraft.vocab.tasks.parallel import room, spread
 from regraft.vocab.tasks.task import Counts, Feature, Task
 from regraft.vocab.transplant import Transplant
 
@@ -198,7 +198,8 @@ class Curves:
         planned = [(arm, share, seed) for seed, share, arm in self.planned()]
         keys = [self.key(*one) for one in planned]
         missing = [(key, one) for key, one in zip(keys, planned, strict=True) if key not in kept.found]
-        workers = torch.get_num_threads() if self.device == "cpu" else 1
+        parameters = sum(prod(info.shape) for info in self.subject.checkpoint.tensors.values())
+        workers = room(self.device, parameters)
         with progress_bar("fine-tuning", total=len(planned), unit="runs") as bar:
             bar.advance(len(planned) - len(missing))
             runs = spread(measure, (self.job(*one) for _, one in missing), min(workers, len(missing)))

@@ -1,4 +1,4 @@
-"""Independent fine-tunings beside each other, a core each: on short texts, threads inside one model mostly wait for each other."""
+"""Independent fine-tunings beside each other, a core each: on short texts, threads inside one model, or a GPU, mostly wait."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -10,6 +10,18 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 MOST = 8  # processes: each holds a model, its gradients and its optimizer
+PER_PARAMETER = 32  # bytes: those three take 16; the rest is for what a batch leaves behind
+GPU_CONTEXT = 1 << 30  # bytes that a process takes on a GPU before it does anything
+
+
+def room(device: str, parameters: int) -> int:
+    """How many fine-tunings of so many `parameters` may run beside each other: as PyTorch has threads, and as a GPU has memory."""
+    if device == "cpu":
+        return torch.get_num_threads()
+    if not device.startswith("cuda"):
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(torch.get_num_threads(), free // (GPU_CONTEXT + PER_PARAMETER * parameters)))
 
 
 def spread(function: Callable[[In], Out], jobs: Iterable[In], workers: int) -> Iterator[Out]:
