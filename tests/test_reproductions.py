@@ -171,6 +171,22 @@ def test_run_writes_the_result_where_it_belongs(tmp_path, monkeypatch):
     assert "not a result" in report.lead
 
 
+def test_a_script_gets_the_device_only_if_it_can_use_one(tmp_path, monkeypatch):
+    import regraft.reproductions.k_tokeniser as able
+    import regraft.reproductions.zip_tie as unable
+
+    asked = []
+    monkeypatch.setattr(unable, "reproduce", lambda quick: findings())
+    monkeypatch.setattr(able, "reproduce", lambda quick, device="cpu": asked.append(device) or findings())
+    with pytest.raises(ParameterError, match="--device meta: the reproduction of zip-tie runs on the CPU"):
+        run("zip-tie", quick=True, out=tmp_path, device="meta")
+    with pytest.raises(ParameterError, match="--device gpu: not to be had here"):
+        run("k-tokeniser", quick=True, out=tmp_path, device="gpu")
+    assert "gpu" not in run("k-tokeniser", quick=True, out=tmp_path)[0]
+    assert run("k-tokeniser", quick=True, out=tmp_path, device="meta")[0]["gpu"] == "meta"
+    assert asked == ["cpu", "meta"]
+
+
 def test_a_quick_run_never_lands_among_the_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert result_path("zip-tie", quick=False, out=None) == RESULTS / "zip-tie.json"

@@ -6,7 +6,7 @@ from regraft.errors import ParameterError
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.tasks import Curves, FineTuning, Plan, Subject, Tagging, learning_curve
 from regraft.vocab.tasks.learning_curve import KeptRuns, Run, f1_sample, micro_f1
-from regraft.vocab.tasks.parallel import spread
+from regraft.vocab.tasks.parallel import MOST, room, spread
 
 TUNING = FineTuning(steps=12, batch_size=8, lr=3e-3)
 
@@ -87,6 +87,19 @@ def test_processes_beside_each_other_find_the_same(subject, data, two_threads):
     for run, alone in zip(apart.runs, one_by_one, strict=True):
         assert np.abs(run.counts - alone.counts).sum() <= 1  # two threads add in another order than one
         assert run.seconds > 0
+
+
+def test_there_is_room_for_as_many_as_threads_and_memory_allow(monkeypatch, two_threads):
+    assert room("cpu", 10**9) == 2
+    assert room("mps", 1) == 1
+    free = {"bytes": 8 << 30}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free["bytes"], 80 << 30))
+    torch.set_num_threads(6)
+    assert room("cuda", 22_000_000) == 4  # 1 GiB and 0.7 GB each
+    assert room("cuda:1", 10**9) == 1
+    free["bytes"] = 80 << 30
+    assert room("cuda", 22_000_000) == 6
+    assert MOST >= 6
 
 
 def test_what_fails_in_a_process_is_said_here():

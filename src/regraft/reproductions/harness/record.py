@@ -58,10 +58,10 @@ def to_record(method: str, findings: Findings, *, quick: bool, seconds: float, v
         "commit": version,
         "versions": versions(),
         "cpu": cpu(),
-        **({} if device == "cpu" else {"gpu": gpu(device)}),
         "seconds": round(seconds, 1),
         "quick": quick,
         "claims": [claim.to_dict() for claim in findings.claims],
+        **({} if device == "cpu" else {"gpu": gpu(device)}),
         **findings.extra,
     }
     return dict(plain(record))
