@@ -10,6 +10,7 @@ from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.graft import Rows
 from regraft.method import resolve
+from regraft.vocab import coordinate_network
 from regraft.vocab.coordinate_network import CoordinateNetwork, WordSets, coordinate_loss
 from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.hyper_ofa import HyperOFA
@@ -30,6 +31,21 @@ NEW = word_tokenizer(" ".join([*NEW_WORDS, "Bal", "unheard"]))
 def sets():
     held = sparse.csr_matrix(np.array([[1, 2, 0, 0, 0], [0, 1, 1, 1, 3], [0, 0, 0, 0, 1]], dtype=np.float64))
     return WordSets(held, np.arange(10, dtype=np.float32).reshape(5, 2) + 1)
+
+
+@pytest.mark.parametrize("at_once", [1, 12, 10_000])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch, at_once):
+    torch.manual_seed(0)
+    network, vectors, sizes = CoordinateNetwork(3, 4, 2, 5, 0.0), torch.randn(7, 6, 3), torch.tensor([1, 6, 2, 3, 6, 1, 4])
+
+    def gradients(rows):
+        network.zero_grad()
+        coordinate_loss(rows, torch.linspace(-1, 1, 28).reshape(7, 4), 0.5, 0.5).backward()
+        return rows.detach(), [parameter.grad.clone() for parameter in network.parameters()]
+
+    whole = gradients(network(vectors, sizes))
+    monkeypatch.setattr(coordinate_network, "VECTORS_AT_ONCE", at_once)
+    torch.testing.assert_close(gradients(coordinate_network._in_parts(network, vectors, sizes)), whole, rtol=1e-4, atol=1e-6)
 
 
 class TestSets:

@@ -15,6 +15,7 @@ import torch
 from scipy import sparse
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils.checkpoint import checkpoint
 
 from regraft.progress import progress_bar
 
@@ -22,6 +23,7 @@ Ids = npt.NDArray[np.int64]
 BATCH = 128
 HELD_OUT = 20  # every twentieth token is kept from training, to say how near the rows come
 LEAST_SHARE = 0.5  # of a set's words that an augmented set keeps
+VECTORS_AT_ONCE = 4096  # that the LSTM remembers for its gradient; past them a batch goes through it again on the way back
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _fit(
                 if losses and time.monotonic() > end:
                     return done
                 vectors, sizes = known.draw(batch, training.max_vectors, random, augment=True)
-                loss = coordinate_loss(network(vectors, sizes), targets[torch.from_numpy(batch)], training.lambda_, training.T)
+                loss = coordinate_loss(_in_parts(network, vectors, sizes), targets[torch.from_numpy(batch)], training.lambda_, training.T)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 optimizer.step()
@@ -155,6 +157,16 @@ def _fit(
             if time.monotonic() > end:
                 break
     return done
+
+
+def _in_parts(network: CoordinateNetwork, vectors: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    """The rows of a batch; of a large one part by part, each computed again for its gradient, so that memory is that of a part."""
+    count = max(1, VECTORS_AT_ONCE // vectors.shape[1])
+    if count >= len(vectors):
+        rows: torch.Tensor = network(vectors, sizes)
+        return rows
+    parts = zip(vectors.split(count), sizes.split(count), strict=True)
+    return torch.cat([checkpoint(network, *part, use_reentrant=False) for part in parts])
 
 
 def _batches(tokens: Ids, sizes: Ids, random: np.random.Generator) -> Iterator[Ids]:
