@@ -56,9 +56,6 @@ FROZEN_KEEPS = Declared(
     Expectation(low=0.0),
     **GAP,  # type: ignore[arg-type]
 )
-NF4 = Declared(
-    "linear layers in NF4 while training cost at most 0.05 bit once merged into full precision", "float32 base", Expectation(high=0.05)
-)
 NOT_COVERED = "4-bit base weights, rank 128 and instruction tuning are not part of this run; Vietnamese stands for Traditional Chinese."
 LORA: dict[str, Any] = {
     "parameters": "lora",
@@ -104,8 +101,7 @@ def reproduce(quick: bool) -> Findings:
     with step("LoRA on linear layers, embedding and head"):
         frozen, full = train_arms(setting, size)
     settle_training(run, frozen, full, english)
-    quantized = settle_quantized(run, setting, size, frozen["zip-tie"][0])
-    everything = [arm for seeds in (*frozen.values(), *full.values(), [quantized]) for arm in seeds]
+    everything = [arm for seeds in (*frozen.values(), *full.values()) for arm in seeds]
     extra = {"precision": precision(), "training": LORA, "starts": rows, "arms": [arm.to_dict() for arm in everything]}
     tables = {"Starts before training (bits per byte)": rows, "Training (bits per byte)": [arm.row() for arm in everything]}
     lines = {arm.title: [(p["step"], p["vietnamese"]) for p in arm.curve] for arm in everything}
@@ -181,12 +177,3 @@ def settle_training(run: Ledger, frozen: Arms, full: Arms, untouched_english: Sc
     run.settle(FROZEN_KEEPS, VI, one, other, f"{how} With full tables every row of both trains and the linear layers keep LoRA.")
     english = Sample.of_scores([t.english for t in frozen["zip-tie"]])
     run.settle(ENGLISH_AFTER, EN, Sample.of_scores([untouched_english]), english, how)
-
-
-def settle_quantized(run: Ledger, setting: Setting, size: Size, beside: Trained) -> Trained:
-    """The first zip-tie run again with its linear layers in NF4; its last scores are those of the merged model."""
-    arm = Arm("zip-tie, frozen rows, NF4, seed 0", ZipTie(), {**LORA, "lora_tables": True, "quantize": "nf4"}, 0, untied=True)
-    done = train_arm(setting, arm, steps=size.steps, points=size.points)
-    how = f"{done.steps} steps as before, one seed; block 64, double quantization in blocks of 256; merged into the float32 weights."
-    run.settle(NF4, VI, Sample.of_scores([beside.vietnamese]), Sample.of_scores([done.vietnamese]), how)
-    return done
