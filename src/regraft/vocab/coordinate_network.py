@@ -165,7 +165,7 @@ def _in_parts(network: CoordinateNetwork, vectors: torch.Tensor, sizes: torch.Te
     if count >= len(vectors):
         rows: torch.Tensor = network(vectors, sizes)
         return rows
-    parts = zip(vectors.split(count), sizes.split(count), strict=True)
+    parts = zip(torch.split(vectors, count), torch.split(sizes, count), strict=True)
     return torch.cat([checkpoint(network, *part, use_reentrant=False) for part in parts])
 
 
