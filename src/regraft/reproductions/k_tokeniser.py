@@ -3,8 +3,8 @@
 The paper's notes (MIMIC-III, n2c2) and its encoders cannot be had here. Open stand-ins: codes of ICD-10-CM from their descriptions for
 automated coding, entities in PubMed abstracts (NCBI-disease, BC5CDR) for concept extraction, an encoder without clinical pre-training
 (all-MiniLM-L6-v2), and drug names, HPO and ICD-10-CM for UMLS. No category of a test description is in the training side or in an ontology.
-What is expected was declared below before any run: directions from the paper, sizes from what its abstract reports. How long entities are
-trained was set by the time it takes, after one look at base on test sentences of NCBI-disease.
+What is expected was declared below before any run: directions from the paper, sizes from what its abstract reports. How long models are
+trained was set by the time it takes, after looks at base alone on test texts of the codes and of NCBI-disease.
 """
 
 import os

@@ -23,7 +23,7 @@ from regraft.vocab.tasks.task import Feature, Task, quiet
 from regraft.vocab.transplant import Transplant
 
 POOL = 8  # batches of one shuffle that are filled by size together: more saves next to no padding, and mixes texts less
-SHORT = 256  # tokens up to which plain attention outruns the fused kernel on a CPU
+SHORT = 256  # tokens of a window: texts of such tasks are mostly far shorter, and there plain attention outruns the fused kernel on a CPU
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))

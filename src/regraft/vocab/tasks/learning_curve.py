@@ -22,7 +22,7 @@ from regraft.evaluation.paired import Effect, Sample, paired_effect
 from regraft.progress import progress_bar
 from regraft.vocab.tasks.arms import BASE, Arm, Subject
 from regraft.vocab.tasks.examples import Example, LabelledData
-from regraft.vocab.tasks.fine_tuning import FineTuning, fine_tune, start_model
+from regraft.vocab.tasks.fine_tuning import POOL, FineTuning, fine_tune, start_model
 from regraft.vocab.tasks.narrowing import Narrowing
 from regraft.vocab.tasks.parallel import room, spread
 from regraft.vocab.tasks.task import Counts, Feature, Task
@@ -182,9 +182,9 @@ class Curves:
         """Identifies a run: one of another model, vocabulary, start, data or setting is not taken over."""
         train, test, narrowing = self.features(arm)
         tuning = (self.plan.tuning.length(self.sizes[share]), repr(self.plan.tuning))
-        parts = [self._source, arm.name, repr(arm.start), share, seed, tuning, arm.new_tokens]
-        ids = hashlib.sha256(repr([feature["input_ids"] for feature in (*train, *test)]).encode() + narrowing.kept.tobytes()).hexdigest()
-        return hashlib.sha256("\0".join(map(str, [*parts, ids])).encode()).hexdigest()
+        parts = [self._source, arm.name, repr(arm.start), share, seed, tuning, POOL, arm.new_tokens]
+        read = hashlib.sha256(repr([*train, *test]).encode() + narrowing.kept.tobytes()).hexdigest()  # ids and labels
+        return hashlib.sha256("\0".join(map(str, [*parts, read])).encode()).hexdigest()
 
     def planned(self) -> Iterator[tuple[int, float, Arm]]:
         for seed in range(self.plan.first_seed, self.plan.first_seed + self.plan.seeds):
