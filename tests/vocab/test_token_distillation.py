@@ -21,7 +21,7 @@ from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.token_distillation import TokenDistillation, replacing
 from regraft.vocab.live import load_tokenizer
 from regraft.vocab.pairing import passages
-from regraft.vocab.student import Student
+from regraft.vocab.student import Student, Teacher
 from regraft.vocab.tokenizer import Tokenizer, extend
 from regraft.vocab.tokenizer.trim import trim
 from regraft.vocab.transplant import transplant
@@ -185,6 +185,27 @@ class TestLearning:
             method = TokenDistillation(loss=loss)
             torch.testing.assert_close(method.distance(student, there, here), value, rtol=1e-4, atol=1e-6)
             assert method.distance(student, there, there).abs() < 1e-6
+
+    def test_a_teacher_that_keeps_what_it_read_says_the_same_and_reads_each_passage_once(self, old, change, monkeypatch):
+        start = ConstituentMean()(source_of(old), target_of(old, change), Context())
+        student = Student(tiny_models.llama(), load_tokenizer(old), target_of(old, change), start)
+        found = list(passages(target_of(old, change), TEXTS[:20], 12))[:6]
+        expected = Teacher(student)(found)
+        keeping, read = Teacher(student, keep=True), []
+        hidden = student.hidden
+        monkeypatch.setattr(student, "hidden", lambda sequences, layer: read.append(len(sequences)) or hidden(sequences, layer))
+        for batch in (found[:4], found, found[::-1][:2]):
+            keeping(batch)
+        assert read == [4, 2]
+        torch.testing.assert_close(keeping(found), expected, rtol=1e-4, atol=1e-5)
+        assert not keeping(found).is_inference()  # it takes part in a loss
+
+        monkeypatch.setattr("regraft.vocab.student.KEPT", keeping(found[:1]).nbytes)
+        full, sizes = Teacher(student, keep=True), len(read)
+        full(found[:1])
+        full(found)
+        full(found)
+        assert read[sizes:] == [1, 5, 5]  # the first fills the room; the others are read again
 
     def test_another_layer_gives_other_rows_and_an_untied_head_still_learns(self, old, change):
         rows = {}

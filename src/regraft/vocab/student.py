@@ -16,8 +16,10 @@ from regraft.language_model import LanguageModel
 from regraft.training.adapters import tied
 from regraft.training.trainable import Trainable, select
 from regraft.vocab.initializer import Target
+from regraft.vocab.pairing import Passage
 
 Ids = npt.NDArray[np.int64]
+KEPT = 512 << 20  # bytes of hidden states that a teacher keeps
 
 
 class Student:
@@ -67,3 +69,31 @@ class Student:
         table = self.model.get_output_embeddings() if role == "head" else self.model.get_input_embeddings()
         weight: torch.Tensor = table.weight
         return weight.detach()[self.columns : self.columns + len(self.target)].cpu().clone()
+
+
+class Teacher:
+    """What the old spelling of a passage leaves in `layer` at the positions that are compared.
+
+    With `keep` it is computed once for each passage, until 512 MiB are full: later epochs then cost the student's pass alone.
+    """
+
+    def __init__(self, student: Student, layer: int = -1, *, keep: bool = False) -> None:
+        self.student, self.layer = student, layer
+        self._room = KEPT if keep else 0
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def __call__(self, batch: Sequence[Passage]) -> torch.Tensor:
+        """Hidden states (positions of all passages, d); the passages must live as long as the teacher."""
+        unknown = [passage for passage in batch if id(passage) not in self._kept]
+        found = dict(zip(map(id, unknown), self._read(unknown), strict=True)) if unknown else {}
+        states = torch.cat([found[id(p)] if id(p) in found else self._kept[id(p)] for p in batch])
+        for name, held in found.items():
+            if held.nbytes <= self._room:
+                self._kept[name] = held
+                self._room -= held.nbytes
+        return states
+
+    def _read(self, batch: Sequence[Passage]) -> list[torch.Tensor]:
+        with torch.inference_mode():
+            states = self.student.hidden([p.old for p in batch], self.layer)
+            return [h[p.old_at] for h, p in zip(states, batch, strict=True)]

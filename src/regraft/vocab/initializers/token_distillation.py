@@ -24,7 +24,7 @@ from regraft.vocab.initializers.constituent_exponential import ConstituentExpone
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.pairing import Passage, choose, passages
-from regraft.vocab.student import Student
+from regraft.vocab.student import Student, Teacher
 from regraft.vocab.tokenizer import without
 from regraft.vocab.tokenizer.without import dispensable
 from regraft.vocab.undertrained import undertrained
@@ -173,6 +173,7 @@ class TokenDistillation(Initializer):
         """Run AdamW over the passages; the rate falls linearly to zero over the last tenth, by passages or by the clock."""
         optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
         batches = list(batch_by_length(chosen, self.batch_size, self.epochs, seed))
+        teacher = Teacher(student, self.layer, keep=self.epochs > 1)
         began = time.perf_counter()
         with progress_bar("distilling", total=len(batches), unit="batches") as bar:
             for number, batch in enumerate(batches):
@@ -183,20 +184,17 @@ class TokenDistillation(Initializer):
                     break
                 for group in optimizer.param_groups:
                     group["lr"] = self.lr * min(1.0, 10 * (1 - done))
-                self.step(student, batch, use_ce, bar)
+                self.step(student, teacher, batch, use_ce, bar)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 bar.advance()
 
-    def step(self, student: Student, batch: list[Passage], use_ce: bool, bar: Bar) -> None:
+    def step(self, student: Student, teacher: Teacher, batch: list[Passage], use_ce: bool, bar: Bar) -> None:
         """Add the gradient of one batch's loss."""
-        with torch.inference_mode():
-            states = student.hidden([p.old for p in batch], self.layer)
-            teacher = torch.cat([h[p.old_at] for h, p in zip(states, batch, strict=True)])
         new = [student.places[p.new] for p in batch]
         states = student.hidden(new, self.layer)
         seen = torch.cat([h[p.new_at] for h, p in zip(states, batch, strict=True)])
-        loss = distance = self.distance(student, teacher.clone(), seen)
+        loss = distance = self.distance(student, teacher(batch), seen)
         if use_ce:
             targets = torch.from_numpy(np.concatenate([ids[1:] for ids in new])).to(seen.device)
             last = states if self.layer == -1 else student.hidden(new)
