@@ -17,7 +17,7 @@ from regraft.vocab.softmax_rows import SoftmaxRows
 
 Negatives = Literal["standard", "sum_inside"]
 Ids = npt.NDArray[np.int64]
-CHUNK = 1024  # pairs whose rows are gathered at once
+CHUNK = 256  # pairs whose rows are gathered at once
 
 
 @dataclass(frozen=True)
