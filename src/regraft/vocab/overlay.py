@@ -41,9 +41,10 @@ def overlay(old: "Tokenizer", new: "Tokenizer", texts: Sequence[str]) -> Overlay
     several tokens share one character), and in characters of the text otherwise.
     """
     parts: list[tuple[Ids, ...]] = []
+    old_surfaces, new_surfaces = _Surfaces(old), _Surfaces(new)
     base = 0
     for text, old_encoding, new_encoding in zip(texts, _encode(old, texts), _encode(new, texts), strict=True):
-        old_side, new_side = _byte_spans(old, old_encoding.ids), _byte_spans(new, new_encoding.ids)
+        old_side, new_side = _byte_spans(old_surfaces, old_encoding.ids), _byte_spans(new_surfaces, new_encoding.ids)
         if old_side[3] != new_side[3]:
             old_side, new_side = _character_spans(old_encoding), _character_spans(new_encoding)
         parts.append(tuple(a + (base if i % 3 else 0) for i, a in enumerate((*old_side[:3], *new_side[:3]))))
@@ -72,8 +73,19 @@ def _encode(tokenizer: "Tokenizer", texts: Sequence[str]) -> list:  # type: igno
     return encodings
 
 
-def _byte_spans(tokenizer: "Tokenizer", ids: Sequence[int]) -> tuple[Ids, Ids, Ids, bytes]:
-    surfaces = [tokenizer.surface(i) for i in ids]
+class _Surfaces(dict[int, bytes]):
+    """The bytes that tokens stand for, each asked of the tokenizer once."""
+
+    def __init__(self, tokenizer: "Tokenizer") -> None:
+        self._tokenizer = tokenizer
+
+    def __missing__(self, token: int) -> bytes:
+        self[token] = surface = self._tokenizer.surface(token)
+        return surface
+
+
+def _byte_spans(known: _Surfaces, ids: Sequence[int]) -> tuple[Ids, Ids, Ids, bytes]:
+    surfaces = [known[i] for i in ids]
     ends = np.cumsum([len(s) for s in surfaces], dtype=np.int64)
     starts = np.concatenate([np.zeros(min(1, len(ends)), dtype=np.int64), ends[:-1]])
     return np.array(ids, dtype=np.int64), starts, ends, b"".join(surfaces)

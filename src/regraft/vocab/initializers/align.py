@@ -61,17 +61,19 @@ def count_spellings(target: Target, texts: Sequence[str]) -> Spellings:
     """How often each new token had which tuple of old tokens in `texts`."""
     wanted = np.zeros(target.tokenizer.vocab_size, dtype=bool)
     wanted[target.ids] = True
-    special = np.array(sorted(target.old_tokenizer.special_ids), dtype=np.int64)
+    special = np.zeros(target.old_tokenizer.vocab_size, dtype=bool)
+    special[list(target.old_tokenizer.special_ids)] = True
     counts: Spellings = defaultdict(Counter)
     with progress_bar("aligning old and new tokens", total=len(texts), unit="texts") as bar:
         for batch in batches(texts):
             both = overlay(target.old_tokenizer, target.tokenizer, batch)
             positions = np.flatnonzero(wanted[both.new_ids])
             first, last = both.old_tokens_of(positions)
-            for token, begin, end in zip(both.new_ids[positions].tolist(), first.tolist(), last.tolist(), strict=True):
-                spelling = both.old_ids[begin:end]
-                if end > begin and not np.isin(spelling, special).any():
-                    counts[token][tuple(spelling.tolist())] += 1
+            specials_before = np.concatenate([[0], np.cumsum(special[both.old_ids])])
+            plain = (last > first) & (specials_before[np.maximum(last, first)] == specials_before[first])
+            old_ids, columns = both.old_ids.tolist(), (both.new_ids[positions], first, last)
+            for token, begin, end in zip(*(column[plain].tolist() for column in columns), strict=True):
+                counts[token][tuple(old_ids[begin:end])] += 1
             bar.advance(len(batch))
     return counts
 
