@@ -1,8 +1,8 @@
 """Token distillation beside the plain loop, one passage a forward pass: passages a second, SmolLM2-135M with 100 Vietnamese pieces.
 
 Both read the same passages three times over and take a step of AdamW every 16 of them, in turns; ours in batches by length, and the
-teacher reads each passage once. The bound: >= 3 x faster. Also said: the ratio of a first epoch, and how many tokens one passage serves,
-for the original reads a passage of its own for every token.
+teacher reads each passage once. The bound: >= 3 x faster, in a first epoch alone as over all three. Also said: how many tokens one passage
+serves, for the original reads a passage of its own for every token.
 """
 
 import statistics
@@ -58,10 +58,11 @@ def main() -> int:
     plain, first, all_epochs = (statistics.median(values) for values in seconds.values())
     for name, value in zip(routes, (plain, first, all_epochs / EPOCHS), strict=True):
         print(f"{name:32} {len(chosen) / value:7.1f} passages a second")
-    ratio = EPOCHS * plain / all_epochs
-    print(f"one epoch {plain / first:.1f} x; a passage serves {served:.1f} tokens: {served * plain / first:.0f} x for a passage a token")
-    print(f"{EPOCHS} epochs {ratio:.1f} x faster, wanted {LIMIT:.0f} x: {'holds' if ratio >= LIMIT else 'MISSED'}")
-    return 0 if ratio >= LIMIT else 1
+    print(f"a passage serves {served:.1f} tokens: {served * plain / first:.0f} x for a passage a token")
+    ratios = {"one epoch": plain / first, f"{EPOCHS} epochs": EPOCHS * plain / all_epochs}
+    for name, ratio in ratios.items():
+        print(f"{name} {ratio:.1f} x faster, wanted {LIMIT:.0f} x: {'holds' if ratio >= LIMIT else 'MISSED'}")
+    return 0 if min(ratios.values()) >= LIMIT else 1
 
 
 if __name__ == "__main__":
