@@ -10,7 +10,10 @@ from regraft.method import resolve
 from regraft.vocab.donor import Donor
 from regraft.vocab.initializers.common_interpolation import least_squares
 from regraft.vocab.initializers.landmark_pca import carry
+from regraft.vocab.number_format import fast_screen
 from regraft.vocab.pursuit import matching_pursuit
+
+SCREENS = [torch.bfloat16, torch.float32] + ([torch.int8] if fast_screen() == torch.int8 else [])
 
 
 def problem(m=40, n=120, d=24, seed=0):
@@ -38,7 +41,7 @@ def dense(found, n):
     return weights[:, :n]
 
 
-@pytest.mark.parametrize("screen", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("screen", SCREENS)
 def test_pursuit_is_the_textbook_s_whatever_the_screening_format(screen):
     targets, atoms = problem()
     found = matching_pursuit(targets, atoms, 12, screen=screen)
@@ -48,7 +51,19 @@ def test_pursuit_is_the_textbook_s_whatever_the_screening_format(screen):
         np.testing.assert_allclose(found.weights[i], weights, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("screen", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_atoms_with_outlying_coordinates_are_not_missed(screen):
+    """Three coordinates forty times the others make every rounding coarse; the choice stays that of full precision."""
+    generator = torch.Generator().manual_seed(5)
+    atoms, targets = torch.randn(1_000, 96, generator=generator), torch.randn(50, 96, generator=generator)
+    atoms[::7, :3] *= 40
+    targets[::5, 1] *= 40
+    found = matching_pursuit(targets, atoms, 16, screen=screen)
+    for i in range(0, 50, 5):
+        assert found.indices[i].tolist() == plain_pursuit(targets[i], atoms, 16)[0]
+
+
+@pytest.mark.parametrize("screen", SCREENS)
 def test_targets_behind_all_atoms_take_none_and_do_not_disturb_the_others(screen):
     """37 atoms are no whole number of groups; every second target has a negative product with each of them."""
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,7 @@
-"""The number format in which this processor multiplies matrices fastest."""
+"""The number formats in which this processor multiplies matrices fastest.
+
+Asked and not timed: a timing on a busy machine would choose differently from run to run.
+"""
 
 import functools
 from pathlib import Path
@@ -9,14 +12,23 @@ BF16_UNITS = {"amx_bf16", "avx512_bf16", "bf16"}  # x86 tiles, x86 dot products,
 
 
 @functools.cache
-def fast_format() -> torch.dtype:
-    """bfloat16 where the processor says that it has units for it, else float32.
-
-    Asked and not timed: a timing on a busy machine would choose differently from run to run.
-    """
+def processor_flags() -> frozenset[str]:
+    """What the processor says that it has, in Linux's words; nothing elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:  # no Linux
-        return torch.float32
-    flags = next((line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features"))), [])
-    return torch.bfloat16 if BF16_UNITS.intersection(flags) else torch.float32
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features"))), []))
+
+
+def fast_format() -> torch.dtype:
+    """bfloat16 where there are units for it, else float32."""
+    return torch.bfloat16 if BF16_UNITS & processor_flags() else torch.float32
+
+
+def fast_screen() -> torch.dtype:
+    """For products that only choose candidates: bfloat16 where there are units for it, else int8 where it has vectors, else float32."""
+    if fast_format() == torch.bfloat16:
+        return torch.bfloat16
+    onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")  # type: ignore[no-untyped-call]
+    return torch.int8 if onednn and "avx2" in processor_flags() else torch.float32
