@@ -20,6 +20,7 @@ from regraft.vocab.screening import Ids, Screen, Sign, screen_for
 
 SMALL = 1e-5  # a residual this much shorter than its target is rounding error: the target is reproduced
 DEPENDENT = 1e-6  # an atom with no more than this share of its squared length outside the span of the chosen ones adds nothing
+POLISHED = 16  # targets at once: their atoms in float64 stay in the cache
 SWEEPS = 60  # of coordinate descent a step; the next step goes on from where it stopped
 
 
@@ -150,8 +151,9 @@ class _Block:
 
     def _polish(self) -> None:
         """Least squares over the chosen atoms, in float64: float32 products cost digits where atoms are alike."""
-        empty = self.indices < 0
-        atoms = self.atoms[self.indices.clamp(min=0)].to(torch.float64).masked_fill(empty[:, :, None], 0.0)
-        gram = torch.bmm(atoms, atoms.transpose(1, 2)) + torch.diag_embed(empty.to(torch.float64))
-        product = torch.bmm(atoms, self.targets.to(torch.float64)[:, :, None])
-        self.weights = torch.cholesky_solve(product, torch.linalg.cholesky(gram))[:, :, 0]
+        for rows in iterate_blocks(len(self.targets), POLISHED):
+            empty = self.indices[rows] < 0
+            atoms = self.atoms[self.indices[rows].clamp(min=0)].to(torch.float64).masked_fill_(empty[:, :, None], 0.0)
+            gram = torch.bmm(atoms, atoms.transpose(1, 2)) + torch.diag_embed(empty.to(torch.float64))
+            product = torch.bmm(atoms, self.targets[rows].to(torch.float64)[:, :, None])
+            self.weights[rows] = torch.cholesky_solve(product, torch.linalg.cholesky(gram))[:, :, 0]
