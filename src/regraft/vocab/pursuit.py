@@ -51,8 +51,8 @@ def matching_pursuit(
     m, d = targets.shape
     if m == 0:
         return Pursuit(np.zeros((0, k), dtype=np.int64), np.zeros((0, k)), np.zeros((0, k + 1), dtype=np.float32))
-    block = max(16, min(m, 256, (96 << 20) // (4 * k * d), (64 << 20) // (4 * len(atoms))))
     screened = screen_for(atoms, screen or fast_screen())
+    block = max(16, min(m, 256, (96 << 20) // (4 * k * d), screened.room // (4 * len(atoms))))
     parts = []
     with progress_bar("matching pursuit", total=m, unit="tokens") as bar, _threads() as pool:
         for part in pool.map(lambda rows: _Block(targets[rows], atoms, k, sign).run(screened), iterate_blocks(m, block)):

@@ -5,7 +5,7 @@ products are made in a short number format; the atoms that could still be the be
 """
 
 import threading
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,9 @@ def screen_for(atoms: torch.Tensor, dtype: torch.dtype) -> "Screen":
 
 
 class Screen:
-    """Finds, for each residual, the atom of largest (absolute) inner product."""
+    """Finds, for each residual, the atom of largest (absolute) inner product. `room` is for the products of a block, in bytes."""
+
+    room: ClassVar[int] = 64 << 20
 
     def __init__(self, atoms: torch.Tensor) -> None:
         self.atoms = atoms
@@ -118,6 +120,8 @@ class IntegerScreen(Screen):
     computed again if it could be the largest within six of them. Atoms of like error share a group, so that a few coarse ones do
     not blur the others.
     """
+
+    room: ClassVar[int] = 9 << 20  # they are written anew each step: beyond a thread's share of the cache that costs a quarter
 
     def __init__(self, atoms: torch.Tensor) -> None:
         super().__init__(atoms)
