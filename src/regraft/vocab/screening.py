@@ -5,6 +5,7 @@ products are made in a short number format; the atoms that could still be the be
 """
 
 import threading
+from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ def screen_for(atoms: torch.Tensor, dtype: torch.dtype) -> "Screen":
     return IntegerScreen(atoms) if dtype == torch.int8 else FloatScreen(atoms, dtype)
 
 
-class Screen:
+class Screen(ABC):
     """Finds, for each residual, the atom of largest (absolute) inner product. `room` is for the products of a block, in bytes."""
 
     room: ClassVar[int] = 64 << 20
@@ -33,9 +34,9 @@ class Screen:
     def __init__(self, atoms: torch.Tensor) -> None:
         self.atoms = atoms
 
+    @abstractmethod
     def possible(self, residuals: torch.Tensor, sign: Sign) -> tuple[Ids, Ids]:
         """Rows and atoms, by row, of all products that could be their row's largest (absolute) one."""
-        raise NotImplementedError
 
     def best(self, residuals: torch.Tensor, taken: torch.Tensor, sign: Sign) -> tuple[torch.Tensor, torch.Tensor]:
         """Index of the best atom not in `taken` (b, t) for each residual (b, d), and its inner product."""
