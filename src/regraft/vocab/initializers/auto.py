@@ -93,10 +93,14 @@ class Auto(Initializer):
             **SHORT | {"lr": self.lr, "block": self.block, "batch_size": self.batch_size},
             seed=context.seed,
         )
-        train(trial.model, trial.tokenizer, trial.texts, training, new_ids=target.ids)
+        run = train(trial.model, trial.tokenizer, trial.texts, training, new_ids=target.ids)
         kept, after, drift = settle(trial, first, trial.state(), costs[best])
         tried = ", ".join(f"{name} {cost:.3f}" for name, cost in sorted(costs.items(), key=lambda item: item[1]))
-        outcome = f"learning gave {after:.3f}, ordinary text {drift - 1:+.1%}" if kept else "learning did not help and is left out"
+        outcome = (
+            f"{run.steps} steps of learning gave {after:.3f}, ordinary text {drift - 1:+.1%}"
+            if kept
+            else "learning did not help and is left out"
+        )
         console.print(f"  auto: {best} is best on text kept apart (bits per byte: {tried}); {outcome}", highlight=False)
         return (None, kept) if kept else (grafts[best], {})
 
