@@ -250,6 +250,29 @@ def test_packing_frames_blocks_of_a_masked_model():
     assert (packed.ids[:, 1:-1] != tok.cls_token_id).all()
 
 
+@pytest.mark.parametrize("block", [8, 16, 40])
+def test_aligned_blocks_begin_where_documents_begin_unless_those_are_longer(block):
+    tok = tokenizer()
+    packed = pack(LanguageModel(llama(), tok), CORPUS, block, align_documents=True)
+    plain = pack(LanguageModel(llama(), tok), CORPUS, block)
+    lengths = [1 + len(tok.encode(text)) for text in CORPUS]
+    opened = packed.ids[:, 0] == tok.eos_token_id
+    assert opened.all() if max(lengths) <= block else 0 < opened.sum() < len(opened)
+    assert len(packed) > len(plain)
+    order = np.random.default_rng([0, 0]).permutation(len(CORPUS))
+    joined = "".join(f" {i}" for n in order for i in [tok.eos_token_id, *tok.encode(CORPUS[n])])
+    assert all("".join(f" {i}" for i in row) in joined for row in packed.ids)
+    assert packed.sizes[opened].min() > 0
+    assert set(packed.ids.flatten().tolist()) >= set(plain.ids.flatten().tolist())
+
+
+def test_aligned_blocks_of_a_masked_model_begin_with_the_text_itself():
+    tok = wordpiece()
+    packed = pack(LanguageModel(bert(), tok), CORPUS, 32, align_documents=True)
+    starts = {tok.encode(text, add_special_tokens=False)[0] for text in CORPUS}
+    assert set(packed.ids[:, 1].tolist()) <= starts
+
+
 def test_packing_puts_bos_where_scoring_puts_it():
     tok = tokenizer(adds_bos=True)
     ids = pack(LanguageModel(llama(), tok), CORPUS, 16).ids.flatten()
@@ -295,6 +318,16 @@ def test_learning_rate_warms_up_and_ends_at_zero():
     assert settings(warmup=0).learning_rate(0) == 0.05
 
 
+@pytest.mark.parametrize("budget", [{"steps": 1}, {"minutes": 1e-9}])
+def test_a_single_step_is_taken_at_the_rate_of_the_middle(budget):
+    """A budget in minutes may be over before the first step is: it still learns."""
+    model, before = llama(), llama()
+    run = train(model, tokenizer(), CORPUS, settings(**{"steps": None, "parameters": "all", "lr": 1e-3, "warmup": 0.0} | budget))
+    moved = max(float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), before.parameters(), strict=True))
+    assert run.steps == 1
+    assert 0.4e-3 < moved < 0.6e-3
+
+
 def test_a_step_is_adamw_on_the_clipped_gradient():
     model, reference, tok = llama(), llama(), tokenizer()
     training = settings(steps=1, parameters="all", accumulate=2, warmup=0)
@@ -323,7 +356,7 @@ def test_training_lowers_bits_per_byte_of_held_out_text():
 
 
 def test_a_budget_in_minutes_follows_the_clock(monkeypatch):
-    """With a clock by which each step takes 0.05 s, 1.2 s are 24 steps, and the rate is at its peak early and near zero at the end."""
+    """With a clock that moves 0.05 s at each look, two looks a step, 1.2 s are 12 steps. Rates begin above zero and end near it."""
     rates, ticks = [], itertools.count()
     original = Training.learning_rate
 
@@ -335,7 +368,8 @@ def test_a_budget_in_minutes_follows_the_clock(monkeypatch):
     monkeypatch.setitem(CLOCKS, "wall", lambda: 0.05 * next(ticks))
     run = train(llama(), tokenizer(), CORPUS, settings(steps=None, minutes=0.02))
     assert run.seconds == pytest.approx(1.2)
-    assert run.steps == 24
+    assert run.steps == 12
+    assert rates[0] > 0.01
     assert max(rates) == pytest.approx(0.05, rel=0.05)
     assert rates[-1] < 0.005
 

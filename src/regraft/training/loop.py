@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,9 @@ def train(
     accelerator = Accelerator()
     if accelerator.num_processes > 1:
         model.to(accelerator.device)
-    packed = pack(language_model, texts, training.block, training.seed)
-    replay = pack(language_model, replay_texts, training.block, training.seed) if replay_texts is not None and training.replay else None
+    into_blocks = partial(pack, language_model, block=training.block, seed=training.seed, align_documents=training.align_documents)
+    packed = into_blocks(texts)
+    replay = into_blocks(replay_texts) if replay_texts is not None and training.replay else None
     options = LoraOptions(training.lora_r, training.lora_alpha, training.lora_dropout, training.lora_tables)
     if training.untie:
         untie(model)
@@ -198,6 +200,12 @@ def _identity(training: Training, stream: Stream, parameters: dict[str, nn.Param
     return identity
 
 
+def _stopwatch(clock: Callable[[], float]) -> Callable[[], float]:
+    """Seconds since this call."""
+    start = clock()
+    return lambda: clock() - start
+
+
 @dataclass
 class _Loop:
     """The loop's moving parts. One step: `accumulate` passes, average over processes, clip, update."""
@@ -225,9 +233,9 @@ class _Loop:
         minutes = training.minutes is not None
         with progress_bar("training", total=training.minutes if minutes else training.steps, unit="min" if minutes else "steps") as bar:
             while self._progress() < 1:
-                start = clock()
-                loss, size = self._step(optimizer)
-                run.seconds = self._agreed(run.seconds + clock() - start)
+                spent = _stopwatch(clock)
+                loss, size = self._step(optimizer, spent)
+                run.seconds = self._agreed(run.seconds + spent())
                 self._note(bar, loss, size)
                 if on_evaluate is not None and self._due() and self._progress() < 1:
                     self._evaluate(on_evaluate)
@@ -245,12 +253,17 @@ class _Loop:
             return self.run.seconds / (60 * self.training.minutes)
         return self.run.steps / (self.training.steps or 1)
 
-    def _step(self, optimizer: torch.optim.Optimizer) -> tuple[Loss, float]:
+    def _middle(self, spent: float) -> float:
+        """Share of the budget at the middle of the step under way, which has taken `spent` seconds, or of what is left if that is less.
+
+        A rate from before the step would be zero at the first, which may be the only one.
+        """
+        progress, training = self._progress(), self.training
+        step = self._agreed(spent) / (60 * training.minutes) if training.minutes is not None else 1 / (training.steps or 1)
+        return progress + min(step, 1 - progress) / 2
+
+    def _step(self, optimizer: torch.optim.Optimizer, spent: Callable[[], float]) -> tuple[Loss, float]:
         training, processes = self.training, self.accelerator.num_processes
-        # with steps, the middle of the step about to be taken: the first is not wasted at a rate of zero
-        half = 0.5 / training.steps if training.steps else 0.0
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate(self._progress() + half)
         nats, predicted, size = 0.0, 0, 0.0
         for turn in range(training.accumulate):
             batch = (self.run.steps * training.accumulate + turn) * processes + self.accelerator.process_index
@@ -264,6 +277,9 @@ class _Loop:
             for parameter in gradients:
                 parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
         torch.nn.utils.clip_grad_norm_(gradients, CLIP)
+        rate = training.learning_rate(self._middle(spent()))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.run.steps += 1

@@ -24,7 +24,9 @@ QLORA: dict[str, Any] = {
     "block": 2048, "lr": 2e-4, "warmup": 0.03, "replay": 0.1,
 }  # fmt: skip
 # For minutes on a desktop instead of the paper's two epochs on a GPU: small steps in number, large in size, and old rows left alone.
-SHORT: dict[str, Any] = {"block": 128, "batch_size": 8, "accumulate": 1, "lr": 1e-3, "freeze_old_rows": True}
+SHORT: dict[str, Any] = {
+    "block": 128, "align_documents": True, "batch_size": 8, "accumulate": 1, "lr": 1e-3, "freeze_old_rows": True,
+}  # fmt: skip
 
 
 @pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -37,7 +39,8 @@ class Training:
     objective : "clm" next token; "mtp" next token and, by a second head that is dropped at the end, the one after; "mlm" masked tokens.
     steps, minutes : the budget, one of the two. With minutes, the schedule follows the clock, so it too ends at zero.
     clock : what `minutes` are: of the wall clock, or of processor time over all threads, which a busy machine does not shorten.
-    block : tokens in a block. batch_size : blocks in a forward pass. accumulate : passes in a step.
+    block : tokens in a block. align_documents : begin blocks where documents begin (see `regraft.training.packing.pack`); in short blocks
+        a model otherwise unlearns how text starts. batch_size : blocks in a forward pass. accumulate : passes in a step.
     precision : "bf16" runs the passes under autocast; weights, gradients and moments stay in the model's own dtype.
     lr : peak learning rate of AdamW, reached after the share `warmup` of the budget, then a cosine to zero.
     weight_decay : of matrices; not of biases and norms, never of frozen rows.
@@ -61,6 +64,7 @@ class Training:
     minutes: Annotated[float, Gt(0)] | None = None
     clock: Literal["wall", "process"] = "wall"
     block: Annotated[int, Ge(4)] = 512
+    align_documents: bool = False
     batch_size: Annotated[int, Ge(1)] = 4
     accumulate: Annotated[int, Ge(1)] = 2
     lr: Annotated[float, Gt(0)] = 1e-4
