@@ -57,7 +57,7 @@ def pack(language_model: LanguageModel, texts: Iterable[str], block: int, seed: 
     starts = _starts(ends, inner, len(between) if align_documents else None)
     if len(starts) == 0:
         raise CorpusError(f"the text has {ends[-1]} tokens, less than one block of {block}: give more text or a smaller block")
-    body = np.concatenate(sequences)[starts[:, None] + np.arange(inner)]
+    body = np.lib.stride_tricks.sliding_window_view(np.concatenate(sequences), inner)[starts]
     rim = [np.tile(np.array(ids, dtype=np.int32), (len(starts), 1)) for ids in (before, after)]
     return Packed(np.concatenate([rim[0], body, rim[1]], axis=1), np.interp(starts + inner, ends, sizes) - np.interp(starts, ends, sizes))
 
