@@ -30,9 +30,9 @@ HULL_TOLERANCE = 1e-9  # weights are float64: sums closer to 1 than this are 1
 class HullCertificate:
     """Which rows are provably convex combinations of old rows.
 
-    `inside` is a share in [0, 1]; `slack` the worst violation over all rows, in weight units: the largest of ``|sum - 1|`` and of
-    ``-min(weight)``. A row inside the hull can never outrank every old row in a dot product, so greedy decoding of text that has no new
-    token stays as it was.
+    `inside` is a share in [0, 1]; `slack` the worst violation over all rows: the largest of ``|sum - 1|`` and of ``-min(weight)``, in
+    weight units, and of an output bias above the mix of the old ones. A row inside the hull can never outrank every old row, so greedy
+    decoding of text that has no new token stays as it was.
     """
 
     inside: float
@@ -133,7 +133,7 @@ class Graft:
             if common is not None and self.share is not None:
                 mixed = mixed + np.outer(self.share[start : start + block], common)
             out[start : start + block] = torch.from_numpy(mixed).to(table.dtype)
-        copied = self._copied()  # a sum would lose the sign of a zero
+        copied = self.copied()  # a sum would lose the sign of a zero
         out[torch.from_numpy(copied)] = flat[torch.from_numpy(self.weights.indices[self.weights.indptr[:-1][copied]].astype(np.int64))]
         return out[:, 0] if table.ndim == 1 else out
 
@@ -166,7 +166,7 @@ class Graft:
                 pairs[column] = pairs.get(column, 0.0) + dense_share * float(self.shared[column])
         return sorted(pairs.items(), key=lambda pair: -abs(pair[1]))[:top]
 
-    def _copied(self) -> npt.NDArray[np.bool_]:
+    def copied(self) -> npt.NDArray[np.bool_]:
         """Which rows are one old row and nothing else. Shape (new,)."""
         single: npt.NDArray[np.bool_] = np.diff(self.weights.indptr) == 1
         single[single] = self.weights.data[self.weights.indptr[:-1][single]] == 1.0
@@ -181,11 +181,16 @@ class Graft:
             lows = np.minimum(lows, self.share * self.shared.min())
         return np.asarray(np.maximum(np.abs(sums - 1.0), np.maximum(-lows, 0.0)), dtype=np.float64)
 
-    def certificate(self) -> HullCertificate:
-        """Which rows lie in the convex hull of the old rows, by their weights."""
+    def certificate(self, excess: npt.NDArray[np.float64] | None = None) -> HullCertificate:
+        """Which rows lie in the convex hull of the old rows, by their weights.
+
+        `excess` (new,) is what each row's output bias has above the same mix of old biases: any takes the row out.
+        """
         slack = self.row_slack()
         if len(slack) == 0:
             return HullCertificate(1.0, 0.0, 0)
+        if excess is not None:
+            slack = np.maximum(slack, excess)
         return HullCertificate(float((slack <= HULL_TOLERANCE).mean()), float(slack.max()), len(slack))
 
     def save(self, path: Path) -> None:
@@ -240,14 +245,16 @@ class Rows:
     ----------
     values : (new, d) the rows.
     bias : (new,) output bias of the new tokens, or None.
-    origin : "sampled", or "learned" from text.
+    origin : "sampled", "learned" from text or a donor, or "combined": mixed, but without weights to show.
+    combined : places among the new rows that are mixed from old ones, whatever `origin` says of the others.
     layers : parameters of the model that were trained together with the rows, by their names in the loaded model.
     replaced, replacements : ids (r,) of the new tokenizer whose old rows the user asked to learn anew, and their rows (r, d).
     """
 
     values: torch.Tensor
     bias: torch.Tensor | None = None
-    origin: Literal["sampled", "learned"] = "sampled"
+    origin: Literal["sampled", "learned", "combined"] = "sampled"
+    combined: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     layers: Mapping[str, torch.Tensor] = field(default_factory=dict)
     replaced: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     replacements: torch.Tensor | None = None

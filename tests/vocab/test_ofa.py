@@ -204,8 +204,15 @@ class TestMix:
     def test_output_biases(self, vectors):
         source, target, context = situation(OLD, NEW, vectors=vectors, bias=True)
         graft = OFA(k=2)(source, target, context)
-        assert OFA(k=2).new_bias(graft, source.bias).tolist() == [0] * len(target)
+        bias = OFA(k=2).new_bias(graft, source.bias)
+        copy = row_of(target, "Tree")  # of "tree"
+        assert bias[copy] == source.bias[source.tokenizer.vocab["tree"]]
+        assert [value for row, value in enumerate(bias.tolist()) if row != copy] == [0] * (len(target) - 1)
         assert OFA(k=2, bias="mixed").new_bias(graft, source.bias) is None
+        drawn = OFA(k=2, fallback="normal")(source, target, context)
+        assert torch.equal(drawn.bias, bias)
+        missing = row_of(target, "xyz")
+        assert drawn.combined.tolist() == [row for row in range(len(target)) if row != missing]
 
 
 class TestBadInput:

@@ -100,7 +100,7 @@ def test_compare_has_a_row_for_every_method(smollm2: Path, notes: Path, tmp_path
     assert done.rows[0]["method"] == "untouched"
     assert all(row.keys() >= KEYS and row["error"] is None for row in done.rows)
     assert rows["untouched"]["bits_per_byte"] < rows["constituent-mean"]["bits_per_byte"] < rows["univariate"]["bits_per_byte"]
-    assert (rows["constituent-mean"]["in_hull"], rows["univariate"]["in_hull"]) == (1.0, None)
+    assert (rows["constituent-mean"]["in_hull"], rows["univariate"]["in_hull"]) == (1.0, 0.0)
     assert rows["mean"]["greedy_hits"] == 0
     assert json.loads((tmp_path / "comparison.json").read_text())["rows"] == done.rows
     again = compare(smollm2, corpus=[notes], extend=40, methods=methods, training=None, score_bytes=1500, out=tmp_path)

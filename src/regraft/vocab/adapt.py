@@ -28,6 +28,7 @@ from regraft.report import Report
 from regraft.training import Training, TrainingRun, train
 from regraft.training.adapters import tied
 from regraft.vocab.adapt_report import adaptation_report
+from regraft.vocab.hull import share_outside
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.job import Job, Stage, TokenizerRequest
@@ -217,6 +218,7 @@ def summarize(job: Job, result: Transplant, stages: list[Stage], run: TrainingRu
         "fallback_rows": 0 if result.graft is None else len(result.graft.fallback),
         "in_hull": None if certificate is None else certificate.inside,
         "hull_slack": None if certificate is None else certificate.slack,
+        "outside_hull": share_outside(result, job.checkpoint, job.tokenizer.vocab_size),
         "tokenization": tokenization(job),
         "coverage": None if job.change.companion is None else job.change.companion.measure(job.scored()),
         "stages": [stage.to_dict() for stage in stages],

@@ -115,13 +115,14 @@ def training_caption(run: TrainingRun) -> str:
 
 
 def origin_rows(metrics: dict[str, Any], initializer: Initializer) -> list[Row]:
-    hull = metrics["in_hull"]
+    hull, outside = metrics["in_hull"], metrics["outside_hull"]
     figures = {
         "started with": initializer.name,
         **{f"rows {origin}": count for origin, count in metrics["origins"].items()},
         "new tokens without a spelling (took the mean row)": metrics["fallback_rows"],
         "new tokens that no text produces": metrics["unreachable"],
         "new rows inside the convex hull": None if hull is None else f"{hull:.1%}, worst slack {metrics['hull_slack']:.1e}",
+        "new rows proved outside it": None if outside is None else f"{outside:.1%}",
     }
     if metrics["rank"] is not None:
         figures["every row is cut to rank"] = metrics["rank"]
@@ -131,6 +132,6 @@ def origin_rows(metrics: dict[str, Any], initializer: Initializer) -> list[Row]:
 def origin_caption(metrics: dict[str, Any]) -> str:
     if metrics["in_hull"] == 1.0:
         return "As started, before training, every new row is a convex mix of old ones: no hidden state can rank it above all of them."
-    if metrics["in_hull"] is None:
-        return "Sampled rows carry no weights, so nothing is known of the convex hull of the old rows."
+    if metrics["in_hull"] is None and not metrics["outside_hull"]:
+        return "These rows carry no weights, so nothing is certain of the convex hull of the old rows."
     return "Rows outside the convex hull of the old ones can outrank every old token; the count of greedy hits shows whether they do."

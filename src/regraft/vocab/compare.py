@@ -24,6 +24,7 @@ from regraft.report import Report
 from regraft.report.figures import bars, token_lengths, trade_off, training_curves
 from regraft.report.segmentation import nearest_html, segmentation_html
 from regraft.training import SHORT, Training, train
+from regraft.vocab.hull import share_outside
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
 from regraft.vocab.live import check_placement, install, matmul_precision
@@ -182,11 +183,10 @@ class _Live:
         try:
             with metered() as cost:
                 result = transplant(self.job.checkpoint, self.job.tokenizer, self.job.change, start, context)
-            certificate = result.certificate
             row |= {
                 "seconds": cost.seconds,
                 "peak_mb": cost.peak_mb,
-                "in_hull": certificate and certificate.inside,
+                "in_hull": self.in_hull(result),
                 "tokens_per_byte": tokens_per_byte(self.job, new=True),
             }
             if self.model is not None:
@@ -207,6 +207,12 @@ class _Live:
         finally:
             if self.model is not None:
                 self._put_back()
+
+    def in_hull(self, result: Transplant) -> float | None:
+        """Share of the new rows that are certain to be in the hull of the old ones; None if nothing is certain."""
+        if result.certificate is not None:
+            return result.certificate.inside
+        return 0.0 if share_outside(result, self.job.checkpoint, self.job.tokenizer.vocab_size) == 1.0 else None
 
     def train(self, before: float) -> tuple[float, list[tuple[float, float]]]:
         """Bits per byte after the budget, and the curve: from `before` to there, or what was measured of a small sample on the way."""

@@ -48,12 +48,16 @@ def complete(weights: sparse.csr_matrix, target: Target) -> Graft:
     return Graft(sparse.csr_matrix(weights + constituents.weights)).with_mean_for(np.array(unspelled, dtype=np.int64))
 
 
-def redraw(graft: Graft, rows: Ids, source: Source, context: Context, mean: torch.Tensor, std: torch.Tensor) -> Rows:
+def redraw(
+    graft: Graft, rows: Ids, source: Source, context: Context, mean: torch.Tensor, std: torch.Tensor, bias: torch.Tensor | None = None
+) -> Rows:
     """The rows of `graft` in `source`'s table, those of `rows` drawn from ``N(mean, std)`` per dimension instead.
 
-    `mean` and `std` have shape (d,). An output bias is mixed by the graft all the same.
+    `mean` and `std` have shape (d,). `bias` are the output biases, shape (m,); without them the graft mixes all of them.
     """
     values = graft.apply(source.table)
     noise = torch.randn(len(rows), source.table.shape[1], generator=source.generator(context), dtype=torch.float64)
     values[torch.from_numpy(rows)] = (mean.double() + std.double() * noise).to(values.dtype)
-    return Rows(values, None if source.bias is None else graft.apply(source.bias))
+    if bias is None and source.bias is not None:
+        bias = graft.averaging().apply(source.bias)
+    return Rows(values, bias, combined=np.setdiff1d(np.arange(len(values)), rows))

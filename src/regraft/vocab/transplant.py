@@ -153,17 +153,19 @@ def _build(
         if graft is None or initializer.separate_head:
             started = start("head", old_head)
         new_head = lay_out(old_head, target, started, rows)
-    new_bias = None
+    new_bias, excess = None, None
     if full_bias is not None and old_bias is not None:
         own = initializer.new_bias(started, old_bias) if isinstance(started, Graft) else None
         new_bias = lay_out(full_bias, target, started if own is None else Rows(own[:, None], own), rows)
+        if own is not None and isinstance(started, Graft):
+            excess = (own.double() - started.averaging().apply(old_bias).double()).numpy()
     tensors = dict.fromkeys(layout.input, new_input)
     if new_head is not None:
         tensors |= dict.fromkeys(layout.head, new_head)
     if new_bias is not None:
         tensors |= {name: new_bias.reshape(*checkpoint.tensors[name].shape[:-1], rows) for name in layout.bias}
     tensors |= stored_layers(checkpoint, layers)
-    where, proof = origins(target, started), certificate(graft, started)
+    where, proof = origins(target, started), started.certificate(excess) if isinstance(started, Graft) else None
     return Transplant(
         new_input, new_head, new_bias, tensors, graft, where, target.ids, proof, layers, cost, primitives, head_primitives, added
     )  # fmt: skip
@@ -220,14 +222,8 @@ def origins(target: Target, started: Graft | Rows) -> npt.NDArray[np.uint8]:
     codes[target.ids] = ORIGINS.index("combined" if isinstance(started, Graft) else started.origin)
     if isinstance(started, Rows):
         codes[started.replaced] = ORIGINS.index(started.origin)
+        codes[target.ids[started.combined]] = ORIGINS.index("combined")
     return codes
-
-
-def certificate(graft: Graft | None, head: Graft | Rows) -> HullCertificate | None:
-    """The hull certificate of the rows that make logits (an untied head's own graft if it has one); None for sampled rows."""
-    if isinstance(head, Graft):
-        return head.certificate()
-    return graft.certificate() if graft is not None else None
 
 
 def full_graft(result: Transplant, source_ids: npt.NDArray[np.int64], columns: int) -> Graft | None:

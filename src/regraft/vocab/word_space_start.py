@@ -56,7 +56,9 @@ class WordSpaceStart(Initializer):
         return factorise(table, self.rank, self.split)
 
     def new_bias(self, graft: Graft, bias: torch.Tensor) -> torch.Tensor | None:
-        return torch.zeros(graft.shape[0], dtype=bias.dtype) if self.bias == "zero" else None
+        if self.bias == "mixed":
+            return None
+        return graft.apply(bias).masked_fill(torch.from_numpy(~graft.copied()), 0.0)
 
     def align(self, source: Source, target: Target, context: Context) -> "Alignment":
         """Both vocabularies in the space of the words; what is covered goes to the notes. Once for all tables."""

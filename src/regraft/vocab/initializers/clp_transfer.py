@@ -91,4 +91,4 @@ class ClpTransfer(Initializer):
             values[where] = (mixing @ table).to(values.dtype)
             if new_bias is not None and bias is not None:
                 new_bias[where] = (mixing @ bias).to(new_bias.dtype)
-        return Rows(values, new_bias)
+        return Rows(values, new_bias, origin="combined")

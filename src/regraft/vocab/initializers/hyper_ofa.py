@@ -1,7 +1,9 @@
 """HyperOFA: a network learns from the old rows what row the words around a token ask for."""
 
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -34,7 +36,7 @@ class HyperOFA(WordSpaceStart):
     minutes : stop after this time (ours, so that a desktop finishes; the notes say how far it came), or None for all epochs.
     rank, split, copy, auxiliary, keys, spellings, fallback : as in `OFA`.
     source_languages, target_languages : as in `OFA`.
-    bias : "zero", or "mixed": the mean of the token's old pieces.
+    bias : "zero" (a copy keeps its own), or "mixed": the mean of the token's old pieces.
     dim, epochs, window, negative, min_count : of the word vectors trained on the corpus, as in `OFA`.
 
     Returns rows of shape (new tokens, d), or (new tokens, rank). Raises what `OFA` raises.
@@ -67,13 +69,17 @@ class HyperOFA(WordSpaceStart):
         found = self.align(source, target, context)
         weights = found.copying(source.vocab_size)
         others = complete(weights, target)  # copies, and the constituent mean for the rest
-        bias = None if source.bias is None else self._bias(others.apply(source.bias))
-        started = Rows(others.apply(source.table), bias, origin="learned")
+        covered = found.covered
+        bias = None
+        if source.bias is not None:
+            bias = others.apply(source.bias)
+            if self.bias == "zero":
+                bias[torch.from_numpy(found.copies < 0)] = 0.0
+        mixed = np.setdiff1d(np.arange(len(target)), covered)
+        started = Rows(others.apply(source.table), bias, origin="learned", combined=mixed)
         uncovered = empty_rows(weights)
         if self.fallback == "normal" and len(uncovered):
-            drawn = redraw(others, uncovered, source, context, *mean_and_std(source.table))
-            started = Rows(drawn.values, bias, origin="learned")
-        covered = found.covered
+            started = replace(started, values=redraw(others, uncovered, source, context, *mean_and_std(source.table)).values)
         if len(covered):
             known, wanted = WordSets(found.old.held, found.old.matrix), WordSets(found.new.held, found.new.matrix)
             seed = 2 * context.seed + (source.role == "head")
@@ -84,9 +90,6 @@ class HyperOFA(WordSpaceStart):
                 f"after {epochs:.1f} of {self.network_epochs} epochs"
             )
         return started
-
-    def _bias(self, mixed: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(mixed) if self.bias == "zero" else mixed
 
     @property
     def _training(self) -> NetworkTraining:

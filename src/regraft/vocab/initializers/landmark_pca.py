@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from regraft.graft import Graft, Rows
@@ -38,7 +39,7 @@ class LandmarkPCA(Initializer):
         old = source.table[torch.from_numpy(bridge.anchor_ids)].to(torch.float64)
         rows = Graft.uniform(target.pieces, source.vocab_size).apply(source.table)
         rows[torch.from_numpy(bridge.found)] = carry(bridge.rows.to(torch.float64), bridge.anchors.to(torch.float64), old).to(rows.dtype)
-        return Rows(rows)
+        return Rows(rows, origin="learned", combined=np.setdiff1d(np.arange(len(rows)), bridge.found))
 
 
 def carry(rows: torch.Tensor, anchors: torch.Tensor, old: torch.Tensor) -> torch.Tensor:

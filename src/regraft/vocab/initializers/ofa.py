@@ -40,7 +40,7 @@ class OFA(WordSpaceStart):
     source_languages, target_languages : languages, separated by commas, whose words the old and the new tokenizer's tokens are looked up
         in; None is all. With two files the languages are "source" and "target".
     spellings : how many of the three spellings of a word are cut.
-    bias : output biases of new tokens: "zero", or "mixed" by the same weights.
+    bias : output biases of new tokens: "zero" (a copy keeps its own), or "mixed" by the same weights.
     fallback : tokens without a vector: "constituent-mean", so that the result stays a graft, or as in the paper "normal", drawn from
         :math:`N(\bar F, \mathrm{std}(F))` per dimension; the result is then rows.
     dim, epochs, window, negative, min_count : of the word vectors trained on the corpus.
@@ -64,7 +64,8 @@ class OFA(WordSpaceStart):
     def __call__(self, source: Source, target: Target, context: Context) -> Graft | Rows:
         graft, missing = context.remember(repr(self), lambda: self._mix(source, target, context))
         if self.fallback == "normal" and len(missing):
-            return redraw(graft, missing, source, context, *mean_and_std(source.table))
+            bias = None if source.bias is None else self.new_bias(graft, source.bias)
+            return redraw(graft, missing, source, context, *mean_and_std(source.table), bias)
         return graft
 
     def _mix(self, source: Source, target: Target, context: Context) -> tuple[Graft, Ids]:
