@@ -67,14 +67,14 @@ def prepare(model: Path, donor: Path, folder: Path, limit: int | None) -> dict[s
     """Write the shared tokens' rows in both models and the donor's rows of the new tokens."""
     from regraft.checkpoint import Checkpoint
     from regraft.vocab.donor import Donor
-    from regraft.vocab.initializer import Source, Target
+    from regraft.vocab.initializer import Context, Source, Target
     from regraft.vocab.tokenizer import Tokenizer, replace
 
     checkpoint, old = Checkpoint.open(model), Tokenizer.from_directory(model)
     change = replace(old, Tokenizer.from_directory(donor))
     source = Source(table=checkpoint.read(checkpoint.layout.input[0]).float(), tokenizer=old)
     target = Target(ids=change.new_ids, tokenizer=change.tokenizer, source_ids=change.source_ids, old_tokenizer=old)
-    bridge = Donor.open(donor).bridge(source, target, "omp")
+    bridge = Donor.open(donor).bridge(source, target, Context(), "omp")
     arrays = {"anchors": bridge.anchors, "targets": bridge.rows[:limit], "old": source.table[bridge.anchor_ids]}
     for name, tensor in arrays.items():
         np.save(folder / f"{name}.npy", tensor.numpy())

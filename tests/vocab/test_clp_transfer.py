@@ -84,6 +84,20 @@ def test_a_donor_that_lacks_a_token_leaves_it_to_its_pieces(tmp_path):
     assert dict(graft.explain(row)) == pytest.approx(dict.fromkeys(target.pieces[row], 1 / 4))
 
 
+@pytest.mark.parametrize("most", [clp_transfer.DENSE_WEIGHTS, 10])
+def test_tokens_that_the_donor_lacks_are_said_once_and_refused_where_they_are_all(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(clp_transfer, "DENSE_WEIGHTS", most)
+    save_donor(tmp_path / "small", word_tokenizer("katze dog tree"))
+    source, target, context = situation(OLD, NEW, donor=tmp_path / "small")
+    for _ in ("input", "head"):
+        ClpTransfer()(source, target, context)
+    (note,) = context.notes
+    assert "for 1 of the 2 new tokens ('haus'): they take the mean of their old pieces" in note
+    save_donor(tmp_path / "old", word_tokenizer("dog tree"))
+    with pytest.raises(ParameterError, match=r"for 2 of the 2 new tokens .*give a donor with the new tokenizer"):
+        ClpTransfer()(*situation(OLD, NEW, donor=tmp_path / "old"))
+
+
 def test_bad_input(tmp_path, donor):
     with pytest.raises(ParameterError, match="--donor"):
         ClpTransfer()(*situation(OLD, NEW))

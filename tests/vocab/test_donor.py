@@ -24,7 +24,7 @@ def donor(tmp_path):
 
 def bridge(model, words, donor, role="input"):
     source, target, context = task(model, words, donor, role)
-    return Donor.of(context, "omp").bridge(source, target, "omp"), source, target
+    return Donor.of(context, "omp").bridge(source, target, context, "omp"), source, target
 
 
 @pytest.mark.parametrize("role", ["input", "head"])
@@ -56,14 +56,16 @@ def test_encoder_donor_answers_for_the_head_with_its_only_table(model, tmp_path)
     assert torch.equal(head.rows, table.rows)
 
 
-def test_tokens_that_the_donor_lacks_take_the_mean_of_their_pieces_and_are_named(model, donor, capsys):
-    found, source, target = bridge(model, [*NEW_WORDS[:4], "jij", "gghi"], donor)
+def test_tokens_that_the_donor_lacks_take_the_mean_of_their_pieces_and_are_named(model, donor):
+    source, target, context = task(model, [*NEW_WORDS[:4], "jij", "gghi"], donor)
+    found = Donor.of(context, "omp").bridge(source, target, context, "omp")
     assert len(found.missing) == 2
-    message = " ".join(capsys.readouterr().err.split())
-    assert "no row for 2 of the 6 new tokens" in message
-    assert "'jij'" in message
+    (note,) = context.notes
+    assert "no row for 2 of the 6 new tokens" in note
+    assert "'jij'" in note
+    assert note.endswith("they take the mean of their old pieces")
     weights = Graft.copy_of(np.arange(len(found.found)), source.vocab_size).weights
-    graft = found.complete(weights, source, target)
+    graft = found.complete(weights, target)
     rows = graft.apply(source.table)
     for row in found.missing.tolist():
         expected = source.table[target.pieces[row]].mean(0)

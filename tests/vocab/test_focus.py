@@ -44,6 +44,8 @@ def test_row_is_the_sparsemax_of_cosines_to_all_anchors(vectors):
 def test_token_without_vector_takes_the_mean_of_its_pieces(vectors):
     source, target, context = situation(OLD, NEW, vectors=vectors)
     graft = Focus(auxiliary="vectors")(source, target, context)
+    (note,) = context.notes
+    assert note == "focus: --vectors has no vector for 1 of the 3 new tokens ('hound'): they take the mean of their old pieces"
     row = row_of(target, "hound")
     pieces = target.pieces[row]
     assert dict(graft.explain(row)) == pytest.approx({piece: pieces.count(piece) / len(pieces) for piece in pieces})
@@ -101,5 +103,8 @@ def test_bad_input(tmp_path, vectors):
     foreign = write_vectors(tmp_path / "f.vec", {"дом": [1, 2]})
     with pytest.raises(ParameterError, match="no token that both tokenizers have"):
         Focus(auxiliary="vectors")(*situation(OLD, NEW, vectors=foreign))
+    only_old = write_vectors(tmp_path / "o.vec", {"cat": [1, 2], "dog": [2, 1]})
+    with pytest.raises(ParameterError, match=r"focus: --vectors has no vector for 3 of the 3 new tokens .*new tokenizer's language"):
+        Focus(auxiliary="vectors")(*situation(OLD, NEW, vectors=only_old))
     with pytest.raises(ParameterError, match="min_count"):
         resolve("initializer", "focus", {"min_count": 0})

@@ -122,6 +122,12 @@ class TestAlign:
             other, _ = self.align(["yabc"], role="input" if role == "head" else "head", **settings)
             assert weights(other, aim) == {"c": 1.0}
 
+    def test_a_table_that_keeps_merge_rows_has_them_whatever_align_only_says(self):
+        for role, settings in (("head", {"head": "merge"}), ("input", {"input": "merge"})):
+            graft, aim = self.align(["yabc"], role=role, align_only=True, **settings)
+            assert weights(graft, aim) == {"b": 1 / 2, "c": 1 / 2}
+            assert len(graft.fallback) == 0
+
     def test_fragments_of_one_character_do_not_share_its_whole_spelling(self):
         first, second, third = (byte_bpe().pieces[i] for i in byte_bpe().encode("你"))
         old, new = byte_bpe(), byte_bpe([f"{first} {second}"])

@@ -149,7 +149,7 @@ def donor(tmp_path):
 
 def test_rows_are_the_old_rows_of_the_donor_s_atoms(model, donor):
     source, target, context = task(model, NEW_WORDS, donor)
-    bridge = Donor.of(context, "omp").bridge(source, target, "omp")
+    bridge = Donor.of(context, "omp").bridge(source, target, context, "omp")
     graft = resolve("initializer", "omp", {"k": 3})(source, target, context)
     for i in range(0, len(target), 5):
         chosen, weights = plain_pursuit(bridge.rows[i], bridge.anchors, 3)
@@ -177,6 +177,35 @@ def test_convex_weights_lie_in_the_hull_and_head_rows_use_the_donor_s_head(model
     assert (start(source, target, context).weights != head.weights).nnz > 0
 
 
+@pytest.mark.parametrize("weights", ["non_negative", "convex"])
+def test_token_that_points_away_from_all_shared_ones_takes_the_mean_of_its_pieces(model, donor, weights):
+    """Else its row would be zero, and outside the hull that "convex" promises."""
+
+    def turn(table):
+        table.abs_()
+        table[DONOR_WORDS.index(NEW_WORDS[3])].neg_()
+
+    edit_table(donor, turn)
+    source, target, context = task(model, NEW_WORDS, donor)
+    graft = resolve("initializer", "omp", {"k": 4, "weights": weights})(source, target, context)
+    pieces = target.pieces[3]
+    assert dict(graft.explain(3)) == pytest.approx({piece: pieces.count(piece) / len(pieces) for piece in pieces})
+    assert weights != "convex" or graft.certificate().inside == 1
+    (note,) = context.notes
+    assert "no shared token points the way of the donor's row for 1 of the 36 new tokens" in note
+    assert NEW_WORDS[3] in note
+
+
+def test_no_token_is_left_to_a_donor_that_points_away_from_everything(model, donor):
+    def turn(table):
+        table.abs_()
+        table[[DONOR_WORDS.index(word) for word in NEW_WORDS]] *= -1
+
+    edit_table(donor, turn)
+    with pytest.raises(ParameterError, match=r"for 36 of the 36 new tokens.*weights=signed"):
+        resolve("initializer", "omp", {"k": 4, "weights": "convex"})(*task(model, NEW_WORDS, donor))
+
+
 @pytest.mark.parametrize("method", ["omp", "common-interpolation"])
 def test_k_beyond_the_shared_tokens_or_below_one_is_refused(model, donor, method):
     with pytest.raises(ParameterError, match=r"k=500 but donor and model share only \d+ tokens: --set k=") as caught:
@@ -189,7 +218,7 @@ def test_k_beyond_the_shared_tokens_or_below_one_is_refused(model, donor, method
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_interpolation_by_distance_is_a_mix_of_the_nearest(model, donor, metric):
     source, target, context = task(model, NEW_WORDS, donor)
-    bridge = Donor.of(context, "omp").bridge(source, target, "omp")
+    bridge = Donor.of(context, "omp").bridge(source, target, context, "omp")
     graft = resolve("initializer", "common-interpolation", {"k": 5, "metric": metric})(source, target, context)
     assert graft.certificate().inside == 1
     x, anchors = bridge.rows[7], bridge.anchors

@@ -30,6 +30,8 @@ def test_rows_are_shares_of_links_in_parallel_text(bitext):
     assert graft.explain(row_of(target, "mèo")) == [(OLD.vocab["cat"], 1.0)]
     assert graft.explain(row_of(target, "cây")) == [(OLD.vocab["tree"], 1.0)]
     assert graft.apply(source.bias)[row_of(target, "cây")] == source.bias[OLD.vocab["tree"]]
+    (note,) = context.notes
+    assert note == "ramen: the parallel text has no link for 1 of the 4 new tokens ('xyz'): they take the mean of their old pieces"
     row = row_of(target, "xyz")  # never in the text
     assert dict(graft.explain(row)) == pytest.approx(dict.fromkeys(target.pieces[row], 1 / 3))
 
@@ -55,6 +57,7 @@ def test_vector_route_is_the_sparsemax_over_rank_weighted_word_means(tmp_path):
     subwords["##g"] = english["catdog"]
     cosines = torch.tensor([cosine(vietnamese["mèo"], vector) for vector in subwords.values()], dtype=torch.double)
     expected = dict(zip([OLD.vocab[piece] for piece in subwords], entmax.sparsemax(cosines, dim=0).tolist(), strict=True))
+    assert "v.vec has no vector for 3 of the 4 new tokens ('chó', 'cây', 'xyz')" in context.notes[0]
     assert dict(graft.explain(row_of(target, "mèo"))) == pytest.approx({i: w for i, w in expected.items() if w}, abs=1e-6)
 
 
@@ -66,5 +69,8 @@ def test_bad_input(tmp_path, bitext):
     with pytest.raises(CorpusError, match="no new token occurs"):
         Ramen()(*situation(OLD, NEW, bitext=(bitext[0], bitext[0])))
     (tmp_path / "short").write_text("mèo\n", "utf-8")
+    words = {"cat": [1, 0.2, 0], "dog": [0, 1, 0.1]}
+    with pytest.raises(ParameterError, match="the given dict has no vector for 4 of the 4 new tokens"):
+        Ramen()(*situation(OLD, NEW, source_vectors=words, vectors={"дом": [1, 2, 3]}))
     with pytest.raises(CorpusError, match="100 lines and"):
         Ramen()(*situation(OLD, NEW, bitext=(bitext[0], tmp_path / "short")))

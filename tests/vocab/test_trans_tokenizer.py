@@ -1,3 +1,4 @@
+import json
 import random
 
 import numpy as np
@@ -8,6 +9,8 @@ from toy_vocabularies import row_of, situation, word_tokenizer
 from regraft.errors import CorpusError, ParameterError
 from regraft.vocab.initializers.trans_tokenizer import TransTokenizer, copy_votes, cut_words, number_pairs, spread
 from regraft.vocab.substrings import VOTE, longest_parts, smooth, starting_with
+from regraft.vocab.tokenizer import Tokenizer
+from toy_tokenizers import fallback_bpe, target
 
 OLD = word_tokenizer("cat dog tree house 1 2 12 ##2")
 NEW = word_tokenizer("mè ##o ch ##ó cây dog kitt mèokitt 1 2 ##2")
@@ -78,6 +81,16 @@ def test_smoothing_by_hand():
     assert VOTE == 1000
 
 
+def test_translations_that_begin_a_word_count_twice_whatever_the_token_between():
+    old, new = fallback_bpe(["a b", "▁ ab"]), fallback_bpe(["x y", "▁ xy", "xy z", "▁xy z"])
+    aim = target(old, new, ["xy", "▁xy"])
+    votes = sparse.lil_matrix((new.vocab_size, old.vocab_size))
+    for word in ("xyz", "▁xyz"):
+        votes[new.vocab[word], [old.vocab["ab"], old.vocab["▁ab"]]] = [0.5, 0.5]
+    filled = smooth(votes.tocsr(), sparse.csr_matrix((2, old.vocab_size)), aim).toarray()
+    assert filled[:, [old.vocab["ab"], old.vocab["▁ab"]]].tolist() == [pytest.approx([1 / 3, 2 / 3])] * 2
+
+
 def test_parts_and_beginnings():
     linked = {b"ab": 0, b"b": 1, b"bcd": 2, b"d": 3, b"e": 4}
     assert longest_parts(linked, b"abcdxe") == [b"ab", b"bcd", b"e"]
@@ -92,6 +105,41 @@ def test_identical_and_special_tokens_vote_for_themselves():
     votes = copy_votes(target, (NEW.vocab_size, OLD.vocab_size))
     assert votes[NEW.vocab["dog"], OLD.vocab["dog"]] == 1
     assert votes[NEW.vocab["[CLS]"], OLD.vocab["[CLS]"]] == 1e9
+
+
+def named(words, **roles):
+    """Special tokens in the order given, called what their companion file says."""
+    config = json.dumps({f"{role}_token": token for role, token in roles.items()}).encode()
+    return Tokenizer.from_spec(word_tokenizer(words, ("[UNK]", *roles.values())).spec, {"tokenizer_config.json": config})
+
+
+def test_special_tokens_go_by_role_and_a_mask_may_take_the_row_of_padding(bitext):
+    new = named("mèo chó cây", mask="<mask>", eos="</s>", pad="<pad>", bos="<s>")
+    old = named("cat dog tree house", cls="[CLS]", sep="[SEP]", pad="[PAD]")
+    source, aim, context = situation(old, new, bitext=bitext)
+    votes = copy_votes(aim, (new.vocab_size, old.vocab_size))
+    for one, other in {"<mask>": "[PAD]", "<pad>": "[PAD]", "<s>": "[CLS]", "</s>": "[SEP]", "[UNK]": "[UNK]"}.items():
+        assert votes[new.vocab[one]].toarray()[0].nonzero()[0].tolist() == [old.vocab[other]]
+        assert votes[new.vocab[one], old.vocab[other]] == 1e9
+    graft = TransTokenizer()(source, aim, context)
+    assert graft.explain(row_of(aim, "<mask>")) == [(old.vocab["[PAD]"], 1.0)]
+
+
+def test_a_mask_of_its_own_is_kept():
+    old = named("cat", pad="[PAD]", mask="[MASK]")
+    _, aim, _ = situation(old, named("mèo", mask="<mask>", pad="<pad>"))
+    votes = copy_votes(aim, (aim.tokenizer.vocab_size, old.vocab_size))
+    assert votes[aim.tokenizer.vocab["<mask>"]].indices.tolist() == [old.vocab["[MASK]"]]
+
+
+def test_tokens_without_a_link_are_said(bitext):
+    source, aim, context = situation(OLD, NEW, bitext=bitext)
+    TransTokenizer(smoothing=False)(source, aim, context)
+    TransTokenizer(smoothing=False, fallback="unknown")(source, aim, context)
+    first, second = context.notes
+    assert "the parallel text has no link for 2 of the" in first
+    assert first.endswith("('kitt', 'mèokitt'): they take the mean of their old pieces")
+    assert second.endswith("they take the row of the unknown token")
 
 
 def test_unknown_fallback_and_bad_input(bitext):

@@ -77,8 +77,8 @@ class TestDonors:
         source, target, context = task(model, NEW_WORDS, donor, role)
         source.table[source.tokenizer.vocab[SHARED[9]]] *= 1e-3
         opened = Donor.of(context, "omp")
-        plain = opened.bridge(source, target, "omp")
-        strict = opened.bridge(source, target, "omp", magikarp=True)
+        plain = opened.bridge(source, target, context, "omp")
+        strict = opened.bridge(source, target, context, "omp", magikarp=True)
         dropped = {source.tokenizer.pieces[i] for i in set(plain.anchor_ids.tolist()) - set(strict.anchor_ids.tolist())}
         assert dropped == {SHARED[5], SHARED[9]}
         assert torch.equal(strict.rows, plain.rows)

@@ -2,6 +2,7 @@ import json
 import pickle
 import random
 import sys
+import tracemalloc
 
 import gensim.models
 import numpy as np
@@ -51,7 +52,37 @@ def test_word2vec_binary(tmp_path):
     keyed = gensim.models.KeyedVectors(3)
     keyed.add_vectors(list(WORDS), np.array(list(WORDS.values()), dtype=np.float32))
     keyed.save_word2vec_format(str(tmp_path / "w.bin"), binary=True)
-    assert_words(open_vectors(tmp_path / "w.bin"))
+    vectors = open_vectors(tmp_path / "w.bin")
+    assert_words(vectors)
+    assert vectors.counts is None  # gensim makes up 3, 2, 1
+    assert vectors.frequencies.tolist() == pytest.approx([1, 1 / 2, 1 / 3])
+
+
+def test_vectors_in_memory():
+    keyed = gensim.models.KeyedVectors(3)
+    keyed.add_vectors(list(WORDS), np.array(list(WORDS.values()), dtype=np.float32))
+    assert_words(open_vectors(keyed))
+    assert open_vectors(keyed).counts is None
+    assert_words(open_vectors(WORDS))
+    assert_words(open_vectors({f"vi:{word}": np.array(row) for word, row in WORDS.items()}, "vi:"))
+    model = gensim.models.FastText([["walking", "walked"]] * 30, vector_size=8, min_count=1, bucket=500, epochs=1, seed=1, workers=1)
+    assert np.allclose(open_vectors(model.wv).look_up(["walks"]), model.wv["walks"], atol=1e-6)
+    with pytest.raises(ParameterError, match=r"type FastText: give a path, gensim KeyedVectors \(of a model, its .wv\)"):
+        open_vectors(model)
+    for bad in ({"a": [1, 2], "b": [1]}, {"a": ["x"]}):
+        with pytest.raises(ParameterError, match="no lists of numbers of one length"):
+            open_vectors(bad)
+    with pytest.raises(ParameterError, match="0 words"):
+        open_vectors({})
+
+
+def test_digest_is_of_the_content():
+    vectors = open_vectors(WORDS)
+    again, other = open_vectors({word: np.array(row) for word, row in WORDS.items()}), open_vectors({**WORDS, "dog": [0, 3, 1.5]})
+    renamed = Vectors(["cat", "dog", "yes"], vectors.matrix)
+    counted = Vectors(vectors.words, vectors.matrix, np.ones(3))
+    assert vectors.digest() == again.digest()
+    assert len({table.digest() for table in (vectors, other, renamed, counted)}) == 4
 
 
 def test_fasttext_binary_composes_unlisted_words(tmp_path):
@@ -100,6 +131,9 @@ def test_pickles_are_refused_unread(tmp_path):
         ("cat 0 0\n", "every vector is zero"),
         ("", "no word vectors"),
         ("cat\n", "line 1"),
+        ("3 2\ncat 1 2\ndog 1 2\n", "2 words, but its first line says 3: the file is cut off"),
+        ("1 2\ncat 1 2\ndog 1 2\n", "2 words, but its first line says 1"),
+        ("2 3\ncat 1 2\ndog 1 2\n", "line 2: 2 numbers after the word, expected 3"),
     ],
 )
 def test_malformed_text_is_one_line(tmp_path, text, message):
@@ -119,6 +153,33 @@ def test_missing_files_and_wrong_index(tmp_path):
     (tmp_path / "x.txt").write_text("one\ntwo\n")
     with pytest.raises(ParameterError, match="2 words for a table of shape"):
         open_vectors(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("kind", ["fasttext.bin", "word2vec.bin", "x.npy", "x.json"])
+def test_damaged_files_are_one_line_with_their_name(tmp_path, kind):
+    model = gensim.models.FastText([["walking", "walked"]] * 30, vector_size=8, min_count=1, bucket=50, epochs=1, workers=1)
+    save_facebook_model(model, str(tmp_path / "fasttext.bin"))
+    model.wv.save_word2vec_format(str(tmp_path / "word2vec.bin"), binary=True)
+    np.save(tmp_path / "x.npy", model.wv.vectors)
+    (tmp_path / "x.json").write_text('["walking", "walked"]')
+    whole = (tmp_path / kind).read_bytes()
+    for length in range(len(whole) // 10, len(whole), max(1, len(whole) // 7)):
+        (tmp_path / kind).write_bytes(whole[:length])
+        with pytest.raises(ParameterError, match=kind) as error:
+            open_vectors(tmp_path / kind.replace("json", "npy"))
+        assert "\n" not in str(error.value)
+
+
+def test_text_is_in_memory_once(tmp_path):
+    rows, dim = 4_000, 100
+    numbers = " ".join(["0.5"] * dim)
+    (tmp_path / "a.vec").write_text(f"{rows} {dim}\n" + "".join(f"w{i} {numbers}\n" for i in range(rows)), "utf-8")
+    tracemalloc.start()
+    vectors = open_vectors(tmp_path / "a.vec")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert vectors.matrix.shape == (rows, dim)
+    assert peak < 1.8 * vectors.matrix.nbytes
 
 
 # -- token vectors from word vectors ---------------------------------------------------------------------------------
@@ -221,6 +282,15 @@ def test_procrustes_recovers_a_rotation_and_is_orthogonal():
     aligned, same = align_vectors(source, target, [(f"w{i}", f"tw{i}") for i in range(12)])
     assert same is target
     assert np.allclose(aligned.matrix, target.matrix, atol=1e-5)  # also words outside the dictionary
+
+
+def test_fewer_words_than_dimensions_leave_the_rotation_open_and_are_said():
+    source, target = rotated()
+    for count, said in ((1, True), (5, True), (6, False), (12, False)):
+        notes = []
+        align_vectors(source, target, [(f"w{i}", f"tw{i}") for i in range(count)] * 3, notes)
+        line = f"pairs of the dictionary that both sides know: {count}, fewer than the 6 dimensions of old"
+        assert [note.startswith(line) for note in notes] == [True] * said
 
 
 def test_pairs_are_tried_in_nine_case_variants():

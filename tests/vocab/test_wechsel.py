@@ -1,3 +1,4 @@
+import gensim.models
 import numpy as np
 import pytest
 from toy_vocabularies import cosine, row_of, situation, word_tokenizer, write_vectors
@@ -50,18 +51,40 @@ def test_a_dictionary_turns_the_source_space(tmp_path, files):
     graft = Wechsel(k=2, temperature=0.05)(source, target, context)
     assert graft.explain(row_of(target, "mèo"))[0][0] == OLD.vocab["cat"]
     assert dict(graft.explain(row_of(target, "mèo"))) == pytest.approx(by_hand(ENGLISH["cat"], 2, 0.05), abs=1e-5)
+    assert not any("pairs of the dictionary" in note for note in context.notes)  # three pairs fix all three dimensions
     # without it, the two spaces have nothing to do with each other
     alone = Wechsel(k=2, temperature=0.05)(*situation(OLD, NEW, source_vectors=files["source_vectors"], vectors=turned))
     assert alone.explain(row_of(target, "mèo"))[0][0] != OLD.vocab["cat"]
 
 
+def test_a_dictionary_of_fewer_words_than_dimensions_is_said(tmp_path, files):
+    dictionary = tmp_path / "d.txt"
+    dictionary.write_text("cat\tmèo\n", "utf-8")
+    source, target, context = situation(OLD, NEW, **files, dictionary=dictionary)
+    Wechsel(k=2)(source, target, context)
+    assert context.notes[0].startswith("pairs of the dictionary that both sides know: 1, fewer than the 3 dimensions of ")
+    assert "en.vec, so that 2 of them are turned arbitrarily" in context.notes[0]
+
+
+def test_vectors_in_memory_are_as_good_as_files(files):
+    keyed = gensim.models.KeyedVectors.load_word2vec_format(str(files["source_vectors"]))
+    source, target, context = situation(OLD, NEW, **files)
+    expected = Wechsel(k=2)(source, target, context)
+    given = situation(OLD, NEW, source_vectors=keyed, vectors=VIETNAMESE)
+    assert np.allclose(Wechsel(k=2)(*given).weights.toarray(), expected.weights.toarray(), atol=1e-6)
+
+
 def test_tokens_without_vector(files):
     source, target, context = situation(OLD, NEW, **files)
     graft = Wechsel(k=2)(source, target, context)
+    assert [note.partition("has ")[2] for note in context.notes] == [
+        "no vector for 1 of the 3 new tokens ('xyz'): they take the mean of their old pieces"
+    ]
     row = row_of(target, "xyz")
     assert dict(graft.explain(row)) == pytest.approx(dict.fromkeys(target.pieces[row], 1 / 3))
     rows = Wechsel(k=2, fallback="normal")(source, target, context)
     assert isinstance(rows, Rows)
+    assert context.notes[1].endswith("('xyz'): they are drawn at random")
     same = (rows.values == graft.apply(source.table)).all(dim=1)
     with_vector = [row_of(target, "mèo"), row_of(target, "chó")]
     assert not same[row]
@@ -83,3 +106,5 @@ def test_bad_input(tmp_path, files):
     foreign = write_vectors(tmp_path / "f.vec", {"дом": [1, 2, 3]})
     with pytest.raises(ParameterError, match="none of the old tokens"):
         Wechsel()(*situation(OLD, NEW, vectors=files["vectors"], source_vectors=foreign))
+    with pytest.raises(ParameterError, match=r"no vector for 3 of the 3 new tokens .*give vectors in the new tokenizer's language"):
+        Wechsel(k=2)(*situation(OLD, NEW, vectors=foreign, source_vectors=files["source_vectors"]))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from regraft.corpus import Corpus
-from regraft.errors import ParameterError, RegraftError
+from regraft.errors import ParameterError
 from regraft.evaluation import score_text
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
@@ -29,6 +29,7 @@ from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
 from regraft.vocab.live import check_placement, install, matmul_precision
 from regraft.vocab.transplant import Transplant, transplant
+from regraft.vocab.vector_files import open_vectors
 from regraft.vocab.views import nearest_old_tokens, sample_segmentations
 
 UNTOUCHED = "untouched"
@@ -179,7 +180,7 @@ class _Live:
         """One row: start, score, train, score; what went wrong instead, if something did."""
         row = blank_row(start.name)
         curve: list[tuple[float, float]] = []
-        context = replace(self.job.context, memory={})  # each method pays for what it learns, and nothing of it stays
+        context = replace(self.job.context, memory={}, notes=[])  # each method pays for what it learns, and nothing of it stays
         try:
             with metered() as cost:
                 result = transplant(self.job.checkpoint, self.job.tokenizer, self.job.change, start, context)
@@ -202,9 +203,11 @@ class _Live:
                 figures, curve = self.measured[digest]
                 row |= figures
             return row, result, curve
-        except (RegraftError, RuntimeError, ValueError, MemoryError) as error:
+        except Exception as error:  # whatever it is, the other methods go on
             return row | {"error": f"{type(error).__name__}: {error}"}, None, curve
         finally:
+            for note in context.notes:
+                console.print(f"  {note}", highlight=False, markup=False)
             if self.model is not None:
                 self._put_back()
 
@@ -276,10 +279,13 @@ def fingerprint(job: Job, training: Training | None, dtype: str) -> str:
 
 
 def aid_stamps(aids: Aids) -> list[str]:
-    """Every aid by its path, and a file by its size and time too, so that a changed one counts as another."""
+    """Every aid by its path, a file by its size and time too, so that a changed one counts as another, and vectors in memory by content."""
     stamps = []
     for name, given in vars(aids).items():
         for one in given if isinstance(given, tuple) else (given,):
+            if not isinstance(one, str | Path | None):
+                stamps.append(f"{name} {open_vectors(one).digest()}")
+                continue
             stat = Path(one).stat() if one is not None and Path(one).is_file() else None
             stamps.append(f"{name} {one} {stat and (stat.st_size, stat.st_mtime_ns)}")
     return stamps

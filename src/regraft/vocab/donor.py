@@ -5,7 +5,6 @@ anchors, the tokens that donor and old model share; a map between the two spaces
 is loaded.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,15 +18,15 @@ from scipy import sparse
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError, ParameterError
 from regraft.graft import Graft
-from regraft.progress import console
+from regraft.vocab import fallback
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.overlap import match_tokens
 from regraft.vocab.tokenizer import Tokenizer
+from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.undertrained import undertrained
 
 Ids = npt.NDArray[np.int64]
 Role = Literal["input", "head"]
-NAMED = 5  # tokens that a message names
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,10 @@ class Bridge:
     found: Ids
     missing: Ids
 
-    def complete(self, weights: sparse.csr_matrix, source: Source, target: Target) -> Graft:
-        """The graft of all new tokens: `weights` (f, old) for the found ones, the mean of the old pieces for the missing ones."""
+    def complete(self, weights: sparse.csr_matrix, target: Target) -> Graft:
+        """The graft of all new tokens: `weights` (f, old) for the found ones, the mean of the old pieces where those are empty."""
         lift = sparse.csr_matrix((np.ones(len(self.found)), (self.found, np.arange(len(self.found)))), shape=(len(target), len(self.found)))
-        if len(self.missing) == 0:
-            return Graft(sparse.csr_matrix(lift @ weights))
-        wanted = set(self.missing.tolist())
-        means = Graft.uniform([pieces if i in wanted else [] for i, pieces in enumerate(target.pieces)], source.vocab_size)
-        unspelled = np.array([i for i in self.missing.tolist() if not target.pieces[i]], dtype=np.int64)
-        return Graft(sparse.csr_matrix(lift @ weights + means.weights)).with_mean_for(unspelled)
+        return fallback.complete(sparse.csr_matrix(lift @ weights), target)
 
 
 @dataclass(frozen=True)
@@ -99,11 +93,11 @@ class Donor:
         layout = self.checkpoint.layout
         return self.checkpoint.read(layout.head[0] if role == "head" and layout.head else layout.input[0])
 
-    def bridge(self, source: Source, target: Target, method: str, *, magikarp: bool = False) -> Bridge:
+    def bridge(self, source: Source, target: Target, context: Context, method: str, *, magikarp: bool = False) -> Bridge:
         """Anchors and wanted rows for one table of the model; with `magikarp`, no anchor is under-trained in the donor or the model.
 
         Raises `ParameterError` if donor and old model share no token or the donor has none of the new tokens, and `CheckpointError` if a
-        row that is needed holds NaN or infinity. New tokens that it lacks are named on stderr.
+        row that is needed holds NaN or infinity. New tokens that it lacks are named in the notes.
         """
         table, where = self.table(source.role), self.checkpoint.path
         old_ids = match_tokens(source.tokenizer, self.tokenizer)
@@ -121,18 +115,9 @@ class Donor:
         rows = _rows(table, np.maximum(donor_ids, 0), where)
         has_row = (donor_ids >= 0) & rows.abs().amax(dim=1).gt(0).numpy()
         found, missing = np.flatnonzero(has_row), np.flatnonzero(~has_row)
-        if len(missing):
-            self._report(missing, target, method)
+        remedy = "give a donor whose tokenizer has them, or --replace by the donor's own"
+        report_uncovered(missing, target, context, f"{method}: the donor {where} has no row", remedy)
         return Bridge(anchors[torch.from_numpy(used)], old_ids[shared[used]], rows[torch.from_numpy(found)], found, missing)
-
-    def _report(self, missing: Ids, target: Target, method: str) -> None:
-        lacking = f"the donor {self.checkpoint.path} has no row for {len(missing)} of the {len(target)} new tokens"
-        names = _name([target.surfaces[i] for i in missing[:NAMED].tolist()])
-        if len(missing) == len(target):
-            raise ParameterError(f"{method}: {lacking} ({names}): give a donor whose tokenizer has them, or --replace by the donor's own")
-        console.print(
-            f"  {method}: {lacking} ({names}): they take the mean of their old pieces", style="yellow", highlight=False, markup=False
-        )
 
 
 def _rows(table: torch.Tensor, ids: Ids, where: Path) -> torch.Tensor:
@@ -143,8 +128,3 @@ def _rows(table: torch.Tensor, ids: Ids, where: Path) -> torch.Tensor:
         row = int(ids[int((~finite).nonzero()[0])])
         raise CheckpointError(f"{where}: row {row} of the donor's table holds NaN or infinity: repair it or give another donor")
     return rows
-
-
-def _name(surfaces: Sequence[bytes]) -> str:
-    named = ", ".join(repr(surface.decode("utf-8", "replace")) for surface in surfaces)
-    return named if len(surfaces) < NAMED else f"{named}, ..."

@@ -24,6 +24,7 @@ from regraft.method import Method
 if TYPE_CHECKING:
     from regraft.corpus import Corpus
     from regraft.vocab.tokenizer import Tokenizer
+    from regraft.vocab.vector_files import GivenVectors
 
 
 T = TypeVar("T")
@@ -101,7 +102,8 @@ class Aids:
     Attributes
     ----------
     donor : a model whose vocabulary holds the wanted tokens.
-    vectors : word or token vectors in the target language (fastText, GloVe, gensim, .npy with an index).
+    vectors : word or token vectors in the target language: a file (fastText, GloVe, word2vec, .npy with an index), gensim `KeyedVectors`,
+        or a dict word -> vector.
     source_vectors : the same in the source language, in the same space or to be aligned with `dictionary`.
     dictionary : lines of source word and target word.
     bitext : two files of parallel lines, source and target.
@@ -109,8 +111,8 @@ class Aids:
     """
 
     donor: Path | None = None
-    vectors: Path | None = None
-    source_vectors: Path | None = None
+    vectors: "GivenVectors | None" = None
+    source_vectors: "GivenVectors | None" = None
     dictionary: Path | None = None
     bitext: tuple[Path, Path] | None = None
     ontology: tuple[str, ...] | None = None

@@ -44,8 +44,8 @@ def match_tokens(source: "Tokenizer", target: "Tokenizer") -> npt.NDArray[np.int
         candidates = next((found[key] for key in _keys(target, token) if key in found), [])
         if candidates:
             source_ids[token] = candidates[0] if len(candidates) == 1 else _canonical(source, candidates)
-    by_role = _special_by_role(source)
-    for role, tokens in _special_by_role(target).items():
+    by_role = special_by_role(source)
+    for role, tokens in special_by_role(target).items():
         for token in tokens:
             if role in by_role and (source_ids[token] < 0 or source_ids[token] not in by_role[role]):
                 source_ids[token] = by_role[role][0]
@@ -100,7 +100,7 @@ def _canonical(source: "Tokenizer", candidates: list[int]) -> int:
     return candidates[0]
 
 
-def _special_by_role(tokenizer: "Tokenizer") -> dict[str, list[int]]:
+def special_by_role(tokenizer: "Tokenizer") -> dict[str, list[int]]:
     """Role -> ids, from `special_tokens_map.json` and `tokenizer_config.json`; the first is the one to copy from."""
     named: dict[str, str] = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):

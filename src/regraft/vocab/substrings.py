@@ -13,7 +13,7 @@ from scipy import sparse
 from regraft.vocab.fallback import empty_rows, normalized
 from regraft.vocab.initializer import Target
 
-VOTE = 1000.0  # votes of a borrowed distribution; twice as many from a token that begins a word
+VOTE = 1000.0  # votes of a borrowed distribution; twice as many for old tokens that begin with a space
 
 
 def smooth(votes: sparse.csr_matrix, weights: sparse.csr_matrix, target: Target) -> sparse.csr_matrix:
@@ -38,10 +38,12 @@ def smooth(votes: sparse.csr_matrix, weights: sparse.csr_matrix, target: Target)
         found = [*starting_with(ordered, surface), *longest_parts(linked, surface)]
         rows += [row] * len(found)
         columns += [linked[other] for other in found]
-    initial = np.array([tokenizer.surface(token).startswith(b" ") for token in columns], dtype=bool)
-    shape = (len(target), votes.shape[0])
-    related = sparse.csr_matrix((np.where(initial, 2 * VOTE, VOTE), (rows, columns)), shape=shape)
-    return sparse.csr_matrix(weights + normalized(related @ votes))
+    related = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(target), votes.shape[0]))
+    translations = (related @ votes).tocoo()
+    initial = np.array([target.old_tokenizer.surface(token).startswith(b" ") for token in range(votes.shape[1])], dtype=bool)
+    counts = translations.data * np.where(initial[translations.col], 2 * VOTE, VOTE)
+    borrowed = sparse.csr_matrix((counts, (translations.row, translations.col)), shape=translations.shape)
+    return sparse.csr_matrix(weights + normalized(borrowed))
 
 
 def starting_with(ordered: list[bytes], start: bytes) -> list[bytes]:

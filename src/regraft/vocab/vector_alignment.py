@@ -57,11 +57,12 @@ def known_pairs(source: Vectors, target: Vectors, dictionary: Pairs) -> tuple[np
     return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
 
 
-def align_vectors(source: Vectors, target: Vectors, dictionary: Pairs | None) -> tuple[Vectors, Vectors]:
+def align_vectors(source: Vectors, target: Vectors, dictionary: Pairs | None, notes: list[str] | None = None) -> tuple[Vectors, Vectors]:
     """Both sets in one space: `source` rotated onto `target` where a `dictionary` is given, else as they are.
 
-    With a dictionary, the wider set is first reduced to the narrower's dimension by its principal directions. Raises `ParameterError`:
-    dimensions that differ without a dictionary, or no pair that both sets know.
+    With a dictionary, the wider set is first reduced to the narrower's dimension by its principal directions. Fewer known words than
+    dimensions leave part of the rotation open, which is added to `notes`. Raises `ParameterError`: dimensions that differ without a
+    dictionary, or no pair that both sets know.
     """
     if dictionary is None:
         if source.dim != target.dim:
@@ -77,6 +78,12 @@ def align_vectors(source: Vectors, target: Vectors, dictionary: Pairs | None) ->
         raise ParameterError(
             f"none of the dictionary's {len(dictionary)} pairs has vectors on both sides: each line is source word, target word; "
             "is it for these languages, in this order?"
+        )
+    known = min(len(np.unique(left)), len(np.unique(right)))
+    if known < dim and notes is not None:
+        notes.append(
+            f"pairs of the dictionary that both sides know: {known}, fewer than the {dim} dimensions of {source.name}, "
+            f"so that {dim - known} of them are turned arbitrarily: give a larger dictionary"
         )
     rotation = orthogonal_procrustes(source.matrix[left].astype(np.float64), target.matrix[right].astype(np.float64))
     return source.mapped(rotation.astype(np.float32)), target

@@ -4,6 +4,7 @@ Enters: word vectors that someone trained, or a donor model's table. Leaves: one
 is no vector, which is what FOCUS, WECHSEL, RAMEN and CLP-Transfer compare tokens by. `vector_training` makes such rows from the corpus.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -63,6 +64,13 @@ class Vectors:
         for row, word in enumerate(self.words):
             index.setdefault(word, row)
         return index
+
+    def digest(self) -> str:
+        """Hash of words, counts and vectors."""
+        hashed = hashlib.blake2b("\0".join(self.words).encode("utf-8", "surrogatepass"), digest_size=20)
+        for table in (self.matrix,) if self.counts is None else (self.matrix, self.counts):
+            hashed.update(np.ascontiguousarray(table).data)
+        return hashed.hexdigest()
 
     @property
     def frequencies(self) -> npt.NDArray[np.float64]:

@@ -104,6 +104,6 @@ def open_word_space(context: Context, method: str, auxiliary: str, keys: Keys, t
         if aids.source_vectors is None:
             return WordSpace.of_vectors(open_vectors(file), keys)
         dictionary = None if aids.dictionary is None else read_dictionary(aids.dictionary)
-        return WordSpace.of_pair(*align_vectors(open_vectors(aids.source_vectors), open_vectors(file), dictionary))
+        return WordSpace.of_pair(*align_vectors(open_vectors(aids.source_vectors), open_vectors(file), dictionary, context.notes))
 
     return context.remember(f"word space {keys}", read)

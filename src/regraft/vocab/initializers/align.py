@@ -28,7 +28,7 @@ class Align(Initializer):
     ----------
     consider_mean : also count the context-free spelling, as often as the most frequent one in context.
     align_only : tokens that the corpus never shows take the mean of all rows instead of Merge.
-    input, head : "align", or "merge" to keep Merge rows in that table.
+    input, head : "align", or "merge" for Merge rows in that table, whatever `align_only` says.
 
     Returns a graft of shape (new tokens, old tokens) with rows that sum to 1.
     """
@@ -45,8 +45,9 @@ class Align(Initializer):
     head: Literal["align", "merge"] = "align"
 
     def __call__(self, source: Source, target: Target, context: Context) -> Graft:
-        start: list[Mix] = [{} for _ in range(len(target))] if self.align_only else merge_mixes(target)
-        if getattr(self, source.role) == "align":
+        by_text = getattr(self, source.role) == "align"
+        start: list[Mix] = [{} for _ in range(len(target))] if by_text and self.align_only else merge_mixes(target)
+        if by_text:
             spellings = context.remember("align", lambda: count_spellings(target, context.texts("align")))
             for row, (token, pieces) in enumerate(zip(target.ids.tolist(), target.pieces, strict=True)):
                 counts = Counter(spellings.get(token, Counter()))

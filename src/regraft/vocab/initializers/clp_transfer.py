@@ -10,9 +10,10 @@ from scipy import sparse
 from regraft.errors import ParameterError
 from regraft.graft import Graft, Rows
 from regraft.method import Paper
-from regraft.vocab.fallback import Ids, complete, over_old
+from regraft.vocab.fallback import Ids, complete, empty_rows, over_old
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.similarity import Floats, has_vector, unit_rows
+from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.vectors import donor_vectors
 
 DENSE_WEIGHTS = 20_000_000  # beyond this many weights (240 MB) the rows are computed block by block
@@ -34,7 +35,7 @@ class ClpTransfer(Initializer):
     Tokens that the donor lacks, or whose cosines cancel out (absolute weights adding to more than 10), take the mean of their old pieces.
     Returns a graft of shape (new tokens, old tokens) with rows that sum to 1; every weight is non-zero, so beyond 20 million weights it
     returns the same rows without the map, in memory that grows with the tables only. Raises `ParameterError` when the donor shares no token
-    with both tokenizers.
+    with both tokenizers, or has none of the new ones.
     """
 
     paper = Paper(
@@ -52,9 +53,13 @@ class ClpTransfer(Initializer):
         queries, keys = unit_rows(vectors[target.ids[rows]]), unit_rows(vectors[anchors])
         shape = (len(target), source.vocab_size)
         if len(rows) * len(anchors) <= DENSE_WEIGHTS:
-            weights, known = self._weights(queries, keys)
-            return complete(over_old(sparse.csr_matrix(weights), rows[known], old_ids, shape), target)
-        return self._blocks(source, target, queries, keys, rows, old_ids)
+            scores, known = self._weights(queries, keys)
+            weights = over_old(sparse.csr_matrix(scores), rows[known], old_ids, shape)
+            self._report(empty_rows(weights), target, context)
+            return complete(weights, target)
+        started, known = self._blocks(source, target, queries, keys, rows, old_ids)
+        self._report(np.setdiff1d(np.arange(len(target)), rows[known]), target, context)
+        return started
 
     def _anchors(self, target: Target, context: Context) -> tuple[Floats, Ids, Ids]:
         """Donor vectors of the new vocabulary, the ids of its anchors, and the rows of `target` that have a vector."""
@@ -77,18 +82,26 @@ class ClpTransfer(Initializer):
         known = (sums > 0) & (absolute <= LARGEST_SUM * sums)
         return scores[known] / sums[known, None], known
 
-    def _blocks(self, source: Source, target: Target, queries: Floats, keys: Floats, rows: Ids, old_ids: Ids) -> Rows:
-        """The same rows without their map, a block of tokens at a time."""
+    def _report(self, missing: Ids, target: Target, context: Context) -> None:
+        lacking = f"{self.name}: {context.aids.donor} has no row, or one whose cosines cancel out,"
+        report_uncovered(missing, target, context, lacking, "give a donor with the new tokenizer")
+
+    def _blocks(
+        self, source: Source, target: Target, queries: Floats, keys: Floats, rows: Ids, old_ids: Ids
+    ) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """The same rows without their map, a block of tokens at a time, and which of the queries have weights."""
         started = complete(sparse.csr_matrix((len(target), source.vocab_size)), target)
         values = started.apply(source.table)
         table = source.table[torch.from_numpy(old_ids)].double()
         bias = None if source.bias is None else source.bias[torch.from_numpy(old_ids)].double()
         new_bias = None if source.bias is None else started.apply(source.bias)
         size = max(1, DENSE_WEIGHTS // (4 * len(keys)))
+        found = np.zeros(len(rows), dtype=bool)
         for start in range(0, len(rows), size):
             weights, known = self._weights(queries[start : start + size], keys)
+            found[start : start + size] = known
             mixing, where = torch.from_numpy(weights), torch.from_numpy(rows[start : start + size][known])
             values[where] = (mixing @ table).to(values.dtype)
             if new_bias is not None and bias is not None:
                 new_bias[where] = (mixing @ bias).to(new_bias.dtype)
-        return Rows(values, new_bias, origin="combined")
+        return Rows(values, new_bias, origin="combined"), found

@@ -42,13 +42,13 @@ class CommonInterpolation(Initializer):
     magikarp: bool = False
 
     def __call__(self, source: Source, target: Target, context: Context) -> Graft:
-        bridge = Donor.of(context, self.name).bridge(source, target, self.name, magikarp=self.magikarp)
+        bridge = Donor.of(context, self.name).bridge(source, target, context, self.name, magikarp=self.magikarp)
         check_k(self.name, self.k, bridge)
         indices = torch.empty(len(bridge.rows), self.k, dtype=torch.int64)
         weights = torch.empty(len(bridge.rows), self.k, dtype=torch.float64)
         for block in iterate_blocks(len(bridge.rows), BLOCK):
             indices[block], weights[block] = self._neighbors(bridge.rows[block], bridge.anchors)
-        return bridge.complete(spread(indices.numpy(), weights.numpy(), bridge, source.vocab_size), source, target)
+        return bridge.complete(spread(indices.numpy(), weights.numpy(), bridge, source.vocab_size), target)
 
     def _neighbors(self, rows: torch.Tensor, anchors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The k nearest anchors (b, k) of each row and their weights (b, k), float64."""

@@ -16,6 +16,7 @@ from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.moments import mean_and_std
 from regraft.vocab.similarity import has_vector, sparsemax_cosine
 from regraft.vocab.tokenizer import Tokenizer
+from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.vector_files import open_vectors
 from regraft.vocab.vector_training import VectorTraining, train_token_vectors
 from regraft.vocab.vectors import token_text, vectors_by_look_up
@@ -48,7 +49,8 @@ class Focus(Initializer):
     workers : threads of the training; with more than one the vectors differ from run to run.
 
     Returns a graft of shape (new tokens, old tokens) with non-negative rows that sum to 1; rows with `fallback="normal"` if any token
-    needs it. Raises `ParameterError` without any anchor, `CorpusError` when the text is too small for vectors.
+    needs it. Raises `ParameterError` without any anchor, or any new token, that has a vector; `CorpusError` when the text is too small for
+    vectors.
     """
 
     paper = Paper(
@@ -102,7 +104,15 @@ class Focus(Initializer):
         weights = over_old(mixed, combined, shared[anchors], shape)
         copies = sparse.csr_matrix((np.ones(len(copied)), (copied, shared[target.ids[copied]])), shape=shape)
         weights = sparse.csr_matrix(weights + copies)
-        return complete(weights, target), empty_rows(weights)
+        missing = empty_rows(weights)
+        given = self.auxiliary == "vectors"
+        report_uncovered(
+            missing, target, context,
+            f"{self.name}: {'--vectors has' if given else 'the corpus gives'} no vector",
+            "give vectors in the new tokenizer's language" if given else "give more text, or lower min_count",
+            self.fallback,
+        )  # fmt: skip
+        return complete(weights, target), missing
 
     def _vectors(self, target: Target, context: Context) -> Floats:
         """One vector per token of the new tokenizer; zero where there is none."""

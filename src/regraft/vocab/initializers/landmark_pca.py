@@ -35,7 +35,7 @@ class LandmarkPCA(Initializer):
     magikarp: bool = False
 
     def __call__(self, source: Source, target: Target, context: Context) -> Rows:
-        bridge = Donor.of(context, self.name).bridge(source, target, self.name, magikarp=self.magikarp)
+        bridge = Donor.of(context, self.name).bridge(source, target, context, self.name, magikarp=self.magikarp)
         old = source.table[torch.from_numpy(bridge.anchor_ids)].to(torch.float64)
         rows = Graft.uniform(target.pieces, source.vocab_size).apply(source.table)
         rows[torch.from_numpy(bridge.found)] = carry(bridge.rows.to(torch.float64), bridge.anchors.to(torch.float64), old).to(rows.dtype)

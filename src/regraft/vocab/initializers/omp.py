@@ -11,8 +11,10 @@ from regraft.errors import ParameterError
 from regraft.graft import Graft
 from regraft.method import Paper
 from regraft.vocab.donor import Bridge, Donor
+from regraft.vocab.fallback import empty_rows
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.pursuit import matching_pursuit
+from regraft.vocab.uncovered import report_uncovered
 
 
 class OMP(Initializer):
@@ -20,7 +22,8 @@ class OMP(Initializer):
 
     With the donor's rows :math:`D_o` of the shared tokens as atoms, k times: take the atom of largest :math:`|\langle r, D_o\rangle|`, then
     :math:`r = x - \sum_o w_o D_o` with least-squares weights over the atoms taken; the new row is :math:`e = \sum_o w_o E_o`. Input rows
-    come from the donor's input table and head rows from its head. Tokens that the donor lacks take the mean of their old pieces.
+    come from the donor's input table and head rows from its head. Tokens that the donor lacks, or whose donor's row no atom helps to
+    rebuild, take the mean of their old pieces.
 
     Parameters
     ----------
@@ -45,9 +48,12 @@ class OMP(Initializer):
     magikarp: bool = False
 
     def __call__(self, source: Source, target: Target, context: Context) -> Graft:
-        bridge = Donor.of(context, self.name).bridge(source, target, self.name, magikarp=self.magikarp)
+        bridge = Donor.of(context, self.name).bridge(source, target, context, self.name, magikarp=self.magikarp)
         check_k(self.name, self.k, bridge)
-        return bridge.complete(self.mix(bridge, source.vocab_size), source, target)
+        weights = self.mix(bridge, source.vocab_size)
+        lacking = f"{self.name}: no shared token points the way of the donor's row"
+        report_uncovered(bridge.found[empty_rows(weights)], target, context, lacking, "give another donor, or --set weights=signed")
+        return bridge.complete(weights, target)
 
     def mix(self, bridge: Bridge, columns: int) -> sparse.csr_matrix:
         """Weights (found tokens, old tokens)."""

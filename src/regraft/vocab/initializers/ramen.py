@@ -15,6 +15,7 @@ from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.initializers.wechsel import aligned_aids
 from regraft.vocab.similarity import Floats, has_vector, sparsemax_cosine
 from regraft.vocab.tokenizer import Tokenizer
+from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.vectors import Vectors, vectors_by_words
 from regraft.vocab.word_alignment import Aligner, link_counts, read_bitext
 
@@ -40,7 +41,7 @@ class Ramen(Initializer):
         instead of a graft.
 
     Returns a graft of shape (new tokens, old tokens) with non-negative rows that sum to 1. Raises `ParameterError` or `CorpusError`:
-    neither bitext nor vectors, sides of unequal length, no new token in the bitext.
+    neither bitext nor vectors, sides of unequal length, no new token in the bitext or among the vectors.
     """
 
     paper = Paper("From English to Foreign Languages: Transferring Pre-trained Language Models", "Tran", 2020, "2002.07306")
@@ -80,6 +81,8 @@ class Ramen(Initializer):
         weights = normalized(counts[target.ids])
         if not weights.nnz:
             raise CorpusError(f"{self.name}: no new token occurs in the parallel text: is its second file in the new language?")
+        lacking = f"{self.name}: the parallel text has no link"
+        report_uncovered(empty_rows(weights), target, context, lacking, "give more parallel text", self.fallback)
         return weights
 
     def _from_vectors(self, source: Source, target: Target, context: Context) -> sparse.csr_matrix:
@@ -89,7 +92,10 @@ class Ramen(Initializer):
         candidates, rows = np.flatnonzero(has_vector(old)), np.flatnonzero(has_vector(new))
         if not len(candidates):
             raise ParameterError(f"{self.name}: {old_words.name} has a vector for none of the old tokens: is it in the old language?")
-        return over_old(sparsemax_cosine(new[rows], old[candidates]), rows, candidates, (len(target), source.vocab_size))
+        weights = over_old(sparsemax_cosine(new[rows], old[candidates]), rows, candidates, (len(target), source.vocab_size))
+        lacking = f"{self.name}: {new_words.name} has no vector"
+        report_uncovered(empty_rows(weights), target, context, lacking, "give vectors in the new tokenizer's language", self.fallback)
+        return weights
 
     def _token_vectors(self, tokenizer: Tokenizer, vectors: Vectors) -> Floats:
         ranks = 1.0 / np.arange(1, len(vectors.words) + 1)

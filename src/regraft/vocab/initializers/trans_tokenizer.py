@@ -12,8 +12,10 @@ from regraft.graft import Graft
 from regraft.method import Paper
 from regraft.vocab.fallback import Ids, complete, empty_rows, normalized
 from regraft.vocab.initializer import Context, Initializer, Source, Target
+from regraft.vocab.overlap import special_by_role
 from regraft.vocab.substrings import smooth
 from regraft.vocab.tokenizer import Tokenizer
+from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.word_alignment import Aligner, link_counts, read_bitext
 
 Word = tuple[int, ...]
@@ -27,11 +29,11 @@ class TransTokenizer(Initializer):
     The lines of ``--bitext`` are cut by their own tokenizers and joined to words; each new word is linked to its most probable old word.
     A pair of words that was linked *c* >= `min_count` times, with m new and n old pieces, gives half of *c* to all m x n pairs of pieces
     equally and half to pairs in order (each list stretched to the least common multiple of m and n). Then come the numbers 0 to 9,998 and
-    00 to 98, each as a pair of words linked `min_count` times, one vote for identical tokens, and so many for special tokens that nothing
-    else counts.
+    00 to 98, each as a pair of words linked `min_count` times, one vote for identical tokens, and so many for special tokens of one role
+    that nothing else counts (a mask token that the old tokenizer lacks takes the row of padding).
 
     A token without a link is smoothed: every linked token that starts with it, and every longest linked part of it, gives 1,000
-    times its own distribution, word-initial ones 2,000 times.
+    times its own distribution, 2,000 times for old tokens that begin with a space.
 
     Tokens that both tokenizers have are copied before any method runs, so their votes here serve the smoothing of others only.
 
@@ -42,8 +44,8 @@ class TransTokenizer(Initializer):
     smoothing : whether tokens without a link are smoothed.
     fallback : what is left: "constituent-mean", or "unknown" for the row of the old unknown token as in the paper (where there is one).
 
-    Returns a graft of shape (new tokens, old tokens) with non-negative rows that sum to 1. Raises `ParameterError` without ``--bitext``,
-    `CorpusError` for sides of unequal length or when no pair of words is linked `min_count` times.
+    Returns a graft of shape (new tokens, old tokens) with non-negative rows that sum to 1. Raises `ParameterError` without ``--bitext``
+    or any new token with a link, `CorpusError` for sides of unequal length or when no pair of words is linked `min_count` times.
     """
 
     paper = Paper(
@@ -71,7 +73,10 @@ class TransTokenizer(Initializer):
             weights = smooth(votes, weights, target)
         unknown = source.tokenizer.unknown_id
         missing = empty_rows(weights)
-        if self.fallback == "unknown" and unknown is not None and len(missing):
+        fallback = "constituent-mean" if unknown is None else self.fallback
+        lacking = f"{self.name}: the parallel text has no link"
+        report_uncovered(missing, target, context, lacking, "give more parallel text, or lower min_count", fallback)
+        if fallback == "unknown" and len(missing):
             rest = sparse.csr_matrix((np.ones(len(missing)), (missing, np.full(len(missing), unknown))), shape=weights.shape)
             weights = sparse.csr_matrix(weights + rest)
         return complete(weights, target)
@@ -151,7 +156,12 @@ def spread(pairs: list[tuple[Word, Word]], counts: npt.NDArray[np.float64], shap
 
 
 def copy_votes(target: Target, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """One vote of each token for its equal, and of special tokens one that outweighs all others."""
-    shared = np.flatnonzero(target.source_ids >= 0)
-    special = np.isin(shared, list(target.tokenizer.special_ids))
-    return sparse.csr_matrix((np.where(special, SPECIAL_VOTE, 1.0), (shared, target.source_ids[shared])), shape=shape)
+    """One vote of each token for its equal, and of special tokens one that outweighs all others; new mask tokens vote for padding."""
+    source_ids = target.source_ids.copy()
+    masks, padding = special_by_role(target.tokenizer).get("mask", []), special_by_role(target.old_tokenizer).get("pad", [])
+    for mask in masks:
+        if source_ids[mask] < 0 and padding:
+            source_ids[mask] = padding[0]
+    shared = np.flatnonzero(source_ids >= 0)
+    special = np.isin(shared, [*target.tokenizer.special_ids, *masks])
+    return sparse.csr_matrix((np.where(special, SPECIAL_VOTE, 1.0), (shared, source_ids[shared])), shape=shape)

@@ -13,6 +13,7 @@ from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.moments import mean_and_std
 from regraft.vocab.similarity import Floats, has_vector, softmax_nearest
 from regraft.vocab.tokenizer import Tokenizer
+from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.vector_alignment import align_vectors, read_dictionary
 from regraft.vocab.vector_files import open_vectors
 from regraft.vocab.vectors import Vectors, vectors_by_look_up, vectors_by_words
@@ -40,7 +41,7 @@ class Wechsel(Initializer):
     fallback : tokens without a vector: "constituent-mean", or "normal" as in the paper, which gives rows instead of a graft.
 
     Returns a graft of shape (new tokens, old tokens) with positive rows that sum to 1. Raises `ParameterError`: no usable pair in the
-    dictionary, different dimensions without one, fewer than `k` old tokens with a vector.
+    dictionary, different dimensions without one, fewer than `k` old tokens with a vector, no new token with one.
     """
 
     paper = Paper(
@@ -75,7 +76,10 @@ class Wechsel(Initializer):
             raise ParameterError(f"{self.name}: {old_words.name} has a vector for none of the old tokens: is it in the old language?")
         nearest = softmax_nearest(new[rows], old[candidates], self.k, self.temperature)
         weights = over_old(nearest, rows, candidates, (len(target), source.vocab_size))
-        return complete(weights, target), empty_rows(weights)
+        missing = empty_rows(weights)
+        lacking = f"{self.name}: {new_words.name} has no vector"
+        report_uncovered(missing, target, context, lacking, "give vectors in the new tokenizer's language", self.fallback)
+        return complete(weights, target), missing
 
     def _token_vectors(self, tokenizer: Tokenizer, vectors: Vectors) -> Floats:
         ngrams = vectors.compose is not None if self.subwords == "auto" else self.subwords == "ngrams"
@@ -89,6 +93,6 @@ def aligned_aids(context: Context, method: str, prefix: str | None, source_prefi
 
     def read() -> tuple[Vectors, Vectors]:
         dictionary = None if aids.dictionary is None else read_dictionary(aids.dictionary)
-        return align_vectors(open_vectors(old_file, source_prefix), open_vectors(new_file, prefix), dictionary)
+        return align_vectors(open_vectors(old_file, source_prefix), open_vectors(new_file, prefix), dictionary, context.notes)
 
     return context.remember(f"aligned vectors {prefix} {source_prefix}", read)

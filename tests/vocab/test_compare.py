@@ -1,0 +1,81 @@
+"""A comparison outlives the methods in it, and knows its aids by content."""
+
+import struct
+
+import gensim.models
+import numpy as np
+import pytest
+
+from model_directory import domain_texts, save_decoder
+from regraft.errors import ParameterError
+from regraft.vocab import compare as module
+from regraft.vocab.compare import aid_stamps, compare
+from regraft.vocab.initializer import Aids
+from regraft.vocab.transplant import transplant
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("compare")
+    save_decoder(root / "model")
+    (root / "notes.txt").write_text("\n".join(domain_texts()), encoding="utf-8")
+    return root
+
+
+def run(place, methods, **options):
+    done = compare(place / "model", corpus=[place / "notes.txt"], extend=8, methods=methods, training=None, score_bytes=200, **options)
+    return {row["method"]: row for row in done.rows}
+
+
+def failing(monkeypatch, error):
+    def broken(checkpoint, tokenizer, change, start, context):
+        if start.name == "normal":
+            raise error
+        context.notes.append(f"{start.name}: as well as it could")
+        return transplant(checkpoint, tokenizer, change, start, context)
+
+    monkeypatch.setattr(module, "transplant", broken)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [EOFError("cut"), ImportError("cut"), KeyError("cut"), IndexError("cut"), TypeError("cut"), OSError("cut"), struct.error("cut"),
+     MemoryError("cut"), ParameterError("cut")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_whatever_fails_in_one_method_is_its_row_and_the_others_go_on(place, monkeypatch, capsys, error):
+    failing(monkeypatch, error)
+    rows = run(place, ["normal", "mean"])
+    assert rows["normal"]["error"].startswith(f"{type(error).__name__}: ")
+    assert "cut" in rows["normal"]["error"]
+    assert rows["normal"]["bits_per_byte"] is None
+    assert rows["mean"]["error"] is None
+    assert rows["mean"]["bits_per_byte"] > 0
+    assert "mean: as well as it could" in capsys.readouterr().err  # notes are said
+
+
+def test_the_user_still_ends_it(place, monkeypatch):
+    failing(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(place, ["normal", "mean"])
+
+
+def test_vectors_in_memory_are_known_by_content(tmp_path):
+    vectors = {"cat": [1.0, 2.0], "dog": [0.5, 1.0]}
+    keyed = gensim.models.KeyedVectors(2)
+    keyed.add_vectors(list(vectors), np.array(list(vectors.values()), dtype=np.float32))
+    same = [aid_stamps(Aids(vectors=given)) for given in (vectors, {word: np.array(row) for word, row in vectors.items()}, keyed)]
+    assert same[0] == same[1] == same[2]
+    assert aid_stamps(Aids(vectors={**vectors, "dog": [0.5, 1.5]})) != same[0]
+    assert aid_stamps(Aids(source_vectors=vectors)) != same[0]
+    assert aid_stamps(Aids(vectors=tmp_path / "a.vec")) != same[0]
+
+
+def test_rows_with_equal_vectors_in_memory_are_measured_once(place, tmp_path):
+    draw, measured = np.random.default_rng(0), []
+    vectors = {word: draw.standard_normal(4) for word in sorted({word for text in domain_texts() for word in text.split()})}
+    for given in (vectors, {word: row.copy() for word, row in vectors.items()}, {word: row + 1 for word, row in vectors.items()}):
+        rows = run(place, ["wechsel"], aids=Aids(vectors=given, source_vectors=given), settings={"wechsel": {"k": 3}}, out=tmp_path)
+        assert rows["wechsel"]["error"] is None
+        measured.append(len((tmp_path / "rows.jsonl").read_text().splitlines()))
+    assert measured == [2, 2, 4]
