@@ -128,13 +128,15 @@ class Aids:
 @dataclass(frozen=True)
 class Context:
     """What else a start may ask for. `corpus` is training text only, never held-out text; `load_model` gives the old model and tokenizer
-    as fresh `transformers` objects, for starts that learn from the model itself. What the user should know goes to `notes`, a line each.
+    as fresh `transformers` objects, for starts that learn from the model itself. `ordinary` is text in the model's own language, for starts
+    that watch what it costs; empty if the user gave none. What the user should know goes to `notes`, a line each.
     """
 
     corpus: "Corpus | None" = None
     seed: int = 0
     aids: Aids = field(default_factory=Aids)
     load_model: Callable[[], tuple[Any, Any]] | None = None
+    ordinary: Sequence[str] = ()
     memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     notes: list[str] = field(default_factory=list, compare=False, repr=False)
 

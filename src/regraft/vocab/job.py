@@ -190,7 +190,8 @@ class Job:
         ordinary = sample_texts(source.documents("held-out" if replay else "all"), score_bytes)
         replayed = list(source.documents("train")) if replay else []
         load = partial(load_both, checkpoint, tokenizer, dtype, device) if is_scorable(checkpoint) else None
-        context = Context(corpus=corpus, seed=seed, aids=aids, load_model=load)
+        watched = sample_texts(replayed, score_bytes) or ordinary  # rather what is trained on than what is scored
+        context = Context(corpus=corpus, seed=seed, aids=aids, load_model=load, ordinary=watched)
         return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, context)
 
     def corpus_record(self) -> dict[str, Any]:

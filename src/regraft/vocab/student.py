@@ -23,15 +23,16 @@ KEPT = 512 << 20  # bytes of hidden states that a teacher keeps
 
 
 class Student:
-    """`model` with rows for `target`'s new tokens; `start` gives their first values.
+    """`model` with rows for `target`'s new tokens, which begin as `start` says; those of an untied head as `head_start` says, if given.
 
     Attributes
     ----------
     places : (new vocabulary,) the row of each new id in the student's tables.
+    lacking : the rows that no new id has: old tokens that are dropped or replaced.
     language_model : the model, split where the vocabulary starts.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, target: Target, start: Graft) -> None:
+    def __init__(self, model: Any, tokenizer: Any, target: Target, start: Graft, head_start: Graft | None = None) -> None:
         self.target, self.columns = target, start.shape[1]
         first = self.columns
         old_input = model.get_input_embeddings().weight.detach()[:first].clone()
@@ -41,9 +42,10 @@ class Student:
         with torch.no_grad():
             model.get_input_embeddings().weight[first:] = start.apply(old_input.cpu()).to(old_input)
             if old_head is not None:
-                model.get_output_embeddings().weight[first:] = start.apply(old_head.cpu()).to(old_head)
+                model.get_output_embeddings().weight[first:] = (head_start or start).apply(old_head.cpu()).to(old_head)
         self.places = np.where(target.source_ids >= 0, target.source_ids, first)
         self.places[target.ids] = first + np.arange(len(target))
+        self.lacking = torch.from_numpy(np.setdiff1d(np.arange(first + len(target)), self.places))
         self.model = model.eval()
         self.language_model = LanguageModel(model, tokenizer)
         self.prefix = self.language_model.prefix
@@ -63,6 +65,11 @@ class Student:
         device = self.language_model.device
         states = self.language_model.hidden(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), layer)
         return [states[row, skip : skip + length] for row, length in enumerate(lengths)]
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits (n, rows) over the new vocabulary of hidden states (n, d); minus infinity in the rows that it lacks."""
+        logits = self.language_model.logits(states)
+        return logits.index_fill(1, self.lacking.to(logits.device), -torch.inf) if len(self.lacking) else logits
 
     def rows(self, role: str) -> torch.Tensor:
         """The new rows of the input table, or of the head, as they are now. Shape (m, d)."""

@@ -1,13 +1,14 @@
 """Auto: try the starts that can be had on text kept apart, let the model learn from the best one, and keep only what helps."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from regraft.errors import RegraftError
+from regraft.errors import CorpusError, EvaluationError, RegraftError
 from regraft.evaluation import score_text
 from regraft.graft import Graft, Rows
 from regraft.language_model import kind_of
@@ -23,31 +24,36 @@ from regraft.vocab.transplant import lay_out
 VALIDATION_BYTES = 12_000
 LARGEST_DRIFT = 1.02
 SHARES = (1.0, 0.5, 0.25, 0.125)
-# start -> what the user must have given for it; all are grafts, so that trying one costs little more than scoring it
-CANDIDATES: dict[str, tuple[str, ...]] = {
-    "constituent-mean": (),
-    "merge": (),
-    "omp": ("donor",),
-    "focus": ("vectors",),
-    "wechsel": ("vectors", "source_vectors", "dictionary"),
-    "trans-tokenizer": ("bitext",),
+LAST_RESORT = "constituent-mean"
+# start -> what the user must have given for it, and its settings; all are grafts, so that trying one costs little more than scoring it
+CANDIDATES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    LAST_RESORT: ((), {}),
+    "merge": ((), {}),
+    "omp": (("donor",), {}),
+    "focus": (("vectors",), {"auxiliary": "vectors"}),
+    "wechsel": (("vectors", "source_vectors"), {}),
+    "trans-tokenizer": (("bitext",), {}),
 }
+Start = dict[str, Graft]  # by role; without "head" the input table's graft serves the head too
 State = dict[str, torch.Tensor]
-Learned = tuple[Graft | None, State]
+Learned = tuple[Start, State]
 
 
 class Auto(Initializer):
     r"""The best start that text and a few minutes can give.
 
-    1. One document in twenty of the training text is kept apart. Constituent mean, Merge where the tokenizer has merges, and the starts for
-       which the user gave a donor, vectors or parallel text are scored on it; the lowest bits per byte wins.
+    1. One document in twenty of the training text is kept apart (of a single document its end). Constituent mean, Merge where the tokenizer
+       has merges, and the starts for which the user gave a donor, vectors or parallel text are scored on it; the lowest bits per byte wins
+       among those under which ordinary text that is cut as before costs at most 2 % more than under the untouched model.
     2. From there the new rows and the outer layers (the first two and last two, with the final norm) train on the rest for `minutes`. Rows
        alone learn how often a token occurs, which no mix of old rows holds; the layers learn to read pieces of more than one character.
        Old rows stay as they are.
     3. What was learned is kept if it is better on the text kept apart, and pulled back towards the start (by halves) while ordinary
-       text that is cut as before costs over 2 % more than under the untouched model.
+       text is over its limit. Where the rest does not fill a block, nothing is learned.
 
-    So on the text kept apart it is never worse than the constituent mean. Without a language-model head it is Merge, or constituent mean.
+    So on the text kept apart it is never worse than the constituent mean, unless that itself is over the limit on ordinary text; if all
+    starts are, it is taken. Ordinary text is ``--source-text``, or the everyday English that ships. Without a language-model head it is
+    Merge, or constituent mean.
 
     Parameters
     ----------
@@ -69,59 +75,87 @@ class Auto(Initializer):
     layers: bool = True
 
     def __call__(self, source: Source, target: Target, context: Context) -> Graft | Rows:
-        if context.load_model is None or context.corpus is None:
-            start: Initializer = resolve("initializer", "merge" if has_merges(target) else "constituent-mean")
+        if context.load_model is None or context.corpus is None or not context.corpus.count("train"):
+            start: Initializer = resolve("initializer", "merge" if has_merges(target) else LAST_RESORT)
             console.print(f"  auto: {start.name}, for there is no language-model head (or no text) to learn rows with", highlight=False)
             return start(source, target, context)
-        graft, learned = context.remember(f"auto {self}", lambda: self.learn(source, target, context))
-        if graft is not None:
-            return graft
+        best, learned = context.remember(f"auto {self}", lambda: self.learn(source, target, context))
+        if not learned:
+            return graft_for(source.role, best)
         layers = {name: tensor for name, tensor in learned.items() if name not in ("input", "head", "bias")}
         return Rows(learned[source.role].to(source.table.dtype), learned.get("bias"), origin="learned", layers=layers)
 
     def learn(self, source: Source, target: Target, context: Context) -> Learned:
-        """The graft of the best start if nothing learned is better, else what was learned: new rows by role, layers by name."""
+        """The best start, and what was learned from it: new rows by role, layers by name; nothing if nothing learned was better."""
         trial = _Trial(source, target, context, layers=self.layers)
-        costs, grafts = compare_starts(trial, source, target, context)
-        best = min(costs, key=lambda name: costs[name])
-        trial.install(grafts[best])
+        costs, starts = compare_starts(trial, source, target, context)
+        best, over = choose(trial, costs, starts)
+        trial.install(starts[best])
+        kept, outcome = self.improve(trial, costs[best], context.seed)
+        tried = ", ".join(f"{name} {cost:.3f}" for name, cost in sorted(costs.items(), key=lambda item: item[1]))
+        if over:
+            tried += "; ordinary text over its limit: " + ", ".join(f"{name} {drift - 1:+.1%}" for name, drift in over.items())
+        console.print(f"  auto: {best} is the start (bits per byte of text kept apart: {tried}); {outcome}", highlight=False)
+        return starts[best], kept
+
+    def improve(self, trial: "_Trial", bar: float, seed: int) -> tuple[State, str]:
+        """What is kept of `minutes` of learning from the state that `trial` is in, and how that came; nothing if it does not beat `bar`."""
         first = trial.state()
         training = Training(
             parameters="2x2" if self.layers else "rows",
             objective="mlm" if kind_of(trial.model) == "masked" else "clm",
             minutes=self.minutes,
             **SHORT | {"lr": self.lr, "block": self.block, "batch_size": self.batch_size},
-            seed=context.seed,
+            seed=seed,
         )
-        run = train(trial.model, trial.tokenizer, trial.texts, training, new_ids=target.ids)
-        kept, after, drift = settle(trial, first, trial.state(), costs[best])
-        tried = ", ".join(f"{name} {cost:.3f}" for name, cost in sorted(costs.items(), key=lambda item: item[1]))
-        outcome = (
-            f"{run.steps} steps of learning gave {after:.3f}, ordinary text {drift - 1:+.1%}"
-            if kept
-            else "learning did not help and is left out"
-        )
-        console.print(f"  auto: {best} is best on text kept apart (bits per byte: {tried}); {outcome}", highlight=False)
-        return (None, kept) if kept else (grafts[best], {})
+        try:
+            run = train(trial.model, trial.tokenizer, trial.texts, training, new_ids=trial.target.ids)
+            kept, after, drift = settle(trial, first, trial.state(), bar)
+        except (CorpusError, EvaluationError) as error:  # less text than a block, or rows that learned their way to no number
+            return {}, f"nothing is learned: {error}"
+        if not kept:
+            return {}, "learning did not help and is left out"
+        return kept, f"{run.steps} steps of learning gave {after:.3f}, ordinary text {drift - 1:+.1%}"
 
 
-def compare_starts(trial: "_Trial", source: Source, target: Target, context: Context) -> tuple[dict[str, float], dict[str, Graft]]:
-    """Bits per byte on the text kept apart, and the graft, of every start that this change and the user's aids allow."""
+def compare_starts(trial: "_Trial", source: Source, target: Target, context: Context) -> tuple[dict[str, float], dict[str, Start]]:
+    """Bits per byte on the text kept apart, and the grafts, of every start that this change and the user's aids allow.
+
+    One that fails, or whose logits are not finite, is left out; raises its error if no other is left.
+    """
     costs: dict[str, float] = {}
-    grafts: dict[str, Graft] = {}
-    for name, needed in CANDIDATES.items():
+    starts: dict[str, Start] = {}
+    sources = trial.sources(source)
+    for name, (needed, settings) in CANDIDATES.items():
         if any(getattr(context.aids, field) is None for field in needed) or (name == "merge" and not has_merges(target)):
             continue
+        initializer = resolve("initializer", name, settings)
+        roles = sources if initializer.separate_head else ["input"]
         try:
-            started = resolve("initializer", name)(source, target, context)
+            start = {role: initializer(sources[role], target, context) for role in roles}
+            trial.install(start)
+            costs[name], starts[name] = trial.score(), start
         except RegraftError as error:
             console.print(f"  auto: {name} is left out: {error}", highlight=False)
-            continue
-        if isinstance(started, Graft):
-            grafts[name] = started
-            trial.install(started)
-            costs[name] = trial.score()
-    return costs, grafts
+            failure = error
+    if not costs:
+        raise failure
+    return costs, starts
+
+
+def choose(trial: "_Trial", costs: Mapping[str, float], starts: Mapping[str, Start]) -> tuple[str, dict[str, float]]:
+    """The cheapest start that leaves ordinary text within its limit, and what ordinary text costs under those passed over.
+
+    If none does it is constituent mean, or what ordinary text bears best where even that was left out.
+    """
+    over: dict[str, float] = {}
+    for name in sorted(costs, key=costs.__getitem__):
+        trial.install(starts[name])
+        drift = trial.drift()
+        if drift <= LARGEST_DRIFT:
+            return name, over
+        over[name] = drift
+    return min(over, key=lambda name: (name != LAST_RESORT, over[name])), over
 
 
 def settle(trial: "_Trial", first: State, learned: State, bar: float) -> tuple[State, float, float]:
@@ -138,6 +172,11 @@ def settle(trial: "_Trial", first: State, learned: State, bar: float) -> tuple[S
     return {}, after, drift
 
 
+def graft_for(role: str, start: Start) -> Graft:
+    """The graft of `start` for one table; an output bias goes with the head."""
+    return start["input"] if role == "input" else start.get("head", start["input"])
+
+
 def has_merges(target: Target) -> bool:
     return bool(target.tokenizer.spec["model"].get("merges"))
 
@@ -151,7 +190,8 @@ class _Trial:
         self.tokenizer = load_tokenizer(target.tokenizer)
         self.validation, self.texts = keep_apart(context.texts("auto"))
         old, new = target.old_tokenizer, target.tokenizer
-        self.ordinary = [text for text in everyday_english() if old.encode(text) == [int(target.source_ids[i]) for i in new.encode(text)]]
+        same = [t for t in context.ordinary or everyday_english() if old.encode(t) == [int(target.source_ids[i]) for i in new.encode(t)]]
+        self.ordinary = [same[i] for i in within(same)]
         self.before = score_text(self.model, old_tokenizer, self.ordinary).bits_per_byte if self.ordinary else 1.0
         self.old = {role: table.detach().cpu().clone() for role, table in live_tables(self.model).items()}
         self.model.resize_token_embeddings(len(target.source_ids), mean_resizing=False)
@@ -165,12 +205,19 @@ class _Trial:
         tables = {id(table) for table in live_tables(self.model).values()}
         return {name: p for name, p in self.model.named_parameters() if id(p) in chosen and id(p) not in tables}
 
-    def install(self, graft: Graft) -> None:
-        """Lay out the tables with `graft`."""
+    def sources(self, source: Source) -> dict[str, Source]:
+        """`source` for the input table, and for the head where that is a table of its own."""
+        found = {"input": replace(source, role="input", table=self.old["input"][: source.vocab_size], partner=None)}
+        if "head" in self.old:
+            found["head"] = replace(source, role="head", table=self.old["head"][: source.vocab_size], partner=None)
+        return found
+
+    def install(self, start: Start) -> None:
+        """Lay out the tables with the grafts of `start`."""
         live = live_tables(self.model)
         with torch.no_grad():
             for role, table in self.old.items():
-                live[role].copy_(lay_out(table, self.target, graft, len(self.target.source_ids)))
+                live[role].copy_(lay_out(table, self.target, graft_for(role, start), len(self.target.source_ids)))
 
     def state(self) -> State:
         """A copy of all that trains: new rows by role, other parameters by name."""
@@ -196,13 +243,26 @@ class _Trial:
 
 
 def keep_apart(documents: Sequence[str], share: int = 20, most: int = VALIDATION_BYTES) -> tuple[list[str], list[str]]:
-    """(validation, training): every `share`-th document of a seeded shuffle, at most `most` bytes of them, and all others."""
-    order = np.random.default_rng(0).permutation(len(documents))
-    validation: list[int] = []
-    size = 0
-    for index in order[: max(1, len(documents) // share)].tolist():
-        if not validation or size + len(documents[index].encode()) <= most:
-            validation.append(index)
-            size += len(documents[index].encode())
+    """(validation, training): every `share`-th document of a seeded shuffle, at most `most` bytes of them, and all others.
+
+    A document that is alone is cut in two, so that neither side is empty: its end, half of it at most, is validation.
+    """
+    if len(documents) == 1:
+        text = documents[0]
+        cut = max(len(text) // 2, len(text) - most // 4)  # a character has at most 4 bytes
+        return [text[cut:]], [text[:cut]]
+    order = np.random.default_rng(0).permutation(len(documents))[: max(1, len(documents) // share)].tolist()
+    validation = [order[i] for i in within([documents[i] for i in order], most)]
     apart = set(validation)
     return [documents[i] for i in validation], [text for i, text in enumerate(documents) if i not in apart]
+
+
+def within(texts: Sequence[str], most: int = VALIDATION_BYTES) -> list[int]:
+    """Which of `texts`, the first of them always, fit in `most` bytes together."""
+    chosen: list[int] = []
+    size = 0
+    for index, text in enumerate(texts):
+        if not chosen or size + len(text.encode()) <= most:
+            chosen.append(index)
+            size += len(text.encode())
+    return chosen

@@ -4,7 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -58,8 +58,9 @@ class TokenDistillation(Initializer):
     The new rows minimize :math:`L_{MSE} = \mathrm{mean}_j \lVert h^{new}_j - h^{old}_{i(j)} \rVert^2 / d` over the last hidden states at
     all positions where a token of each ends at the same byte: every unmerged token, and the last piece of each merged one.
 
-    With `ce`, :math:`\alpha L_{CE}` joins, the student's next-token cross-entropy with :math:`\alpha = sg(L_{MSE} / L_{CE})`: it is what
-    teaches a row its part as a head row. It is on for an untied head, whose rows nothing else reaches, unless `head` says otherwise.
+    With `ce`, :math:`\alpha L_{CE}` joins, the student's next-token cross-entropy over the new vocabulary with
+    :math:`\alpha = sg(L_{MSE} / L_{CE})`: it is what teaches a row its part as a head row. It is on for an untied head, whose rows nothing
+    else reaches, unless `head` says otherwise.
 
     `loss` may compare what follows from those states instead: logits of the old vocabulary by their mean squared difference
     ("logits-mse"), or the distributions over it, :math:`\mathrm{mean}_j KL(p^{old} \| p^{new})` ("logits-kl").
@@ -131,9 +132,7 @@ class TokenDistillation(Initializer):
         chosen = self.gather(aim, model, tokenizer, context, weak if self.magikarp else NONE)
         if self.replace_ids == "undertrained":
             aim = replacing(target, shown(chosen, aim.ids[len(target) :]))
-        start = STARTS[self.start]()(source, aim, context)
-        assert isinstance(start, Graft)
-        student = Student(model, tokenizer, aim, start)
+        student = Student(model, tokenizer, aim, self.start_of(source, "input", aim, context), self.start_of(source, "head", aim, context))
         first_head = student.rows("head")
         trainable = student.train_rows()
         speaks = student.language_model.kind == "decoder"
@@ -146,6 +145,12 @@ class TokenDistillation(Initializer):
         if "head_rows" in trainable.parameters and not learns_head:
             head = torch.zeros_like(first_head) if self.head == "zero" else first_head
         return Learned(student.rows("input"), head, aim.ids[len(target) :])
+
+    def start_of(self, source: Source, role: Literal["input", "head"], aim: Target, context: Context) -> Graft:
+        """The start of one table's rows."""
+        graft = STARTS[self.start]()(replace(source, role=role), aim, context)
+        assert isinstance(graft, Graft)
+        return graft
 
     def ids_to_replace(self, source: Source, weak: Ids) -> Ids:
         """Old ids whose rows are learned anew."""
@@ -198,7 +203,7 @@ class TokenDistillation(Initializer):
         if use_ce:
             targets = torch.from_numpy(np.concatenate([ids[1:] for ids in new])).to(seen.device)
             last = states if self.layer == -1 else student.hidden(new)
-            logits = student.language_model.logits(torch.cat([h[:-1] for h in last]))
+            logits = student.logits(torch.cat([h[:-1] for h in last]))
             nats = cross_entropy(logits.float(), targets)
             loss = distance + (distance / nats).detach() * nats
         loss.backward()  # type: ignore[no-untyped-call]
