@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from donors import NEW_WORDS, OLD_WORDS, SHARED, save_model, task
+from donors import LETTERS, NEW_WORDS, OLD_WORDS, SHARED, edit_table, save_model, task
 
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
@@ -314,6 +314,23 @@ def test_the_notes_say_how_much_weight_the_kept_rows_hold(model):
         assert least <= share <= most
         assert share == pytest.approx(100 * np.mean(graft.weights[:5].sum(axis=1)), abs=0.06)
         assert f"keep={settings['keep']}" in note
+
+
+def test_old_rows_of_zeros_get_no_weight_from_anywhere(tmp_path):
+    zeros = [OLD_WORDS.index(word) for word in (SHARED[0], SHARED[20], LETTERS[0])]  # all new words begin with the last
+    folder = save_model(tmp_path, OLD_WORDS, tied=True)
+    edit_table(folder, lambda table: table.index_fill_(0, torch.tensor(zeros), 0.0))
+    source, target, context = task(folder, [*NEW, "a"], texts=TEXTS)
+    for init in ("warm", "centred"):
+        settings = {"r": 8, "epochs": 2, "lr": 0.05, "batch": 256, "keep": 5, "init": init}
+        graft = resolve("initializer", "cw2v", settings)(source, target, replace(context, memory={}))
+        weights = graft.weights.toarray() + np.outer(graft.share, graft.shared)
+        assert (weights[:, zeros] == 0).all()
+        np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-12)
+        assert graft.certificate().inside == 1
+        assert graft.share[1:6].min() > 0  # what is cut goes to the mean of the others
+        assert graft.fallback.tolist() == [0]  # "a" is never seen, and spelled by a row of zeros alone
+        torch.testing.assert_close(graft.apply(source.table)[0], source.table.sum(0) / (len(source.table) - 3))
 
 
 def test_distinct_negatives_are_drawn_once_a_batch():

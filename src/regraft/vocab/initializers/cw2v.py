@@ -41,7 +41,7 @@ class CW2V(Initializer):
     :math:`-\log\sigma(\hat u_o \hat w_c) - \sum_k \log\sigma(-\hat u_k \hat w_c)`, K negatives from unigram^0.75 over the new vocabulary;
     Adam on the factors, old rows frozen. A tied model has one table in both roles. One line in ten, spread over the text, is kept out of
     training; the rows of each epoch, as they would be returned, are judged on it, and the best stay, the start among them (with fewer than
-    ten lines the last). Tokens that the text never shows get the mean of their old pieces.
+    ten lines the last). Tokens that the text never shows get the mean of their old pieces. Old rows of zeros (padding) get no weight.
 
     The paper's text is code-mixed: parts of each sentence stand in the old language, which ties new tokens to old ones. See `mix`.
 
@@ -175,13 +175,14 @@ class CW2V(Initializer):
 
     def _offsets(self, table: torch.Tensor, target: Target) -> Offsets:
         """Log-weights of the warm start, relative to a row outside the spelling; rows of zeros (padding) are no old rows to mix."""
-        excluded = (table.abs().amax(dim=1) == 0).nonzero()[:, 0]
+        zeros = table.abs().amax(dim=1) == 0
+        excluded = (zeros & ~zeros.all()).nonzero()[:, 0]
         pieces = (
             Graft.uniform(target.pieces, len(table)).weights.tocoo()
             if self.init == "warm"
             else sparse.coo_matrix((len(target), len(table)))
         )
-        values = np.log1p(pieces.data * len(table) * (1 - self.spread) / self.spread)
+        values = np.log1p(pieces.data * (len(table) - len(excluded)) * (1 - self.spread) / self.spread)
         row, column = (torch.from_numpy(part.astype(np.int64)) for part in (pieces.row, pieces.col))
         return Offsets(row, column, torch.from_numpy(values), excluded)
 
@@ -214,15 +215,16 @@ class CW2V(Initializer):
         return kept
 
     def _graft(self, mixes: SoftmaxRows, target: Target, seen: npt.NDArray[np.bool_]) -> Graft:
-        """The learned weights, cut to `keep` a row; what a row lacks to 1 goes to the mean of all old rows."""
+        """The learned weights, cut to `keep` a row; what a row lacks to 1 goes to the mean of all old rows but those of zeros."""
         cut = [cut_weights(mixes.weights(torch.arange(len(target))[block]), self.keep) for block in iterate_blocks(len(target), EXTRACTED)]
         learned = sparse.vstack(cut).tocsr()
         rest = np.clip(1.0 - np.asarray(learned.sum(axis=1)).ravel(), 0.0, None)
-        columns = learned.shape[1]
-        means = Graft.uniform([[] if known else pieces for known, pieces in zip(seen, target.pieces, strict=True)], columns).weights
-        known = sparse.diags(seen.astype(np.float64))
-        graft = Graft(sparse.csr_matrix(known @ learned + means), np.full(columns, 1.0 / columns), rest * seen)
-        return graft.with_mean_for(np.array([i for i in np.flatnonzero(~seen).tolist() if not target.pieces[i]], dtype=np.int64))
+        mean, zeros = np.ones(learned.shape[1]), set(mixes.offsets.excluded.tolist())
+        mean[list(zeros)] = 0.0
+        pieces = [[] if known else [p for p in spelled if p not in zeros] for known, spelled in zip(seen, target.pieces, strict=True)]
+        unspelled = np.array([not known and not left for known, left in zip(seen, pieces, strict=True)])
+        weights = sparse.diags(seen.astype(np.float64)) @ learned + Graft.uniform(pieces, len(mean)).weights
+        return Graft(sparse.csr_matrix(weights), mean / mean.sum(), np.where(seen, rest, unspelled), np.flatnonzero(unspelled))
 
 
 def set_apart(lines: list[str]) -> tuple[list[str], list[str]]:
