@@ -14,6 +14,7 @@ from regraft.corpus import Corpus
 from regraft.errors import CorpusError, ParameterError
 from regraft.method import resolve
 from regraft.samples import everyday_english
+from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.cw2v import cut_weights, set_apart, small
 from regraft.vocab.live import load_model, load_tokenizer
 from regraft.vocab.perplexity import Perplexity
@@ -331,6 +332,34 @@ def test_old_rows_of_zeros_get_no_weight_from_anywhere(tmp_path):
         assert graft.share[1:6].min() > 0  # what is cut goes to the mean of the others
         assert graft.fallback.tolist() == [0]  # "a" is never seen, and spelled by a row of zeros alone
         torch.testing.assert_close(graft.apply(source.table)[0], source.table.sum(0) / (len(source.table) - 3))
+
+
+@pytest.fixture(scope="module")
+def aids(tmp_path_factory):
+    """Lines of two groups of new words, each word with a translation among the old: (lines, aids, translations' ids)."""
+    folder, draw = tmp_path_factory.mktemp("aids"), np.random.default_rng(2)
+    old = dict(zip(NEW, SHARED[10:16], strict=True))
+    lines = [" ".join(draw.choice(group, 8)) for _ in range(100) for group in (NEW[:3], NEW[3:])]
+    (folder / "dictionary").write_text("\n".join(f"{b}\t{a}" for a, b in old.items()))
+    (folder / "target").write_text("\n".join(lines))
+    (folder / "source").write_text("\n".join(" ".join(old[word] for word in line.split()) for line in lines))
+    given = Aids(dictionary=folder / "dictionary", bitext=(folder / "source", folder / "target"))
+    return lines, given, [OLD_WORDS.index(word) for word in old.values()]
+
+
+@pytest.mark.parametrize("mix", ["dictionary", "alignment"])
+def test_code_mixed_text_ties_new_tokens_to_the_old_words_of_their_company(model, aids, mix):
+    """Plain text of new words alone says nothing about old ones; mixed, each new word keeps company with translations of its neighbors."""
+    lines, given, old = aids
+    together = np.kron(np.eye(2), np.ones((3, 3))) == 1
+    ties = {}
+    for how in ("none", mix):
+        source, target, context = task(model, NEW, texts=lines)
+        settings = {"r": 8, "epochs": 6, "lr": 0.05, "batch": 256, "mix": how}
+        graft = resolve("initializer", "cw2v", settings)(source, target, replace(context, aids=given))
+        scores = (graft.apply(source.table) @ source.table[old].T).numpy()
+        ties[how] = scores[together].mean() - scores[~together].mean()
+    assert ties[mix] > ties["none"] + 0.2
 
 
 def test_distinct_negatives_are_drawn_once_a_batch():
