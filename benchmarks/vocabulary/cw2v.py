@@ -9,7 +9,7 @@ import time
 import inputs
 import numpy as np
 
-from regraft.vocab.initializers.cw2v import CW2V, HELD_OUT
+from regraft.vocab.initializers.cw2v import CW2V, set_apart
 from regraft.vocab.skipgram import SkipGrams
 
 LIMIT = 1e6
@@ -18,7 +18,7 @@ LIMIT = 1e6
 def main() -> int:
     setting, start_with = inputs.vietnamese(500), CW2V(r=64, epochs=1)
     texts = inputs.sentences(10_000)
-    lines = [line for i, line in enumerate(setting.change.tokenizer.encode_batch(texts)) if i % HELD_OUT]
+    lines = setting.change.tokenizer.encode_batch(set_apart(texts)[0])
     pairs = len(SkipGrams(lines, setting.change.tokenizer.vocab_size, start_with.window, start_with.t).pairs(np.random.default_rng(0))[0])
     context = inputs.context(setting, texts)
     start = time.perf_counter()

@@ -1,21 +1,25 @@
 """CW2V: gradients against finite differences, lazy against full rows, weights on the simplex, frozen and unseen rows untouched."""
 
+import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from donors import NEW_WORDS, OLD_WORDS, SHARED, save_model, task
+from donors import LETTERS, NEW_WORDS, OLD_WORDS, SHARED, edit_table, save_model, task
 
 from regraft.checkpoint import Checkpoint
+from regraft.corpus import Corpus
 from regraft.errors import CorpusError, ParameterError
 from regraft.method import resolve
 from regraft.samples import everyday_english
-from regraft.vocab.initializers.cw2v import cut_weights
+from regraft.vocab.initializer import Aids
+from regraft.vocab.initializers.cw2v import cut_weights, set_apart, small
 from regraft.vocab.live import load_model, load_tokenizer
 from regraft.vocab.perplexity import Perplexity
 from regraft.vocab.skipgram import Batch, SkipGrams
-from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, set_gradients
+from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, mean_loss, set_gradients
 from regraft.vocab.softmax_rows import Offsets, SoftmaxRows
 from regraft.vocab.tokenizer import Tokenizer
 
@@ -104,15 +108,7 @@ def test_weights_are_on_the_simplex_and_excluded_rows_have_none():
 def test_short_products_stay_close_to_long_ones():
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(50, 16, generator=generator) + 5
-    nothing = torch.zeros(0, dtype=torch.int64)
-    sides = [
-        SoftmaxRows(
-            table,
-            torch.randn(6, 4, generator=generator),
-            torch.randn(4, 50, generator=generator),
-            Offsets(nothing, nothing, torch.zeros(0), nothing),
-        )
-    ]
+    sides = [SoftmaxRows(table, torch.randn(6, 4, generator=generator), torch.randn(4, 50, generator=generator), NOTHING)]
     sides.append(SoftmaxRows(table, sides[0].left, sides[0].right, sides[0].offsets, torch.bfloat16))
     rows, slope = torch.arange(6), torch.randn(6, 16, generator=generator)
     torch.testing.assert_close(sides[1].rows(rows), sides[0].rows(rows), atol=2e-2, rtol=0)
@@ -146,6 +142,8 @@ def test_cut_keeps_the_largest_weights_up_to_the_mass():
     assert cut_weights(weights, 1).nnz == 2
 
 
+NONE = torch.zeros(0, dtype=torch.int64)
+NOTHING = Offsets(NONE, NONE, torch.zeros(0), NONE)
 NEW = NEW_WORDS[:6]
 # new words keep company with one shared word each; the last new word never occurs
 TEXTS = [f"{new} {old} {new} {old} {SHARED[30 + i % 7]}" for i in range(40) for new, old in zip(NEW[:5], SHARED[10:15], strict=True)]
@@ -167,13 +165,25 @@ def start(model, role="input", texts=TEXTS, **settings):
     return resolve("initializer", "cw2v", settings)(source, target, context), source, target
 
 
+def loss_of(graft, source, target, lines=TEXTS, noise=None, seed=5, size=10_000):
+    """The skip-gram loss of a graft's rows on up to `size` pairs of `lines`, whatever the method judged by."""
+    grams = SkipGrams(target.tokenizer.encode_batch(lines), len(target.source_ids))
+    grams.noise = grams.noise if noise is None else noise
+    rows = graft.apply(source.table)
+    side = Side(source.table, SoftmaxRows(source.table, torch.zeros(len(rows), 1), torch.zeros(1, len(source.table)), NOTHING), rows)
+    batches = list(grams.batches(np.random.default_rng(seed), size, most=size))
+    return mean_loss(batches, Vocabulary(target.source_ids, target.ids), side, side, "standard")
+
+
 @pytest.mark.parametrize("init", ["warm", "centred", "released"])
 def test_rows_are_convex_mixes_that_learned_from_the_text(model, init):
-    graft, _, _ = start(model, init=init, keep=20)
+    graft, source, target = start(model, init=init, keep=20)
     assert graft.certificate().inside == 1
     assert np.diff(graft.weights.indptr).max() <= 20
     again, _, _ = start(model, init=init, keep=20)
     assert (graft.weights != again.weights).nnz == 0
+    untrained, _, _ = start(model, init=init, keep=20, lr=1e-12)
+    assert loss_of(graft, source, target) < loss_of(untrained, source, target) - 0.3
 
 
 def test_without_steps_worth_keeping_the_warm_start_is_the_constituent_mean_and_a_trace_of_the_mean(model):
@@ -202,8 +212,8 @@ def test_training_lowers_the_loss_and_leaves_old_rows_alone(model):
         return loss_and_slopes(checks[0], vocabulary, side, side, "standard")[0]
 
     first = loss()
-    method._train(grams, loss, vocabulary, side, side, np.random.default_rng(0))
-    assert loss() < first
+    lowest = method._train(grams, lambda: (loss(), loss()), vocabulary, side, side, np.random.default_rng(0))
+    assert lowest < first - 0.3
     assert torch.equal(source.table, before)
 
 
@@ -225,19 +235,32 @@ def test_the_epoch_that_is_judged_lowest_is_kept_and_the_start_where_none_is_low
     source, target, _ = task(model, NEW, texts=TEXTS)
     grams = SkipGrams(target.tokenizer.encode_batch(TEXTS), len(target.source_ids))
     vocabulary, method = Vocabulary(target.source_ids, target.ids), resolve("initializer", "cw2v", {"r": 8, "epochs": 3, "batch": 256})
-    states = []
-    for best in range(4):
+    for best in range(5):
         side = method._side(source.table, target, torch.Generator().manual_seed(0))
         seen = []
 
-        def judge(side=side, seen=seen, best=best):
+        def attempt(side=side, seen=seen, best=best):
             seen.append(side.mixes.left.clone())
-            return 0.0 if len(seen) == best + 1 else 1.0
+            return math.nan if best == 4 else float(len(seen) != best + 1), seen[-1]
 
-        method._train(grams, judge, vocabulary, side, side, np.random.default_rng(0))
-        assert torch.equal(side.mixes.left, seen[best])
-        states.append(side.mixes.left)
-    assert not torch.equal(states[0], states[3])
+        kept = method._train(grams, attempt, vocabulary, side, side, np.random.default_rng(0))
+        assert len(seen) == 4
+        assert [state is kept for state in seen] == [i == min(best, 3) for i in range(4)]  # without a judgement the last
+        assert not torch.equal(seen[0], seen[3])
+
+
+def test_the_epoch_is_judged_on_the_rows_that_are_returned(model):
+    """With one weight a row, what is returned is far from what was learned: only the cut rows can say which epoch is best."""
+    settings = {"r": 8, "lr": 0.3, "batch": 256, "keep": 1, "init": "released"}
+    source, target, context = task(model, NEW, texts=TEXTS)
+    lines, apart = set_apart(list(context.texts("cw2v")))
+    noise = SkipGrams(target.tokenizer.encode_batch(lines), len(target.source_ids)).noise
+    losses = []
+    for epochs in range(1, 9):
+        graft = resolve("initializer", "cw2v", settings | {"epochs": epochs})(source, target, replace(context, memory={}))
+        losses.append(loss_of(graft, source, target, apart, noise, seed=1, size=256))
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("which", ["model", "untied"])
@@ -251,11 +274,92 @@ def test_perplexity_judges_the_model_with_the_rows_of_each_epoch(which, request)
     settings = {"r": 8, "epochs": 4, "lr": 0.05, "batch": 256, "choose": "perplexity"}
     graft = resolve("initializer", "cw2v", settings)(source, target, context)
     assert graft.certificate().inside == 1
-    held_out = [line for text in context.texts("cw2v") for line in text.splitlines()][::10]
-    head = context.memory["cw2v head"]
-    start = resolve("initializer", "cw2v", settings | {"lr": 1e-12})(source, target, replace(context, memory={}))
-    english = Perplexity(target, context, "cw2v", [held_out, everyday_english()[:3]])
-    assert english(graft, head) <= english(start, start) + 1e-6
+    _, held_out = set_apart(list(context.texts("cw2v")))
+    untrained = replace(context, memory={})
+    start = resolve("initializer", "cw2v", settings | {"lr": 1e-12})(source, target, untrained)
+    both = Perplexity(target, context, "cw2v", [held_out, small(everyday_english())])
+    assert both(graft, context.memory["cw2v head"]) <= both(start, untrained.memory["cw2v head"]) + 1e-6
+
+
+def test_the_text_that_perplexity_judges_is_spread_over_all_languages():
+    """Two languages, file after file or line by line in turn: both are held out and judged in their shares."""
+    for lines in (["eins " * 20] * 6000 + ["two " * 20] * 2000, [word * 20 for word in ("eins ", "two ", "eins ", "eins ")] * 2000):
+        train, apart = set_apart(lines)
+        assert sorted(train + apart) == sorted(lines)
+        assert len(apart) == 800
+        judged = small(apart)
+        assert 19_000 < sum(len(line.encode()) for line in judged) <= 20_000
+        for text in (apart, judged):
+            assert sum(line.startswith("two") for line in text) / len(text) == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_text_too_short_to_hold_any_out_still_trains_to_the_last_epoch_and_says_so(model):
+    line = " ".join([*NEW[:5], *SHARED[10:15]] * 3)
+    for choose in ("loss", "perplexity"):
+        source, target, context = task(model, NEW)
+        context = replace(context, corpus=Corpus.from_texts([line], held_out=0))
+        settings = {"r": 8, "epochs": 6, "lr": 0.05, "batch": 256, "choose": choose}
+        graft = resolve("initializer", "cw2v", settings)(source, target, context)
+        untrained = resolve("initializer", "cw2v", settings | {"lr": 1e-12})(source, target, replace(context, memory={}, notes=[]))
+        assert loss_of(graft, source, target, [line]) < loss_of(untrained, source, target, [line]) - 0.3
+        assert any("too short to hold any of it out" in note for note in context.notes)
+    assert [len(set_apart([line] * count)[1]) for count in (0, 1, 9, 10, 29)] == [0, 0, 0, 1, 2]
+
+
+def test_the_notes_say_how_much_weight_the_kept_rows_hold(model):
+    for settings, least, most in (({"init": "centred", "keep": 7}, 5, 30), ({"keep": 256}, 99.9, 100)):
+        source, target, context = task(model, NEW, texts=TEXTS)
+        graft = resolve("initializer", "cw2v", {"r": 8, "epochs": 1, "batch": 256} | settings)(source, target, context)
+        (note,) = [note for note in context.notes if "kept weights" in note]
+        share = float(re.search(r"hold ([\d.]+)%", note)[1])
+        assert least <= share <= most
+        assert share == pytest.approx(100 * np.mean(graft.weights[:5].sum(axis=1)), abs=0.06)
+        assert f"keep={settings['keep']}" in note
+
+
+def test_old_rows_of_zeros_get_no_weight_from_anywhere(tmp_path):
+    zeros = [OLD_WORDS.index(word) for word in (SHARED[0], SHARED[20], LETTERS[0])]  # all new words begin with the last
+    folder = save_model(tmp_path, OLD_WORDS, tied=True)
+    edit_table(folder, lambda table: table.index_fill_(0, torch.tensor(zeros), 0.0))
+    source, target, context = task(folder, [*NEW, "a"], texts=TEXTS)
+    for init in ("warm", "centred"):
+        settings = {"r": 8, "epochs": 2, "lr": 0.05, "batch": 256, "keep": 5, "init": init}
+        graft = resolve("initializer", "cw2v", settings)(source, target, replace(context, memory={}))
+        weights = graft.weights.toarray() + np.outer(graft.share, graft.shared)
+        assert (weights[:, zeros] == 0).all()
+        np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-12)
+        assert graft.certificate().inside == 1
+        assert graft.share[1:6].min() > 0  # what is cut goes to the mean of the others
+        assert graft.fallback.tolist() == [0]  # "a" is never seen, and spelled by a row of zeros alone
+        torch.testing.assert_close(graft.apply(source.table)[0], source.table.sum(0) / (len(source.table) - 3))
+
+
+@pytest.fixture(scope="module")
+def aids(tmp_path_factory):
+    """Lines of two groups of new words, each word with a translation among the old: (lines, aids, translations' ids)."""
+    folder, draw = tmp_path_factory.mktemp("aids"), np.random.default_rng(2)
+    old = dict(zip(NEW, SHARED[10:16], strict=True))
+    lines = [" ".join(draw.choice(group, 8)) for _ in range(100) for group in (NEW[:3], NEW[3:])]
+    (folder / "dictionary").write_text("\n".join(f"{b}\t{a}" for a, b in old.items()))
+    (folder / "target").write_text("\n".join(lines))
+    (folder / "source").write_text("\n".join(" ".join(old[word] for word in line.split()) for line in lines))
+    given = Aids(dictionary=folder / "dictionary", bitext=(folder / "source", folder / "target"))
+    return lines, given, [OLD_WORDS.index(word) for word in old.values()]
+
+
+@pytest.mark.parametrize("mix", ["dictionary", "alignment"])
+def test_code_mixed_text_ties_new_tokens_to_the_old_words_of_their_company(model, aids, mix):
+    """Plain text of new words alone says nothing about old ones; mixed, each new word keeps company with translations of its neighbors."""
+    lines, given, old = aids
+    together = np.kron(np.eye(2), np.ones((3, 3))) == 1
+    ties = {}
+    for how in ("none", mix):
+        source, target, context = task(model, NEW, texts=lines)
+        settings = {"r": 8, "epochs": 6, "lr": 0.05, "batch": 256, "mix": how}
+        graft = resolve("initializer", "cw2v", settings)(source, target, replace(context, aids=given))
+        scores = (graft.apply(source.table) @ source.table[old].T).numpy()
+        ties[how] = scores[together].mean() - scores[~together].mean()
+    assert ties[mix] > ties["none"] + 0.2
 
 
 def test_distinct_negatives_are_drawn_once_a_batch():

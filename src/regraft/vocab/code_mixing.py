@@ -22,9 +22,9 @@ Link = tuple[int, int]  # places of a source and a target word
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is replaced. `total`: of the target's words, at most. `span`: longest source span, as a share of its sentence. `jump`: a
-    span is left where the offsets of two neighboring links differ by more than this share of the sentence's largest offset (the paper's
-    script; that it means neighbors is our reading)."""
+    """How much is replaced. `total`: of the target's words, at most. `span`: longest source span, as a share of its sentence; with a
+    dictionary, which has no source sentence, longest target span. `jump`: a span is left where the offsets of two neighboring links differ
+    by more than this share of the sentence's largest offset (the paper's script; that it means neighbors is our reading)."""
 
     total: float = 0.5
     span: float = 0.4
@@ -32,24 +32,60 @@ class Limits:
 
 
 def mix_by_dictionary(lines: Sequence[str], pairs: Pairs, seed: int = 0, limits: Limits | None = None) -> list[str]:
-    """Each line with up to half of its words replaced by a source word that `pairs` (source, target) has for them, drawn at random.
+    """Each line with up to half of its words replaced by what `pairs` (source, target) has for them, drawn at random.
 
-    Raises `ParameterError` where no word of any line is in the dictionary.
+    A target of several words is replaced as a whole: each line is read from the left, the longest target that `limits` allow first. Of the
+    targets found, ones are drawn up to the limits. Raises `ParameterError` where no line has any.
     """
-    limits, draw = limits or Limits(), np.random.default_rng(seed)
-    known: dict[str, list[str]] = defaultdict(list)
-    for source, target in pairs:
-        known[target.lower()].append(source)
-    mixed = []
+    limits, draw, glossary = limits or Limits(), np.random.default_rng(seed), Glossary(pairs)
+    mixed, known = [], False
     for line in lines:
         words = list(WORD.finditer(line))
-        places = [i for i, word in enumerate(words) if word.group().lower() in known]
-        chosen = draw.permutation(places)[: int(limits.total * len(words))].tolist()
-        spans = {(i, i + 1): known[words[i].group().lower()] for i in chosen}
-        mixed.append(_replaced(line, words, {span: str(draw.choice(options)) for span, options in spans.items()}))
-    if list(lines) == mixed:
-        raise ParameterError("code-mixing: the dictionary has none of the words of the text: is each line source word, target word?")
+        found = glossary.find([word.group().lower() for word in words], int(limits.span * len(words)))
+        known = known or bool(found)
+        left, spans = int(limits.total * len(words)), {}
+        for index in draw.permutation(len(found)).tolist():
+            (first, last), sources = found[index]
+            if last - first <= left:
+                left -= last - first
+                spans[first, last] = sources[draw.integers(len(sources))]
+        mixed.append(_replaced(line, words, spans))
+    if not known:
+        raise ParameterError(
+            "code-mixing: the dictionary has none of the words of the text (lines of one or two words stay as they are): "
+            "is each line source word, target word?"
+        )
     return mixed
+
+
+class Glossary:
+    """What a dictionary of pairs (source, target) has for runs of target words, in lower case."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.sources: dict[str, list[str]] = defaultdict(list)  # of each target, its words after a space each
+        self.begun: set[str] = set()  # beginnings of longer targets: a run that is none of them is not read on
+        for source, target in pairs:
+            run = ""
+            for word in WORD.findall(target):
+                self.begun.add(run)
+                run = f"{run} {word.lower()}"
+            self.sources[run].append(source)
+
+    def find(self, words: Sequence[str], most: int) -> list[tuple[Link, list[str]]]:
+        """((first, last + 1), sources) of the targets among `words`, none of more than `most`: from the left, the longest at each place."""
+        found, place = [], 0
+        while place < len(words):
+            run, end, sources = "", place + 1, None
+            for last in range(place, min(place + most, len(words))):
+                run = f"{run} {words[last]}"
+                if run in self.sources:
+                    end, sources = last + 1, self.sources[run]
+                if run not in self.begun:
+                    break
+            if sources is not None:
+                found.append(((place, end), sources))
+            place = end
+        return found
 
 
 def mix_by_alignment(source: Sequence[str], target: Sequence[str], seed: int = 0, limits: Limits | None = None) -> list[str]:

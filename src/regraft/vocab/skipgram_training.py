@@ -22,10 +22,11 @@ CHUNK = 256  # pairs whose rows are gathered at once
 
 @dataclass(frozen=True)
 class Side:
-    """One table of the model with the mixes that stand for its new rows."""
+    """One table of the model with the mixes that stand for its new rows; `fixed` rows (m, d) stand for them where they are only judged."""
 
     table: torch.Tensor
     mixes: SoftmaxRows
+    fixed: torch.Tensor | None = None
 
 
 class Vocabulary:
@@ -49,7 +50,7 @@ class Vectors:
         self.rows = torch.unique(mentioned[mentioned >= 0]) if lazy else torch.arange(len(side.mixes.left))
         self.place = torch.full((len(side.mixes.left),), -1)
         self.place[self.rows] = torch.arange(len(self.rows))
-        self.values = side.mixes.rows(self.rows)
+        self.values = side.mixes.rows(self.rows) if side.fixed is None else side.fixed[self.rows]
         self.slope = torch.zeros_like(self.values)
 
     def of(self, ids: torch.Tensor) -> torch.Tensor:

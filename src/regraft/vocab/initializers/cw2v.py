@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
@@ -27,8 +28,10 @@ from regraft.vocab.word_alignment import read_bitext
 
 EXTRACTED = 128  # rows whose weights are cut at a time
 HEAD = "cw2v head"
-HELD_OUT = 10  # every tenth line of the training text decides between epochs
-JUDGED_BYTES = 20_000  # of each language, where perplexity decides
+HELD_OUT = 10  # one in so many lines of the training text decides between epochs
+JUDGED_BYTES = 20_000  # of the text kept out, and as many of the old language, where perplexity decides
+GOLDEN = (math.sqrt(5) - 1) / 2
+Grafts = tuple[Graft, Graft]  # of the input table and of the head
 
 
 class CW2V(Initializer):
@@ -36,8 +39,9 @@ class CW2V(Initializer):
 
     Pairs (c, o) within the window on text cut by the new tokenizer; loss
     :math:`-\log\sigma(\hat u_o \hat w_c) - \sum_k \log\sigma(-\hat u_k \hat w_c)`, K negatives from unigram^0.75 over the new vocabulary;
-    Adam on the factors, old rows frozen. A tied model has one table in both roles. After each epoch every tenth line, kept out of training,
-    is judged, and the best epoch stays, the start among them. Tokens that the text never shows get the mean of their old pieces.
+    Adam on the factors, old rows frozen. A tied model has one table in both roles. One line in ten, spread over the text, is kept out of
+    training; the rows of each epoch, as they would be returned, are judged on it, and the best stay, the start among them (with fewer than
+    ten lines the last). Tokens that the text never shows get the mean of their old pieces. Old rows of zeros (padding) get no weight.
 
     The paper's text is code-mixed: parts of each sentence stand in the old language, which ties new tokens to old ones. See `mix`.
 
@@ -50,15 +54,16 @@ class CW2V(Initializer):
     K : negatives a pair.
     negatives : "standard", or "sum_inside" as released: :math:`-\log\sigma(-\sum_k \hat u_k \hat w_c)`.
     distinct : negatives of a batch are drawn without replacement, as released; nearly uniform where the vocabulary is small beside a batch.
-    mix : "dictionary" replaces up to half of the words of each line by their old-language words in ``--dictionary``; "alignment" adds the
-        target lines of ``--bitext`` with aligned spans replaced by the source's; see `regraft.vocab.code_mixing`.
+    mix : "dictionary" replaces up to half of the words of each line by what ``--dictionary`` has for them, alone or in runs; "alignment"
+        adds the target lines of ``--bitext`` with aligned spans replaced by the source's; see `regraft.vocab.code_mixing`.
     choose : by what the epoch is chosen: "loss" of the skip-grams, or "perplexity" of the model on the lines kept out and on text in the
         old language (of ``--bitext``, or everyday English), in bits per byte, both alike; the paper's, and slower.
     spread : share of the mean of all rows that "warm" mixes in.
     init : "warm" adds the log-weights of the constituent mean, mixed with a share `spread` of the mean of all rows, to the logits, and
         starts with :math:`A_1 = 0`; "centred" draws the factors from N(0, 0.02^2), near the mean of all rows; "released" from U[0, 1).
     keep : most old rows a new row keeps. Kept are the largest weights, up to a sum of 1 - 1e-6; what they lack to 1 goes to the mean of
-        all old rows, so that rows stay in the convex hull and no row stores the whole vocabulary.
+        all old rows, so that rows stay in the convex hull and no row stores the whole vocabulary. How much the kept ones hold on average
+        is noted.
 
     Returns a graft of shape (new tokens, old tokens). Raises `CorpusError` if the text has no pairs, `ParameterError` for a `mix` without
     its option, or with a dictionary that has no word of the text.
@@ -97,15 +102,13 @@ class CW2V(Initializer):
         input_graft, context.memory[HEAD] = self._learn(source, target, context)
         return input_graft if source.role == "input" else cast(Graft, context.memory[HEAD])
 
-    def _learn(self, source: Source, target: Target, context: Context) -> tuple[Graft, Graft]:
-        texts = [line for text in context.texts(self.name) for line in text.splitlines() if line.strip()]
-        apart = texts[::HELD_OUT]
-        lines = target.tokenizer.encode_batch(self._mixed([line for i, line in enumerate(texts) if i % HELD_OUT], context))
-        size = len(target.source_ids)
-        train = SkipGrams(lines, size, self.window, self.t, self.K, distinct=self.distinct)
-        seen = train.counts[target.ids] > 0
-        if len(train.pairs(np.random.default_rng(0))[0]) == 0:
+    def _learn(self, source: Source, target: Target, context: Context) -> Grafts:
+        texts, apart = set_apart([line for text in context.texts(self.name) for line in text.splitlines() if line.strip()])
+        lines = target.tokenizer.encode_batch(self._mixed(texts, context))
+        if not any(len(line) > 1 for line in lines):
             raise CorpusError(f"{self.name}: the corpus has no two tokens in a line: give more text with --corpus")
+        train = SkipGrams(lines, len(target.source_ids), self.window, self.t, self.K, distinct=self.distinct)
+        seen = train.counts[target.ids] > 0
         if not seen.all():
             console.print(
                 f"  {self.name}: {(~seen).sum()} new tokens never occur in the text: they take the mean of their old pieces", style="yellow"
@@ -115,21 +118,41 @@ class CW2V(Initializer):
         given = self._side(other if other is not None and source.role == "head" else source.table, target, generator)
         sought = given if other is None else self._side(source.table if source.role == "head" else other, target, generator)
         vocabulary = Vocabulary(target.source_ids, target.ids)
+        judge = self._judge(apart, target, context, train, given, sought)
 
-        def grafts() -> tuple[Graft, Graft]:
-            learned = self._graft(given.mixes, target, seen, source.vocab_size)
-            return learned, learned if given is sought else self._graft(sought.mixes, target, seen, source.vocab_size)
+        def attempt() -> tuple[float, Grafts]:
+            learned = self._graft(given.mixes, target, seen)
+            grafts = learned, learned if given is sought else self._graft(sought.mixes, target, seen)
+            return judge(*grafts), grafts
 
-        if self.choose == "perplexity":
-            perplexity = Perplexity(target, context, self.name, [small(apart), small(old_language(context))])
-            judge: Callable[[], float] = lambda: perplexity(*grafts())  # noqa: E731
-        else:
-            check = SkipGrams(target.tokenizer.encode_batch(apart), size, self.window, self.t, self.K)
-            check.noise = train.noise
-            checks = list(check.batches(np.random.default_rng(1), self.batch, most=self.batch)) if len(check.tokens) else []
-            judge = lambda: mean_loss(checks, vocabulary, given, sought, self.negatives) if checks else math.nan  # noqa: E731
-        self._train(train, judge, vocabulary, given, sought, np.random.default_rng(context.seed))
-        return grafts()
+        chosen = self._train(train, attempt, vocabulary, given, sought, np.random.default_rng(context.seed))
+        if seen.any():
+            kept = np.mean([graft.weights[seen].sum() for graft in chosen]) / seen.sum()
+            context.notes.append(
+                f"{self.name}: kept weights (keep={self.keep}) hold {kept:.1%} of a new row on average, the mean of the old rows the rest"
+            )
+        return chosen
+
+    def _judge(
+        self, apart: list[str], target: Target, context: Context, train: SkipGrams, given: Side, sought: Side
+    ) -> Callable[[Graft, Graft], float]:
+        """What the grafts of the input table and of the head are chosen by, lower is better; NaN where no text is held out."""
+        if self.choose == "perplexity" and apart:
+            return Perplexity(target, context, self.name, [small(apart), small(old_language(context))])
+        check = SkipGrams(target.tokenizer.encode_batch(apart), len(target.source_ids), self.window, self.t, self.K)
+        check.noise = train.noise
+        checks = list(check.batches(np.random.default_rng(1), self.batch, most=self.batch))
+        if not checks:
+            context.notes.append(f"{self.name}: the text is too short to hold any of it out, so the rows of the last epoch are kept")
+            return lambda *_: math.nan
+        vocabulary = Vocabulary(target.source_ids, target.ids)
+
+        def loss(input_graft: Graft, head_graft: Graft) -> float:
+            one = replace(given, fixed=input_graft.apply(given.table))
+            other = one if given is sought else replace(sought, fixed=head_graft.apply(sought.table))
+            return mean_loss(checks, vocabulary, one, other, self.negatives)
+
+        return loss
 
     def _mixed(self, lines: list[str], context: Context) -> list[str]:
         """The text to train on, code-mixed as asked."""
@@ -152,31 +175,31 @@ class CW2V(Initializer):
 
     def _offsets(self, table: torch.Tensor, target: Target) -> Offsets:
         """Log-weights of the warm start, relative to a row outside the spelling; rows of zeros (padding) are no old rows to mix."""
-        excluded = (table.abs().amax(dim=1) == 0).nonzero()[:, 0]
+        zeros = table.abs().amax(dim=1) == 0
+        excluded = (zeros & ~zeros.all()).nonzero()[:, 0]
         pieces = (
             Graft.uniform(target.pieces, len(table)).weights.tocoo()
             if self.init == "warm"
             else sparse.coo_matrix((len(target), len(table)))
         )
-        values = np.log1p(pieces.data * len(table) * (1 - self.spread) / self.spread)
+        values = np.log1p(pieces.data * (len(table) - len(excluded)) * (1 - self.spread) / self.spread)
         row, column = (torch.from_numpy(part.astype(np.int64)) for part in (pieces.row, pieces.col))
         return Offsets(row, column, torch.from_numpy(values), excluded)
 
     def _train(
         self,
         pairs: SkipGrams,
-        judge: Callable[[], float],
+        attempt: Callable[[], tuple[float, Grafts]],
         vocabulary: Vocabulary,
         given: Side,
         sought: Side,
         random: np.random.Generator,
-    ) -> None:
-        """Adam for `epochs` epochs; leaves the factors of the epoch that `judge` finds lowest in place, the last where it finds none."""
+    ) -> Grafts:
+        """Adam for `epochs` epochs; of the grafts of the start and of each epoch the lowest by `attempt`, the last where it gives NaN."""
         sides = [given] if given is sought else [given, sought]
         factors = [factor for side in sides for factor in (side.mixes.left, side.mixes.right)]
         optimizer = torch.optim.Adam(factors, lr=self.lr, weight_decay=self.weight_decay)
-        best = judge()
-        kept = [factor.clone() for factor in factors]
+        best, kept = attempt()
         with progress_bar(self.name, total=self.epochs, unit="epochs") as bar:
             for _ in range(self.epochs):
                 for batch in pairs.batches(random, self.batch):
@@ -186,21 +209,28 @@ class CW2V(Initializer):
                     optimizer.step()
                     bar.say(f"loss {loss:.3f}")
                 bar.advance()
-                judged = judge()
+                judged, grafts = attempt()
                 if not judged >= best:
-                    best, kept = judged, [factor.clone() for factor in factors]
-        for factor, value in zip(factors, kept, strict=True):
-            factor.copy_(value)
+                    best, kept = judged, grafts
+        return kept
 
-    def _graft(self, mixes: SoftmaxRows, target: Target, seen: npt.NDArray[np.bool_], columns: int) -> Graft:
-        """The learned weights, cut to `keep` a row; what a row lacks to 1 goes to the mean of all old rows."""
+    def _graft(self, mixes: SoftmaxRows, target: Target, seen: npt.NDArray[np.bool_]) -> Graft:
+        """The learned weights, cut to `keep` a row; what a row lacks to 1 goes to the mean of all old rows but those of zeros."""
         cut = [cut_weights(mixes.weights(torch.arange(len(target))[block]), self.keep) for block in iterate_blocks(len(target), EXTRACTED)]
         learned = sparse.vstack(cut).tocsr()
         rest = np.clip(1.0 - np.asarray(learned.sum(axis=1)).ravel(), 0.0, None)
-        means = Graft.uniform([[] if known else pieces for known, pieces in zip(seen, target.pieces, strict=True)], columns).weights
-        known = sparse.diags(seen.astype(np.float64))
-        graft = Graft(sparse.csr_matrix(known @ learned + means), np.full(columns, 1.0 / columns), rest * seen)
-        return graft.with_mean_for(np.array([i for i in np.flatnonzero(~seen).tolist() if not target.pieces[i]], dtype=np.int64))
+        mean, zeros = np.ones(learned.shape[1]), set(mixes.offsets.excluded.tolist())
+        mean[list(zeros)] = 0.0
+        pieces = [[] if known else [p for p in spelled if p not in zeros] for known, spelled in zip(seen, target.pieces, strict=True)]
+        unspelled = np.array([not known and not left for known, left in zip(seen, pieces, strict=True)])
+        weights = sparse.diags(seen.astype(np.float64)) @ learned + Graft.uniform(pieces, len(mean)).weights
+        return Graft(sparse.csr_matrix(weights), mean / mean.sum(), np.where(seen, rest, unspelled), np.flatnonzero(unspelled))
+
+
+def set_apart(lines: list[str]) -> tuple[list[str], list[str]]:
+    """`lines` to train on, and those kept out to choose the epoch: one in ten, spread over all of them; of fewer than ten none."""
+    apart = set(spread_out(len(lines))[: len(lines) // HELD_OUT].tolist())
+    return [line for i, line in enumerate(lines) if i not in apart], [lines[i] for i in sorted(apart)]
 
 
 def old_language(context: Context) -> list[str]:
@@ -209,15 +239,23 @@ def old_language(context: Context) -> list[str]:
 
 
 def small(lines: Sequence[str], most: int = JUDGED_BYTES) -> list[str]:
-    """The first lines of up to `most` bytes in all, at least one."""
-    sizes = np.cumsum([len(line.encode()) for line in lines])
-    return list(lines[: max(1, int(np.searchsorted(sizes, most, side="right")))])
+    """Lines of up to `most` bytes in all, at least one, spread over all `lines`."""
+    order = spread_out(len(lines)).tolist()
+    sizes = np.cumsum([len(lines[i].encode()) for i in order])
+    return [lines[i] for i in sorted(order[: max(1, int(np.searchsorted(sizes, most, side="right")))])]
+
+
+def spread_out(count: int) -> npt.NDArray[np.int64]:
+    """0 to count - 1 in an order of which any beginning is spread evenly over them, in step with no pattern in them: by the fractions of
+    the golden ratio's multiples."""
+    return np.argsort(np.arange(1, count + 1) * GOLDEN % 1)
 
 
 def cut_weights(weights: torch.Tensor, keep: int, mass: float = 1 - 1e-6) -> sparse.csr_matrix:
     """The largest of each row's `weights` (u, n), at most `keep`, until they sum to `mass`; float64, not renormalized."""
-    weights = weights.to(torch.float64)  # sums of float32 weights miss 1 by more than the hull allows
-    top, columns = (weights / weights.sum(dim=1, keepdim=True)).topk(min(keep, weights.shape[1]), dim=1)
+    total = weights.sum(dim=1, keepdim=True, dtype=torch.float64)  # sums of float32 weights miss 1 by more than the hull allows
+    top, columns = weights.topk(min(keep, weights.shape[1]), dim=1)
+    top = top / total
     needed = (top.cumsum(dim=1) - top < mass) & (top > 0)
     rows, places = needed.nonzero(as_tuple=True)
     data = (top[rows, places].numpy(), (rows.numpy(), columns[rows, places].numpy()))
