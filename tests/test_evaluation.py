@@ -279,11 +279,27 @@ def test_generation_follows_the_text_or_the_model():
     ids = tok.encode(text)
     followed = generation_speed(model, tok, [text], new_tokens=5, prompt_tokens=4)
     assert (followed.tokens, followed.bytes) == (5, len(tok.decode(ids[4:9]).encode()))
+    assert followed.characters == len(tok.decode(ids[4:9]))
     prompt = torch.tensor([[tok.eos_token_id, *ids[:4]]])
     expected = model.generate(prompt, max_new_tokens=5, min_new_tokens=5, do_sample=False, suppress_tokens=[])[0, 5:]
     free = generation_speed(model, tok, [text], new_tokens=5, prompt_tokens=4, follow=False)
     assert free.bytes == len(tok.decode(expected, skip_special_tokens=True).encode())
     assert free.seconds > 0
+
+
+def test_a_step_is_counted_in_bytes_and_in_characters():
+    model, tok = llama().eval(), tokenizer()
+    speed = generation_speed(model, tok, ["a cat" + "ệ" * 20], new_tokens=30, prompt_tokens=len(tok.encode("a cat")))
+    assert speed.to_dict().keys() == {"bytes_written_per_second", "bytes_per_step", "characters_per_step"}
+    assert speed.characters_per_step == pytest.approx(speed.bytes_per_step / 3) == pytest.approx(1 / 3)
+
+
+def test_tokens_per_document_are_those_of_the_whole_text():
+    tok = tokenizer()
+    score = score_text(llama(), tok, DOCUMENTS)
+    counts = [len(tok.encode(text)) for text in DOCUMENTS]
+    assert score.tokens_per_document == pytest.approx(sum(counts) / len(counts))
+    assert score.to_dict()["tokens_per_document"] == score.tokens_per_document
 
 
 def test_scoring_leaves_the_model_as_it_was():

@@ -79,7 +79,9 @@ def test_provenance_and_undo(smollm2: Path, adapted: Path, tmp_path: Path) -> No
     assert record["verb"] == "adapt"
     assert record["method"]["name"] == "merge"
     assert record["source"]["hash"] == Checkpoint.open(smollm2).source_hash()
-    assert record["metrics"]["stages"][0]["domain"]["bits_per_byte"] > 0
+    untouched, grafted, _ = record["metrics"]["stages"]
+    assert untouched["domain"]["bits_per_byte"] > 0
+    assert grafted["domain"]["tokens_per_document"] < untouched["domain"]["tokens_per_document"]
     provenance.undo(adapted, tmp_path / "back")
     assert (tmp_path / "back" / "model.safetensors").read_bytes() == (smollm2 / "model.safetensors").read_bytes()
     assert (tmp_path / "back" / "tokenizer.json").read_bytes() == (smollm2 / "tokenizer.json").read_bytes()

@@ -16,14 +16,14 @@ def evaluate(
     window: Annotated[int, typer.Option(min=2, help="Longest window in tokens.")] = 1024,
     stride: Annotated[int | None, typer.Option(min=1, help="Tokens a window advances; default half the window.")] = None,
     score_bytes: o.ScoreBytes = "all",
-    generate: Annotated[bool, typer.Option("--generate", help="Also measure bytes written per second.")] = False,
+    generate: Annotated[bool, typer.Option("--generate", help="Also measure bytes written per second and per decoding step.")] = False,
     seed: Seed = 0,
     device: Device = "cpu",
     dtype: Dtype = "auto",
     dry_run: DryRun = False,
     json_output: Json = False,
 ) -> dict[str, Any]:
-    """Score text: bits per byte with an interval, tokens per byte and per word, bytes per second."""
+    """Score text: bits per byte with an interval, tokens per byte, word and document, bytes per second."""
     from regraft.vocab.evaluate import evaluate as run
 
     report, figures = run(

@@ -1,7 +1,7 @@
 """What text costs a model, per byte, so that models with different vocabularies compare.
 
-Enters: a `transformers` model, its tokenizer, documents. Leaves: `Score` (bits per byte with a bootstrap interval, tokens per byte and per
-word, bytes per second), how often a new token wins greedy decoding of old text, and how many bytes a second the model writes.
+Enters: a `transformers` model, its tokenizer, documents. Leaves: `Score` (bits per byte with a bootstrap interval, tokens per byte, word
+and document, bytes per second), how often a new token wins greedy decoding of old text, and how many bytes a second the model writes.
 """
 
 import math
@@ -36,7 +36,7 @@ class Score:
     document_bytes : (documents,) int64, UTF-8 bytes that were scored. Every byte counted is scored and vice versa.
     tokens : tokens scored.
     words : words, runs of letters, digits, marks and joiners.
-    text_bytes, text_tokens : of the whole text, scored or not; tokens per byte and per word come from these.
+    text_bytes, text_tokens : of the whole text, scored or not; tokens per byte, word and document come from these.
     unknown : unknown tokens among them; each hides the text it stands for, so a score with many is too good to be true.
     seconds : wall time of scoring, tokenization included.
     measure : "likelihood" (decoder) or "pseudo-likelihood" (masked model).
@@ -71,6 +71,10 @@ class Score:
         return self.text_tokens / max(1, self.words)
 
     @property
+    def tokens_per_document(self) -> float:
+        return self.text_tokens / max(1, len(self.document_bytes))
+
+    @property
     def bytes_per_second(self) -> float:
         """Bytes read a second; with sampling, the bytes of the share that was computed."""
         return self.bytes * self.sampled / max(self.seconds, 1e-9)
@@ -82,8 +86,8 @@ class Score:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         low, high = self.interval()
-        names = ("bits_per_byte", "tokens_per_byte", "tokens_per_word", "bytes", "tokens", "unknown", "seconds", "bytes_per_second")
-        figures = {name: getattr(self, name) for name in names}
+        costs = ("bits_per_byte", "tokens_per_byte", "tokens_per_word", "tokens_per_document")
+        figures = {name: getattr(self, name) for name in (*costs, "bytes", "tokens", "unknown", "seconds", "bytes_per_second")}
         return {"measure": self.measure, **figures, "interval": [low, high], "documents": len(self.document_bytes), "sampled": self.sampled}
 
 
@@ -250,9 +254,10 @@ def greedy_hits(
 
 @dataclass(frozen=True)
 class Speed:
-    """Bytes and tokens written in `seconds`."""
+    """Bytes, characters and tokens written in `seconds`."""
 
     bytes: int
+    characters: int
     tokens: int
     seconds: float
 
@@ -264,6 +269,16 @@ class Speed:
     def bytes_per_step(self) -> float:
         """Bytes a decoding step yields: what a better vocabulary buys, free of the machine's speed."""
         return self.bytes / max(1, self.tokens)
+
+    @property
+    def characters_per_step(self) -> float:
+        """Characters a decoding step yields: what a reader sees of it, whatever bytes the script takes."""
+        return self.characters / max(1, self.tokens)
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain numbers for JSON."""
+        steps = {"bytes_per_step": self.bytes_per_step, "characters_per_step": self.characters_per_step}
+        return {"bytes_written_per_second": self.bytes_per_second, **steps}
 
 
 def generation_speed(
@@ -281,7 +296,7 @@ def generation_speed(
     if language_model.kind != "decoder":
         raise EvaluationError(f"{type(model).__name__} does not generate text: generation speed is for decoders")
     _sizes(prompts)
-    total_bytes = total_tokens = 0
+    total_bytes = characters = tokens = 0
     seconds = 0.0
     documents = language_model.encode(prompts)
     chosen = [d for d in documents if len(d) > prompt_tokens + 1] if follow else [d for d in documents if d]
@@ -293,10 +308,12 @@ def generation_speed(
             written, elapsed = _decode(language_model, language_model.prefix + document[:prompt_tokens], forced, new_tokens)
             if turn == 0:
                 continue  # warm-up
-            total_bytes += len(tokenizer.decode(written, skip_special_tokens=True).encode())
-            total_tokens += len(written)
+            text = tokenizer.decode(written, skip_special_tokens=True)
+            total_bytes += len(text.encode())
+            characters += len(text)
+            tokens += len(written)
             seconds += elapsed
-    return Speed(total_bytes, total_tokens, seconds)
+    return Speed(total_bytes, characters, tokens, seconds)
 
 
 def _batch_tokens(language_model: LanguageModel) -> int:

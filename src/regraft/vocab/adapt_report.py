@@ -68,9 +68,12 @@ def stage_rows(stages: list[Stage]) -> list[Row]:
                 figures.setdefault(f"{text}: bits per byte", {})[stage.name] = f"{score.bits_per_byte:.3f}"
                 figures.setdefault(f"{text}: 95% interval", {})[stage.name] = f"{low:.3f} to {high:.3f}"
                 figures.setdefault(f"{text}: tokens per word", {})[stage.name] = f"{score.tokens_per_word:.3f}"
+                figures.setdefault(f"{text}: tokens per document", {})[stage.name] = f"{score.tokens_per_document:,.1f}"
                 figures.setdefault(f"{text}: bytes read per second", {})[stage.name] = f"{score.bytes_per_second:,.0f}"
         if stage.writing is not None:
-            figures.setdefault("held-out text: bytes written per second", {})[stage.name] = f"{stage.writing:,.0f}"
+            figures.setdefault("held-out text: bytes written per second", {})[stage.name] = f"{stage.writing.bytes_per_second:,.0f}"
+            figures.setdefault("held-out text: bytes per decoding step", {})[stage.name] = f"{stage.writing.bytes_per_step:.2f}"
+            figures.setdefault("held-out text: characters per decoding step", {})[stage.name] = f"{stage.writing.characters_per_step:.2f}"
         if stage.greedy_hits is not None:
             figures.setdefault("ordinary text: greedy hits", {})[stage.name] = f"{stage.greedy_hits:,} of {stage.greedy_positions:,}"
     return [{"figure": name} | {stage.name: values.get(stage.name) for stage in stages} for name, values in figures.items()]

@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.errors import CorpusError, OntologyError, ParameterError
-from regraft.evaluation import Score, generation_speed, greedy_hits, score_text
+from regraft.evaluation import Score, Speed, generation_speed, greedy_hits, score_text
 from regraft.progress import console, step
 from regraft.report.page import Section, terminal_table
 from regraft.samples import everyday_english
@@ -120,14 +120,14 @@ class TokenizerRequest:
 
 @dataclass(frozen=True)
 class Stage:
-    """One state of the model with what its held-out text costs. `ordinary` is the text it must not forget; `writing` in bytes a second."""
+    """One state of the model with what its held-out text costs. `ordinary` is the text it must not forget; `writing` how fast it writes."""
 
     name: str
     domain: Score | None
     ordinary: Score | None
     greedy_hits: int | None = None
     greedy_positions: int | None = None
-    writing: float | None = None
+    writing: Speed | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -136,7 +136,9 @@ class Stage:
             "ordinary": self.ordinary and self.ordinary.to_dict(),
             "greedy_hits": self.greedy_hits,
             "greedy_positions": self.greedy_positions,
-            "bytes_written_per_second": self.writing,
+            "bytes_written_per_second": self.writing and self.writing.bytes_per_second,
+            "bytes_per_step": self.writing and self.writing.bytes_per_step,
+            "characters_per_step": self.writing and self.writing.characters_per_step,
         }
 
 
@@ -236,7 +238,7 @@ class Job:
         if writing:
             prompts = [text for text in self.domain if len(text) > PROMPT_CHARACTERS][:PROMPTS]
             if prompts:
-                stage = dataclasses.replace(stage, writing=generation_speed(model, tokenizer, prompts).bytes_per_second)
+                stage = dataclasses.replace(stage, writing=generation_speed(model, tokenizer, prompts))
         return stage
 
     def scored(self) -> dict[str, list[str]]:

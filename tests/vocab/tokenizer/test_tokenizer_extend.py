@@ -134,21 +134,6 @@ def test_minilm_keeps_english_exactly(minilm):
     assert {line: i for i, line in enumerate(lines)} == change.tokenizer.vocab
 
 
-@pytest.mark.parametrize("order", ["new-first", "old-first"])
-def test_auxiliary_merging_adds_and_keeps_ids(tokenizer, order):
-    change = extend(tokenizer, NEW, 30, route=order)
-    assert change.tokenizer.vocab_size == tokenizer.vocab_size + 30
-    assert {piece: change.tokenizer.vocab[piece] for piece in tokenizer.vocab} == tokenizer.vocab
-    assert set(change.unreachable) <= set(change.new_ids.tolist())
-
-
-def test_old_first_merging_leaves_the_old_merges_in_charge(tokenizers):
-    old = tokenizers["byte-bpe"]
-    merged = {order: extend(old, NEW, 30, route=order).tokenizer for order in ("new-first", "old-first")}
-    assert merged["old-first"].model["merges"][: len(old.model["merges"])] == old.model["merges"]
-    assert merged["new-first"].model["merges"][-1] == old.model["merges"][-1]
-
-
 def test_too_much_and_too_little_are_refused(tokenizer):
     for size in (0, -3):
         with pytest.raises(ParameterError, match="1 or more"):

@@ -1,11 +1,12 @@
 """Auxiliary merging: pieces of a second tokenizer, trained on the new text alone, are put into the old one before or after its own.
 
 The plain route that users know, kept for comparison. New first means that new merges apply before old ones, which also cuts old text
-differently; old first leaves old text alone but lets old merges keep some new pieces from ever forming.
+differently; old first leaves old text alone but lets old merges keep some new pieces from ever forming: those are replaced by the next.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,54 +15,57 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from regraft.errors import TokenizerError
 from regraft.progress import step
-from regraft.vocab.tokenizer.alphabet import WORD_MARKER, fallback_byte
+from regraft.vocab.tokenizer.alphabet import WORD_MARKER
 from regraft.vocab.tokenizer.change import Change, kept_ids
 from regraft.vocab.tokenizer.model import Tokenizer, checked
 from regraft.vocab.tokenizer.reachability import check_reachability
 from regraft.vocab.tokenizer.rewrite import append_merges, pin_added_tokens, read_merges, refresh_companions
+from regraft.vocab.tokenizer.units import count_units
 
 AUXILIARY_SIZE = 50_000  # arXiv 2406.11477, section on vocabulary expansion
-ROUNDS = 10  # of replacing pieces that the text does not use
+ROUNDS = 10  # of replacing dead pieces
 
 Order = Literal["new-first", "old-first"]
 
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """Pieces of the auxiliary tokenizer in the order it learned them, and its merges (empty for WordPiece and Unigram)."""
+    """What the auxiliary tokenizer offers, best first.
 
-    pieces: list[str]
+    Attributes
+    ----------
+    candidates : pieces that go in together, the one they are for at the end: `(a, b, ab)` for a merge, of which a lone `ab` would never
+        form, and `(piece,)` where pieces stand by themselves.
+    merges : the pairs that BPE joins; empty for WordPiece and Unigram.
+    """
+
+    candidates: list[tuple[str, ...]]
     merges: list[tuple[str, str]]
 
 
 def extend_auxiliary(tokenizer: Tokenizer, texts: Iterable[str], size: int, order: Order, min_frequency: int) -> Change:
     """Add `size` pieces of an auxiliary tokenizer trained on `texts`. See `extend`.
 
-    Byte-level BPE walks the auxiliary merges in order and takes what they need (nothing is replaced, because later merges build on
-    earlier ones). The others take the first pieces that the vocabulary lacks, drop those that the texts never use and try the next, ten
-    times at most.
+    BPE and WordPiece walk the auxiliary merges in order and take what they need and the vocabulary lacks, then characters by their count;
+    Unigram takes pieces by their score. Dead pieces, unless they are steps towards live ones, make room for the next, ten times at most:
+    in byte-level BPE those that no text produces, elsewhere those that the texts never use. Where too few are left, fewer are added and
+    the notes say so.
     """
     stored = [checked(text) for text in texts]
     with step("training an auxiliary tokenizer"):
         auxiliary = train_auxiliary(tokenizer, stored, min_frequency)
-    if tokenizer.algorithm == "byte-bpe":
-        chosen = _walk_merges(tokenizer, auxiliary, size)
-        extended = _build(tokenizer, chosen, auxiliary, order)
-    else:
-        extended = _replace_unused(tokenizer, auxiliary, size, order, stored)
+    chosen, dropped = _choose_live(tokenizer, auxiliary, size, order, stored)
+    extended = _build(tokenizer, chosen, auxiliary, order)
     new = range(tokenizer.vocab_size, extended.vocab_size)
     unreachable = check_reachability(extended, new, stored)
     fresh, notes = refresh_companions(extended)
-    used = _used(extended, stored)
-    unused = sum(1 for i in new if i not in used)
-    if unused:
-        notes.insert(0, f"{unused} of {size} new pieces never occur in the text they were learned from")
-    return Change(fresh, kept_ids(tokenizer, fresh), unreachable, notes)
+    return Change(fresh, kept_ids(tokenizer, fresh), unreachable, [*_describe(extended, new, size, dropped, stored), *notes])
 
 
 def train_auxiliary(tokenizer: Tokenizer, texts: Sequence[str], min_frequency: int) -> Auxiliary:
     """Train a tokenizer of the same kind on `texts`, with the old one's normalizer and pre-tokenizer."""
-    trainee = tokenizers.Tokenizer(_blank_model(tokenizer))
+    unigram = tokenizer.algorithm == "unigram"
+    trainee = tokenizers.Tokenizer(models.Unigram() if unigram else models.BPE())
     if tokenizer.backend.normalizer is not None:
         trainee.normalizer = tokenizer.backend.normalizer
     trainee.pre_tokenizer = tokenizer.backend.pre_tokenizer or pre_tokenizers.Split(WORD_MARKER, "merged_with_next")
@@ -69,70 +73,101 @@ def train_auxiliary(tokenizer: Tokenizer, texts: Sequence[str], min_frequency: i
         # nothing cuts a line into words there: the markers must
         trainee.pre_tokenizer = pre_tokenizers.Sequence([trainee.pre_tokenizer, pre_tokenizers.Split(WORD_MARKER, "merged_with_next")])
     trainee.train_from_iterator(texts, _trainer(tokenizer, min_frequency), length=len(texts))
-    ids = trainee.get_vocab(with_added_tokens=False)
-    trained = Tokenizer.from_spec({**tokenizer.spec, "added_tokens": [], "post_processor": None, "model": _model_spec(trainee)})
-    merges = read_merges(trained) if "merges" in trained.model else []
-    return Auxiliary(sorted(ids, key=ids.__getitem__), merges)
-
-
-def _model_spec(trainee: tokenizers.Tokenizer) -> dict[str, Any]:
-    spec: dict[str, Any] = json.loads(trainee.to_str())["model"]
-    return spec
-
-
-def _blank_model(tokenizer: Tokenizer) -> Any:
+    model: dict[str, Any] = json.loads(trainee.to_str())["model"]
+    if unigram:
+        return Auxiliary([(piece,) for piece, _ in model["vocab"] if piece != "<unk>"], [])
+    merges = read_merges(Tokenizer.from_spec({**tokenizer.spec, "added_tokens": [], "post_processor": None, "model": model}))
+    needed = [(a, b, a + b.removeprefix(tokenizer.continuing_prefix)) for a, b in merges]
+    characters = [] if tokenizer.algorithm == "byte-bpe" else _missing_characters(tokenizer, texts)
     if tokenizer.algorithm == "wordpiece":
-        return models.WordPiece(unk_token=tokenizer.model.get("unk_token") or "[UNK]")
-    return models.Unigram() if tokenizer.algorithm == "unigram" else models.BPE()
+        # longest match needs no steps towards a piece
+        return Auxiliary([(piece,) for pieces in [*needed, characters] for piece in pieces], [])
+    return Auxiliary([*needed, *((character,) for character in characters)], merges)
 
 
 def _trainer(tokenizer: Tokenizer, min_frequency: int) -> Any:
     common: dict[str, Any] = {"vocab_size": AUXILIARY_SIZE, "show_progress": False}
     if tokenizer.algorithm == "unigram":
         return trainers.UnigramTrainer(**common, unk_token="<unk>", special_tokens=["<unk>"])
-    if tokenizer.algorithm == "wordpiece":
-        unknown = tokenizer.model.get("unk_token") or "[UNK]"
-        prefix = tokenizer.continuing_prefix
-        return trainers.WordPieceTrainer(**common, min_frequency=min_frequency, special_tokens=[unknown], continuing_subword_prefix=prefix)
+    if tokenizer.algorithm == "wordpiece":  # what WordPieceTrainer does, but that keeps no merges
+        common["continuing_subword_prefix"] = tokenizer.continuing_prefix
     alphabet = pre_tokenizers.ByteLevel.alphabet() if tokenizer.algorithm == "byte-bpe" else []
     return trainers.BpeTrainer(**common, min_frequency=min_frequency, initial_alphabet=alphabet)
 
 
-def _walk_merges(tokenizer: Tokenizer, auxiliary: Auxiliary, size: int) -> list[str]:
-    """The strings that the auxiliary merges need and the vocabulary lacks, in merge order, `size` of them."""
-    taken, chosen = {*tokenizer.vocab, *tokenizer.model_vocab}, []
-    for a, b in auxiliary.merges:
-        for piece in (a, b, a + b):
+def _missing_characters(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+    """The characters of `texts` that the vocabulary lacks, most frequent first."""
+    units, found = count_units(tokenizer, texts), Counter[int]()
+    for sequence, count in zip(units.sequences, units.counts, strict=True):
+        for symbol in units.missing.keys() & sequence:
+            found[symbol] += count * sequence.count(symbol)
+    return [units.missing[symbol] for symbol, _ in found.most_common()]
+
+
+def _choose_live(tokenizer: Tokenizer, auxiliary: Auxiliary, size: int, order: Order, texts: Sequence[str]) -> tuple[list[str], set[str]]:
+    """`size` pieces, or as many as there are of which none is dead, and those that were dropped for it."""
+    chosen, dropped = _choose(tokenizer, auxiliary, size), set[str]()
+    if len(chosen) < size:
+        raise _too_few(size, len(chosen))
+    for turn in range(ROUNDS):
+        extended = _build(tokenizer, chosen, auxiliary, order)
+        new = range(tokenizer.vocab_size, extended.vocab_size)
+        dead = check_reachability(extended, new, texts) if tokenizer.algorithm == "byte-bpe" else _unused(extended, new, texts)
+        gone = _without_steps({extended.pieces[i] for i in dead}, chosen, auxiliary)
+        if not gone:
+            break
+        dropped |= gone
+        chosen = _choose(tokenizer, auxiliary, size, dropped) if turn + 1 < ROUNDS else [piece for piece in chosen if piece not in gone]
+    if not chosen:
+        raise _too_few(size, 0)
+    return chosen, dropped
+
+
+def _choose(tokenizer: Tokenizer, auxiliary: Auxiliary, size: int, dropped: Collection[str] = ()) -> list[str]:
+    """The first `size` pieces that the vocabulary lacks, without candidates that need a dropped one."""
+    taken = {*tokenizer.vocab, *tokenizer.model_vocab}
+    made = {whole for *parts, whole in auxiliary.candidates if parts}
+    chosen: list[str] = []
+    for *parts, whole in auxiliary.candidates:
+        # a part that is made of others and is still missing was passed over itself
+        if any(part not in taken and (part in dropped or part in made) for part in parts) or whole in dropped:
+            continue
+        for piece in (*parts, whole):
             if piece not in taken:
                 taken.add(piece)
                 chosen.append(piece)
                 if len(chosen) == size:
                     return chosen
-    raise _too_few(size, len(chosen))
+    return chosen
 
 
-def _replace_unused(tokenizer: Tokenizer, auxiliary: Auxiliary, size: int, order: Order, texts: Sequence[str]) -> Tokenizer:
-    taken = {*tokenizer.vocab, *tokenizer.model_vocab}
-    candidates = [piece for piece in auxiliary.pieces if piece not in taken and fallback_byte(piece) is None and piece != "<unk>"]
-    if len(candidates) < size:
-        raise _too_few(size, len(candidates))
-    chosen, rest = candidates[:size], candidates[size:]
-    for _ in range(ROUNDS):
-        extended = _build(tokenizer, chosen, auxiliary, order)
-        used = _used(extended, texts)
-        kept = [piece for piece in chosen if extended.model_vocab[piece] in used]
-        if len(kept) == size or not rest:
-            break
-        chosen, rest = kept + rest[: size - len(kept)], rest[size - len(kept) :]
-    return _build(tokenizer, chosen, auxiliary, order)
+def _without_steps(dead: set[str], chosen: Sequence[str], auxiliary: Auxiliary) -> set[str]:
+    """The pieces among `dead` that no live one is made of."""
+    needed = set(chosen) - dead
+    for *parts, whole in reversed(auxiliary.candidates):
+        if whole in needed:
+            needed.update(parts)
+    return dead - needed
 
 
-def _used(tokenizer: Tokenizer, texts: Sequence[str]) -> set[int]:
-    found: set[int] = set()
+def _unused(tokenizer: Tokenizer, ids: Iterable[int], texts: Sequence[str]) -> list[int]:
+    missing = set(ids)
     for start in range(0, len(texts), 1000):
-        for ids in tokenizer.encode_batch(texts[start : start + 1000]):
-            found.update(ids)
-    return found
+        for found in tokenizer.encode_batch(texts[start : start + 1000]):
+            missing.difference_update(found)
+    return sorted(missing)
+
+
+def _describe(extended: Tokenizer, new: Sequence[int], size: int, dropped: Collection[str], texts: Sequence[str]) -> list[str]:
+    notes = []
+    why = "no text would produce" if extended.algorithm == "byte-bpe" else "the text never uses"
+    if len(new) < size:
+        notes.append(f"{len(new)} of the {size} pieces asked for were added: {why} the {len(dropped)} others that were tried")
+    elif dropped:
+        notes.append(f"{len(dropped)} candidate pieces that {why} were left out")
+    if unused := len(_unused(extended, new, texts)):
+        notes.append(f"{unused} of {len(new)} new pieces never occur in the text they were learned from")
+    return notes
 
 
 def _build(tokenizer: Tokenizer, chosen: Sequence[str], auxiliary: Auxiliary, order: Order) -> Tokenizer:
@@ -172,4 +207,6 @@ def _merge(tokenizer: Tokenizer, spec: dict[str, Any], new: Sequence[tuple[str, 
 
 
 def _too_few(size: int, available: int) -> TokenizerError:
+    if available == 0:
+        return TokenizerError(f"asked for {size} new pieces, the corpus supports none: give more text, or a lower min_frequency")
     return TokenizerError(f"asked for {size} new pieces, the corpus supports {available}: use --extend {available} or more text")

@@ -37,7 +37,8 @@ def extend(
     min_frequency : how often a pair must occur to be learned.
     widen : first let marks belong to the letters before them, see `widen_pretokenizer`.
 
-    Raises `ParameterError` for a size below 1 or an unknown route, `TokenizerError` when the texts support fewer pieces.
+    Raises `ParameterError` for a size below 1 or an unknown route, `TokenizerError` when the texts support fewer pieces. An auxiliary
+    tokenizer may support them but leave too few that any text produces: then fewer are added, and the notes say so.
     """
     check_size(size)
     if route not in get_args(Route):
