@@ -293,6 +293,17 @@ class TestBadInput:
         with pytest.raises(ParameterError, match="choose parameters='lora'"):
             select(llama(), parameters, [], quantize="nf4")
 
+    def test_adapters_on_the_tables_cannot_leave_old_rows_as_they_are(self):
+        message = "freeze_old_rows=True with lora_tables=True: .* choose freeze_old_rows=False"
+        with pytest.raises(ParameterError, match=message):
+            settings(lora_tables=True, freeze_old_rows=True)
+        model = llama(tied=False)
+        before = state(model)
+        with pytest.raises(ParameterError, match=message):
+            select(model, "lora", [7], lora=ALL, freeze_old_rows=True)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+        assert settings(lora_tables=True, parameters="embeddings", freeze_old_rows=True).freeze_old_rows  # has no adapters
+
     def test_another_format_is_refused(self):
         with pytest.raises(ParameterError, match="quantize='int3'"):
             settings(quantize="int3")

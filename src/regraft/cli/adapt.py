@@ -103,7 +103,10 @@ def adapt(
 
 
 def training_from(budget: str | None, settings: list[str] | None, *, curve: bool = True) -> Any:
-    """The `Training` that --train and --train-set ask for, by default `SHORT`, with a `curve` of about six points; None without --train."""
+    """The `Training` that --train and --train-set ask for, by default `SHORT`, with a `curve` of about six points; None without --train.
+
+    Adapters on the tables change old rows too: who asks for them does not get `SHORT`'s frozen ones.
+    """
     from regraft.errors import ParameterError
     from regraft.method import configure
     from regraft.training import SHORT, Training
@@ -116,4 +119,6 @@ def training_from(budget: str | None, settings: list[str] | None, *, curve: bool
     if length in ({"steps": 0}, {"minutes": 0.0}):
         return None
     every = max(next(iter(length.values())) / 5, 1 if "steps" in length else 0.1) if curve else None
-    return configure(Training, SHORT | {"evaluate_every": every} | length | parse_settings(settings or []))
+    asked = parse_settings(settings or [])
+    frozen = not (asked.get("parameters") == "lora" and asked.get("lora_tables"))
+    return configure(Training, SHORT | {"freeze_old_rows": frozen, "evaluate_every": every} | length | asked)

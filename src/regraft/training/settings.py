@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from regraft.errors import ParameterError
 from regraft.training.objectives import Objective
-from regraft.training.trainable import Parameters, Quantize, check_quantize
+from regraft.training.trainable import Parameters, Quantize, check_frozen_rows, check_quantize
 
 Share = Annotated[float, Ge(0), Lt(1)]
 
@@ -45,7 +45,7 @@ class Training:
     lr : peak learning rate of AdamW, reached after the share `warmup` of the budget, then a cosine to zero.
     weight_decay : of matrices; not of biases and norms, never of frozen rows.
     replay : share of blocks that come from `replay_texts`, [0, 1).
-    freeze_old_rows : the tables train only in their new rows, also in "embeddings", "2x2" and "lora".
+    freeze_old_rows : the tables train only in their new rows, also in "embeddings", "2x2" and "lora"; not with `lora_tables`.
     lora_r, lora_alpha, lora_dropout, lora_tables : see `regraft.training.adapters.LoraOptions`.
     lora_merge : whether `regraft adapt` writes the merged model, or the model as started with the adapters beside it in ``adapter/``.
     quantize : "nf4" holds the linear layers in NF4 with double quantization while adapters, rows or tables train (QLoRA).
@@ -96,6 +96,7 @@ class Training:
         if (training.steps is None) == (training.minutes is None):
             raise ParameterError(f"training: steps={training.steps}, minutes={training.minutes}: give the budget as one of the two")
         check_quantize(training.parameters, training.quantize)
+        check_frozen_rows(training.parameters, training.freeze_old_rows, training.lora_tables)
         return training
 
     def learning_rate(self, progress: float) -> float:

@@ -133,14 +133,16 @@ def select(
     - ``lora``: both tables, and rank-r adapters on every linear layer; or adapters on the tables too.
     - ``all``: everything.
 
-    `freeze_old_rows` makes ``embeddings``, ``2x2`` and ``lora`` train only the new rows of the tables.
+    `freeze_old_rows` makes ``embeddings``, ``2x2`` and ``lora`` train only the new rows of the tables; not for adapters on the tables,
+    whose update reaches every row.
 
     `quantize` "nf4" holds the linear layers, frozen, in NF4 until `Trainable.finish`; not for "2x2" and "all", which train some of them.
 
     Raises `ParameterError`: no new ids where only new rows train, ids outside the table, or an unknown choice.
     """
-    check_quantize(parameters, quantize)
     lora = lora or LoraOptions()
+    check_quantize(parameters, quantize)
+    check_frozen_rows(parameters, freeze_old_rows, lora.tables)
     if parameters == "lora":
         check_tables(model, lora)
     trainable, total = Trainable(), sum(p.numel() for p in model.parameters())
@@ -163,6 +165,15 @@ def check_quantize(parameters: Parameters, quantize: Quantize) -> None:
         )
 
 
+def check_frozen_rows(parameters: Parameters, freeze_old_rows: bool, lora_tables: bool) -> None:
+    """Raise `ParameterError` if old rows are to stay as they are under adapters that reach every row."""
+    if parameters == "lora" and freeze_old_rows and lora_tables:
+        raise ParameterError(
+            "freeze_old_rows=True with lora_tables=True: adapters on the tables change old rows too: choose freeze_old_rows=False, "
+            "or train the new rows beside adapters on the linear layers alone (lora_tables=False)"
+        )
+
+
 def _select(
     model: Any,
     parameters: Parameters,
@@ -178,7 +189,7 @@ def _select(
         return
     if parameters == "lora":
         _add_adapters(model, trainable, lora, total)
-    if parameters == "rows" or (freeze_old_rows and parameters in ("embeddings", "2x2", "lora") and not lora.tables):
+    if parameters == "rows" or freeze_old_rows:
         _add_new_rows(model, trainable, _checked(model, new_ids), total)
     elif not (parameters == "lora" and lora.tables):
         _add_tables(model, trainable, total)
