@@ -126,6 +126,7 @@ def test_trainable_count_is_the_formula_and_the_rest_is_bit_identical(is_tied, p
     after = model.state_dict()
     assert run.trainable_parameters == tables * (len(NEW) if only_new else ROWS) * D + beside_tables
     assert sum(group.parameters for group in run.groups) == run.trainable_parameters
+    assert sum(group.share for group in run.groups) == pytest.approx(run.footprint.share)
     assert list(after) == list(before)
     assert tied(model) == is_tied
     for name in ("model.embed_tokens.weight", "lm_head.weight"):

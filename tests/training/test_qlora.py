@@ -81,6 +81,7 @@ class TestWhatTrains:
         found = footprint(model, trainable.parameters, full)
         assert f"{found.trained / 1e6:.1f} of {found.total / 1e6:.1f}" == "336.0 of 7297.6"
         assert f"{found.share:.2%}" == "4.60%"
+        assert [group.share for group in trainable.groups] == [found.share]
 
     def test_the_base_it_computes_with_is_the_dequantized_one(self):
         model, reference = llama(tied=False), llama(tied=False)

@@ -40,7 +40,7 @@ class Footprint:
 
     @property
     def share(self) -> float:
-        """Trained numbers / all numbers."""
+        """Trained numbers / all numbers, adapters included on both sides."""
         return self.trained / self.total
 
     @property

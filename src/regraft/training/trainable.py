@@ -78,7 +78,7 @@ class NewRowsHead(nn.Module):
 
 @dataclass(frozen=True)
 class Group:
-    """One line of the report: how many numbers train in it, and their share of the model's."""
+    """One line of the report: how many numbers train in it, and their share of all there are, as `Footprint.total` counts them."""
 
     name: str
     parameters: int
@@ -87,8 +87,12 @@ class Group:
 
 @dataclass
 class Trainable:
-    """The parameters that train, by a name that is stable between runs; call `finish` when training ends."""
+    """The parameters that train, by a name that is stable between runs; call `finish` when training ends.
 
+    `total` are the numbers that groups are shares of: the model's, before anything is quantized, and its adapters'.
+    """
+
+    total: int
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
     adapters: Adapters | None = None
@@ -105,7 +109,7 @@ class Trainable:
             ending()
         self._endings.clear()
 
-    def add(self, group: str, parameters: dict[str, nn.Parameter], total: int) -> None:
+    def add(self, group: str, parameters: dict[str, nn.Parameter]) -> None:
         known = {id(p) for p in self.parameters.values()}
         fresh = {name: p for name, p in parameters.items() if id(p) not in known}
         for parameter in fresh.values():
@@ -113,7 +117,7 @@ class Trainable:
         if fresh:
             self.parameters.update(fresh)
             count = sum(p.numel() for p in fresh.values())
-            self.groups.append(Group(group, count, count / total))
+            self.groups.append(Group(group, count, count / self.total))
 
 
 def select(
@@ -145,12 +149,12 @@ def select(
     check_frozen_rows(parameters, freeze_old_rows, lora.tables)
     if parameters == "lora":
         check_tables(model, lora)
-    trainable, total = Trainable(), sum(p.numel() for p in model.parameters())
+    trainable = Trainable(sum(p.numel() for p in model.parameters()))
     _remember_marks(model, trainable)
     try:
         if quantize == "nf4":
             _quantize(model, trainable)
-        _select(model, parameters, new_ids, freeze_old_rows, lora, trainable, total)
+        _select(model, parameters, new_ids, freeze_old_rows, lora, trainable)
     except BaseException:
         trainable.finish()
         raise
@@ -181,20 +185,19 @@ def _select(
     freeze_old_rows: bool,
     lora: LoraOptions,
     trainable: Trainable,
-    total: int,
 ) -> None:
     model.requires_grad_(False)
     if parameters == "all":
-        trainable.add("all", dict(model.named_parameters()), total)
+        trainable.add("all", dict(model.named_parameters()))
         return
     if parameters == "lora":
-        _add_adapters(model, trainable, lora, total)
+        _add_adapters(model, trainable, lora)
     if parameters == "rows" or freeze_old_rows:
-        _add_new_rows(model, trainable, _checked(model, new_ids), total)
+        _add_new_rows(model, trainable, _checked(model, new_ids))
     elif not (parameters == "lora" and lora.tables):
-        _add_tables(model, trainable, total)
+        _add_tables(model, trainable)
     if parameters == "2x2":
-        _add_outer_layers(model, trainable, total)
+        _add_outer_layers(model, trainable)
 
 
 def _remember_marks(model: Any, trainable: Trainable) -> None:
@@ -217,7 +220,7 @@ def _checked(model: Any, new_ids: Sequence[int] | npt.NDArray[np.int64]) -> torc
     return torch.from_numpy(ids).to(model.get_input_embeddings().weight.device)
 
 
-def _add_new_rows(model: Any, trainable: Trainable, ids: torch.Tensor, total: int) -> None:
+def _add_new_rows(model: Any, trainable: Trainable, ids: torch.Tensor) -> None:
     embedding, head, one_table = model.get_input_embeddings(), model.get_output_embeddings(), tied(model)
     rows = nn.Parameter(embedding.weight.detach()[ids].clone())
     head_rows = rows if one_table else nn.Parameter(head.weight.detach()[ids].clone())
@@ -237,22 +240,22 @@ def _add_new_rows(model: Any, trainable: Trainable, ids: torch.Tensor, total: in
         model.set_output_embeddings(head)
 
     trainable._endings.append(put_back)
-    trainable.add("new rows, input and head (tied)" if one_table else "new rows, input", {"rows": rows}, total)
-    trainable.add("new rows, head", {"head_rows": head_rows}, total)
+    trainable.add("new rows, input and head (tied)" if one_table else "new rows, input", {"rows": rows})
+    trainable.add("new rows, head", {"head_rows": head_rows})
     if bias_rows is not None:
-        trainable.add("new rows, bias", {"bias_rows": bias_rows}, total)
+        trainable.add("new rows, bias", {"bias_rows": bias_rows})
 
 
-def _add_tables(model: Any, trainable: Trainable, total: int) -> None:
+def _add_tables(model: Any, trainable: Trainable) -> None:
     head = model.get_output_embeddings()
     name = "embedding and head (tied)" if tied(model) else "embedding"
-    trainable.add(name, {f"embedding.{n}": p for n, p in model.get_input_embeddings().named_parameters()}, total)
+    trainable.add(name, {f"embedding.{n}": p for n, p in model.get_input_embeddings().named_parameters()})
     own = {f"head.{n}": p for n, p in head.named_parameters()}  # of factorised tables both factors
-    trainable.add("head", {n: p for n, p in own.items() if n != "head.bias"}, total)
-    trainable.add("head bias", {n: p for n, p in own.items() if n == "head.bias"}, total)
+    trainable.add("head", {n: p for n, p in own.items() if n != "head.bias"})
+    trainable.add("head bias", {n: p for n, p in own.items() if n == "head.bias"})
 
 
-def _add_outer_layers(model: Any, trainable: Trainable, total: int) -> None:
+def _add_outer_layers(model: Any, trainable: Trainable) -> None:
     """Final norm, what the head has besides its table, and the first two and last two layers."""
     backbone, count = model.base_model, model.config.get_text_config().num_hidden_layers
     lists = [(n, m) for n, m in backbone.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
@@ -262,12 +265,12 @@ def _add_outer_layers(model: Any, trainable: Trainable, total: int) -> None:
     chosen = sorted({0, 1, count - 2, count - 1} & set(range(count)))
     for number in chosen:
         own = {f"{path}.{number}.{n}": p for n, p in layers[number].named_parameters()}
-        trainable.add(f"layer {number}", own, total)
+        trainable.add(f"layer {number}", own)
     owner = backbone.get_submodule(path.rpartition(".")[0])
     norms = {n: m for n, m in owner.named_children() if ("norm" in n.lower() or n.startswith("ln")) and "emb" not in n.lower()}
-    trainable.add("final norm", {f"{n}.{k}": p for n, m in norms.items() for k, p in m.named_parameters()}, total)
+    trainable.add("final norm", {f"{n}.{k}": p for n, m in norms.items() for k, p in m.named_parameters()})
     inside = {id(p) for p in backbone.parameters()} | {id(p) for p in _table_parameters(model)}
-    trainable.add("rest of the head", {n: p for n, p in model.named_parameters() if id(p) not in inside}, total)
+    trainable.add("rest of the head", {n: p for n, p in model.named_parameters() if id(p) not in inside})
 
 
 def _table_parameters(model: Any) -> list[nn.Parameter]:
@@ -282,8 +285,9 @@ def _quantize(model: Any, trainable: Trainable) -> Quantization:
     return quantization
 
 
-def _add_adapters(model: Any, trainable: Trainable, lora: LoraOptions, total: int) -> None:
+def _add_adapters(model: Any, trainable: Trainable, lora: LoraOptions) -> None:
     adapters = Adapters(model, lora, trainable.quantization)
     trainable.adapters = adapters
     trainable._endings.append(adapters.remove)
-    trainable.add("LoRA adapters", adapters.parameters, total)
+    trainable.total += sum(p.numel() for p in adapters.parameters.values())
+    trainable.add("LoRA adapters", adapters.parameters)

@@ -97,8 +97,8 @@ def tokenization_rows(metrics: dict[str, Any]) -> list[Row]:
 
 
 def training_rows(run: TrainingRun) -> list[Row]:
-    """Groups of trained parameters, and what they are of the model in numbers and memory."""
-    groups = [{"what": group.name, "value": f"{group.parameters:,} ({group.share:.2%} of the model)"} for group in run.groups]
+    """Groups of trained parameters, and what they are in numbers and memory of the model with its adapters."""
+    groups = [{"what": group.name, "value": f"{group.parameters:,} ({group.share:.2%} of all)"} for group in run.groups]
     rows = groups + ([] if run.footprint is None else run.footprint.rows())
     if run.merged is not None and run.curve:
         before, after = run.curve[-1].bits_per_byte, run.merged
