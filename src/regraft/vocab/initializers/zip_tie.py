@@ -23,7 +23,8 @@ class ZipTie(Initializer):
     ----------
     weights : "mean" (the paper), "exp_last" (input rows weigh the last piece most, head rows the first), "exp_first" (the other way
         round) or "sum" (weights 1; for comparison, far outside the hull).
-    norm : "none", or "match_script": scale each row to the median norm of the old rows whose tokens are written in the same script.
+    norm : "none", or "match_script": scale each row to the median norm of the old rows whose tokens are written in the same script,
+        without special tokens, ids that no token has, and rows of zeros, which say nothing about text.
         On a tied table longer rows also raise the new tokens' logits, which makes text dearer: see the reproduction.
 
     Returns a graft of shape (new tokens, old tokens); rows sum to 1 unless `weights` is "sum" or `norm` rescales them.
@@ -48,9 +49,16 @@ class ZipTie(Initializer):
 
 
 def match_script_norm(graft: Graft, source: Source, target: Target) -> Graft:
-    """Scale each row of `graft` to the median norm of the old rows of its script (of all rows, where the script is new)."""
-    norms = torch.linalg.vector_norm(source.table.to(torch.float32), dim=1).numpy()
-    scripts = np.array([script_of(source.tokenizer.surface(i)) for i in range(source.vocab_size)])
+    """Scale each row of `graft` to the median norm of the old rows of its script (of all scripts, where its own is new).
+
+    Special tokens, ids without a token and rows of zeros do not count.
+    """
+    tokenizer = source.tokenizer
+    lengths = torch.linalg.vector_norm(source.table.to(torch.float32), dim=1).numpy()
+    written = [i for i in sorted(tokenizer.pieces) if lengths[i] > 0 and not tokenizer.is_special(i)]
+    if not written:
+        return graft
+    norms, scripts = lengths[written], np.array([script_of(tokenizer.surface(i)) for i in written])
     medians = {script: float(np.median(norms[scripts == script])) for script in np.unique(scripts)}
     overall = float(np.median(norms))
     wanted = np.array([medians.get(script_of(surface), overall) for surface in target.surfaces])
