@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
@@ -467,4 +468,17 @@ def test_a_tensor_cannot_be_added_twice(base, tmp_path):
 def test_the_recipe_of_the_paper_is_a_valid_training():
     training = Training(**QLORA, steps=1)
     assert (training.lora_r, training.quantize, training.untie, training.lora_tables) == (128, "nf4", True, True)
-    assert Path(__file__).parents[2].joinpath("examples/zip-tie-qlora.yaml").is_file()
+
+
+def test_the_example_runs_with_the_page_of_english_that_is_there_by_default(base, tmp_path):
+    """Everything as it stands but for what to adapt, how long, and where to."""
+    recipe = yaml.safe_load(Path(__file__).parents[2].joinpath("examples/zip-tie-qlora.yaml").read_text("utf-8"))
+    assert {**QLORA, **recipe["train_set"], "lora_r": 128, "lora_alpha": 128}.items() >= QLORA.items()
+    recipe |= {"model": str(base / "model"), "corpus": str(base / "corpus.txt"), "out": str(tmp_path / "out"), "train": "2", "extend": 20}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    result = CliRunner().invoke(app, ["run", str(tmp_path / "recipe.yaml"), "--json"])
+    assert result.exit_code == 0, result.output
+    [group] = json.loads(result.stdout)["training"]["groups"]
+    assert group["name"] == "LoRA adapters"
+    trained = json.loads((tmp_path / "out/regraft.json").read_text("utf-8"))["method"]["parameters"]["training"]
+    assert (trained["freeze_old_rows"], trained["replay"], trained["block"]) == (False, 0.1, 128)

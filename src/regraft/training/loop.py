@@ -121,7 +121,7 @@ def train(
         model.to(accelerator.device)
     into_blocks = partial(pack, language_model, block=training.block, seed=training.seed, align_documents=training.align_documents)
     packed = into_blocks(texts)
-    replay = into_blocks(replay_texts) if replay_texts is not None and training.replay else None
+    replay = into_blocks(replay_texts, name="replay text") if replay_texts is not None and training.replay else None
     options = LoraOptions(training.lora_r, training.lora_alpha, training.lora_dropout, training.lora_tables)
     if training.untie:
         untie(model)

@@ -29,7 +29,9 @@ class Packed:
         return len(self.ids)
 
 
-def pack(language_model: LanguageModel, texts: Iterable[str], block: int, seed: int = 0, *, align_documents: bool = False) -> Packed:
+def pack(
+    language_model: LanguageModel, texts: Iterable[str], block: int, seed: int = 0, *, align_documents: bool = False, name: str = "text"
+) -> Packed:
     """Shuffle documents by `seed`, join them with the document separator, cut into blocks of `block` tokens, drop the remainder.
 
     For a decoder each document follows the prefix it is scored behind (and EOS precedes a BOS). For a masked model each block stands
@@ -38,7 +40,7 @@ def pack(language_model: LanguageModel, texts: Iterable[str], block: int, seed: 
     align_documents : a block that would begin inside a document begins at that document's start instead, so a part of it is read twice,
         unless the document is longer than a block. Then texts start at position 0, as when they are scored.
 
-    Raises `CorpusError` if the text does not fill one block.
+    Raises `CorpusError` if the text, called `name`, does not fill one block.
     """
     documents = list(texts)
     order = np.random.default_rng([seed, 0]).permutation(len(documents))
@@ -56,7 +58,7 @@ def pack(language_model: LanguageModel, texts: Iterable[str], block: int, seed: 
     inner = block - len(before) - len(after)
     starts = _starts(ends, inner, len(between) if align_documents else None)
     if len(starts) == 0:
-        raise CorpusError(f"the text has {ends[-1]} tokens, less than one block of {block}: give more text or a smaller block")
+        raise CorpusError(f"the {name} has {ends[-1]} tokens, less than one block of {block}: give more of it or a smaller block")
     body = np.lib.stride_tricks.sliding_window_view(np.concatenate(sequences), inner)[starts]
     rim = [np.tile(np.array(ids, dtype=np.int32), (len(starts), 1)) for ids in (before, after)]
     return Packed(np.concatenate([rim[0], body, rim[1]], axis=1), np.interp(starts + inner, ends, sizes) - np.interp(starts, ends, sizes))

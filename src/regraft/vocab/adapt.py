@@ -132,6 +132,8 @@ def adapt(
         )
         if score:
             job.check_text()
+        if training is not None:
+            job.check_blocks(training)
         with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"), matmul_precision(dtype, device):
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
         with matmul_precision(dtype, device):

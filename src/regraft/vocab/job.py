@@ -18,6 +18,7 @@ from regraft.evaluation import Score, Speed, generation_speed, greedy_hits, scor
 from regraft.progress import console, step
 from regraft.report.page import Section, terminal_table
 from regraft.samples import everyday_english
+from regraft.training import Training
 from regraft.vocab.initializer import Aids, Context
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import Ontology, build, open_ontologies
@@ -27,6 +28,7 @@ from regraft.vocab.tokenizer.loading import make_loadable
 
 WATCH_BYTES = 8_000
 PROMPTS, PROMPT_CHARACTERS = 4, 300
+FRAME = 3  # tokens that training may put around a document, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +220,21 @@ class Job:
                 f"{self.corpus.name}: nothing is held out, so there is no text to score: separate documents with blank lines, "
                 "raise --held-out, or leave the scoring out (--no-score)"
             )
+
+    def check_blocks(self, training: Training) -> None:
+        """Raise `CorpusError` if the text to train on, or to replay, is shorter than a block of `training`. Asked before long work."""
+        self._check_block(self.corpus.documents("train"), training.block, f"{self.corpus.name}: the text to train on", "--corpus")
+        if training.replay:
+            name = "the replay text (half of the documents of --source-text, by default of a page of everyday English)"
+            self._check_block(self.replay, training.block, name, "--source-text")
+
+    def _check_block(self, texts: Iterable[str], block: int, name: str, option: str) -> None:
+        tokens = frames = 0
+        for text in texts:
+            tokens, frames = tokens + len(self.change.tokenizer.encode(text)), frames + FRAME
+            if tokens + frames >= block:
+                return
+        raise CorpusError(f"{name} has {tokens} tokens, less than one block of {block}: give more with {option}, or a smaller block")
 
     def load(self, dtype: str, device: str) -> tuple[Any, Any, Any]:
         """The model and both tokenizers as `transformers` objects."""
