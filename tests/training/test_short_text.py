@@ -41,7 +41,7 @@ def test_half_a_page_of_english_is_no_block_of_the_paper(job):
 
 def test_a_single_document_is_scored_and_leaves_none_to_replay(job, tmp_path):
     (tmp_path / "one.txt").write_text("the cat sat on a mat " * 100, encoding="utf-8")
-    with pytest.raises(CorpusError, match="^the replay text .* has 0 tokens"):
+    with pytest.raises(CorpusError, match=r"^the replay text .* has 0 tokens"):
         adapt(**job, training=Training(steps=1, block=16, replay=0.1), source_text=[tmp_path / "one.txt"])
 
 

@@ -276,8 +276,9 @@ def _write(
         config |= {KEY: {"rank": int(result.primitives.shape[0])}}
     added = {name: trained.get(name, value) for name, value in result.added.items()}
     added |= {name: value for name, value in trained.items() if name not in job.checkpoint.tensors}  # such as a head that was parted
-    if training is not None and training.untie and job.checkpoint.layout.tied:
-        config |= {"tie_word_embeddings": False}
+    parted = training is not None and training.untie
+    if (parted and job.checkpoint.layout.tied) or (result.shared and not parted):
+        config |= {"tie_word_embeddings": not parted}
 
     def finish(folder: Path) -> None:
         job.change.tokenizer.save(folder / inside)

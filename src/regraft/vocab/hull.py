@@ -37,9 +37,9 @@ def share_outside(result: Transplant, checkpoint: Checkpoint, vocab_size: int) -
     """Share of the new rows, or of 512 spread among them, that are proved to be outside the hull of the old ones.
 
     Output biases count where there are any. 0 where weights certify all rows; None where there are no new rows, or where the start also
-    changed other layers or cut the tables, so that hidden states are no longer the old ones.
+    changed other layers, cut the tables or made one of them, so that the old rows or hidden states are no longer the old ones.
     """
-    if not len(result.new_ids) or result.layers or result.primitives is not None:
+    if not len(result.new_ids) or result.layers or result.primitives is not None or result.shared:
         return None
     if result.certificate is not None and result.certificate.inside == 1.0:
         return 0.0

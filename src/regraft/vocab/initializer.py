@@ -174,6 +174,10 @@ class Initializer(Method):
         """The old table (vocab_size, d) as two factors, of which the coordinates are then started; None: whole rows are."""
         return None
 
+    def share(self, table: torch.Tensor, read_head: Callable[[], torch.Tensor]) -> torch.Tensor | None:
+        """One table (rows, d) in the place of an untied model's input table and head, from which rows are started; None: they stay two."""
+        return None
+
     def new_bias(self, graft: Graft, bias: torch.Tensor) -> torch.Tensor | None:
         """Output biases of the new tokens, shape (m,), from the old ones; None: the graft mixes them as it mixes rows."""
         return None

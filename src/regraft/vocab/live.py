@@ -82,6 +82,8 @@ def install(model: Any, result: Transplant) -> None:
             if head.weight is model.get_input_embeddings().weight:  # resizing ties what the config calls tied, whatever the files hold
                 head.weight = torch.nn.Parameter(result.head.to(head.weight))
             head.weight.copy_(result.head)
+        if result.shared:
+            head.weight = model.get_input_embeddings().weight
         if head is not None and result.bias is not None and getattr(head, "bias", None) is not None:
             head.bias.copy_(result.bias)
         for name, values in result.layers.items():

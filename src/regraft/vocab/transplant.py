@@ -14,7 +14,7 @@ import torch
 from scipy import sparse
 
 from regraft.checkpoint import Checkpoint
-from regraft.errors import CheckpointError, TokenizerError
+from regraft.errors import CheckpointError, ParameterError, TokenizerError
 from regraft.graft import ORIGINS, Graft, HullCertificate, Rows, iterate_blocks
 from regraft.meter import Cost, metered
 from regraft.vocab.initializer import Context, Initializer, Source, Target
@@ -36,6 +36,7 @@ class Transplant:
     origins : (vocab_size,) index into `graft.ORIGINS`.
     new_ids : (m,) ids of the started rows.
     layers : other parameters that a start has trained with its rows, by their names in the loaded model.
+    shared : whether the start has made one table of an untied model's two; `graft` then maps from that one.
     """
 
     input: torch.Tensor
@@ -51,6 +52,7 @@ class Transplant:
     primitives: torch.Tensor | None = None  # (r, d), with coordinates in `input`
     head_primitives: torch.Tensor | None = None  # (r, d), with coordinates in `head`
     added: dict[str, torch.Tensor] = field(default_factory=dict)  # the primitives by the names they are stored under
+    shared: bool = False
 
     def input_rows(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
         """Rows (n, d) of the input table, float32, also where it is factorised."""
@@ -122,10 +124,10 @@ def _build(
             table=old_table[: old.vocab_size],
             tokenizer=old,
             role="head" if role == "head" else "input",
-            tied=layout.tied,
+            tied=layout.tied or shared is not None,
             initializer_range=layout.initializer_range,
             bias=old_bias,
-            partner=(lambda: checkpoint.read(other[0])[: old.vocab_size]) if other else None,
+            partner=(lambda: checkpoint.read(other[0])[: old.vocab_size]) if other and shared is None else None,
         )
         return initializer(source, target, context) if len(target) else Graft.mean(0, old.vocab_size)
 
@@ -142,13 +144,16 @@ def _build(
         return factors.coordinates, factors.primitives
 
     old_input, primitives = open_table(layout.input[0])
+    shared = shared_table(checkpoint, initializer, old_input, old.vocab_size)
+    if shared is not None:
+        old_input = shared
     started = start("input", old_input)
     new_input = lay_out(old_input, target, started, rows)
     layers = started.layers if isinstance(started, Rows) else {}
     graft = started if isinstance(started, Graft) else None
     del old_input  # two pairs of tables at once would be twice the memory
     new_head, head_primitives = None, None
-    if layout.head:
+    if layout.head and shared is None:
         old_head, head_primitives = open_table(layout.head[0])
         if graft is None or initializer.separate_head:
             started = start("head", old_head)
@@ -159,16 +164,42 @@ def _build(
         new_bias = lay_out(full_bias, target, started if own is None else Rows(own[:, None], own), rows)
         if own is not None and isinstance(started, Graft):
             excess = (own.double() - started.averaging().apply(old_bias).double()).numpy()
-    tensors = dict.fromkeys(layout.input, new_input)
+    tensors = dict.fromkeys(layout.input if shared is None else layout.input + layout.head, new_input)
     if new_head is not None:
         tensors |= dict.fromkeys(layout.head, new_head)
     if new_bias is not None:
         tensors |= {name: new_bias.reshape(*checkpoint.tensors[name].shape[:-1], rows) for name in layout.bias}
     tensors |= stored_layers(checkpoint, layers)
     where, proof = origins(target, started), started.certificate(excess) if isinstance(started, Graft) else None
+    if shared is not None:
+        where[:] = ORIGINS.index("combined")
+        context.notes.append(f"{initializer.name} has made one table of input table and head, so every old row has changed")
     return Transplant(
-        new_input, new_head, new_bias, tensors, graft, where, target.ids, proof, layers, cost, primitives, head_primitives, added
+        new_input, new_head, new_bias, tensors, graft, where, target.ids, proof, layers, cost, primitives, head_primitives, added,
+        shared is not None,
     )  # fmt: skip
+
+
+def shared_table(checkpoint: Checkpoint, initializer: Initializer, table: torch.Tensor, vocab_size: int) -> torch.Tensor | None:
+    """What `initializer` puts in the place of an untied model's input table, which is `table`, and head; None: they stay two.
+
+    Raises `ParameterError` where one table cannot serve as both: other shapes or dtypes, or an encoder-decoder, of which some scale the
+    hidden states of a tied head.
+    """
+    layout = checkpoint.layout
+
+    def read_head() -> torch.Tensor:
+        sides = [checkpoint.tensors[names[0]] for names in (layout.input, layout.head)]
+        if layout.kind == "encoder-decoder" or len({(side.shape, side.dtype) for side in sides}) > 1:
+            raise ParameterError(
+                f"{checkpoint.path}: {layout.input[0]} and {layout.head[0]} cannot become one table: {initializer.name} can only make one "
+                "of tables of equal shape and dtype, and not in an encoder-decoder: let them stay two"
+            )
+        head = checkpoint.read(layout.head[0])
+        check_finite(head[:vocab_size], checkpoint, layout.head[0])
+        return head
+
+    return initializer.share(table, read_head) if layout.head else None
 
 
 def stored_layers(checkpoint: Checkpoint, layers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """Zip-tie: a new token is tied to the pieces that used to spell it, with a choice of weights and row length."""
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ class ZipTie(Initializer):
     norm : "none", or "match_script": scale each row to the median norm of the old rows whose tokens are written in the same script,
         without special tokens, ids that no token has, and rows of zeros, which say nothing about text.
         On a tied table longer rows also raise the new tokens' logits, which makes text dearer: see the reproduction.
+    tie : False, or "average": input table and head of an untied model become one, :math:`(E + U) / 2`, from which new rows are started
+        too. An experiment: every old row changes, so what the model knew suffers until it is trained. Tied models stay as they are.
 
     Returns a graft of shape (new tokens, old tokens); rows sum to 1 unless `weights` is "sum" or `norm` rescales them.
     """
@@ -36,6 +39,10 @@ class ZipTie(Initializer):
 
     weights: Literal["mean", "exp_last", "exp_first", "sum"] = "mean"
     norm: Literal["none", "match_script"] = "none"
+    tie: Literal[False, "average"] = False
+
+    def share(self, table: torch.Tensor, read_head: Callable[[], torch.Tensor]) -> torch.Tensor | None:
+        return read_head().add_(table).div_(2) if self.tie == "average" else None
 
     def __call__(self, source: Source, target: Target, context: Context) -> Graft:
         graft = Graft.from_ragged(target.pieces, source.vocab_size, self._weights(source, target), normalize=self.weights != "sum")
