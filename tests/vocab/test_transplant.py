@@ -193,6 +193,9 @@ class WithLayers:
     def factorise(self, table):
         return None
 
+    def share(self, table, read_head):
+        return None
+
     def __call__(self, source, target, context):
         layers = {name: torch.ones(shape) for name, shape in self.names.items()}
         return Rows(torch.zeros(len(target), source.table.shape[1]), origin="learned", layers=layers)
