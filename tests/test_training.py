@@ -461,8 +461,8 @@ def test_a_damaged_state_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"steps": 1, "minutes": 1}, "one of the two"),
-        ({}, "one of the two"),
+        ({"steps": 1, "minutes": 1}, "one of the three"),
+        ({}, "one of the three"),
         ({"steps": 0}, "steps=0"),
         ({"steps": 1, "parameters": "3x3"}, "parameters='3x3'.*'2x2'"),
         ({"steps": 1, "replay": 1.0}, "replay=1.0"),

@@ -116,9 +116,9 @@ def training_from(budget: str | None, settings: list[str] | None, *, curve: bool
             raise ParameterError("--train-set needs a budget: give --train 2min or --train 200")
         return None
     length = o.parse_budget(budget)
-    if length in ({"steps": 0}, {"minutes": 0.0}):
+    if not next(iter(length.values())):
         return None
-    every = max(next(iter(length.values())) / 5, 1 if "steps" in length else 0.1) if curve else None
+    every = max(next(iter(length.values())) / 5, 1 if "steps" in length else 0.1) if curve and "epochs" not in length else None
     asked = parse_settings(settings or [])
     frozen = not (asked.get("parameters") == "lora" and asked.get("lora_tables"))
     return configure(Training, SHORT | {"freeze_old_rows": frozen, "evaluate_every": every} | length | asked)

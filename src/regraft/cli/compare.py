@@ -1,6 +1,5 @@
 """`regraft compare`: every start of new rows beside the untouched model, on text or on a task."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -202,11 +201,7 @@ def fine_tuning_from(budget: str | None, settings: list[str] | None) -> Any:
     from regraft.vocab.tasks.fine_tuning import FineTuning
 
     text = (budget or TASK_STEPS).strip().lower()
-    epochs = re.fullmatch(r"(\d+(?:\.\d+)?)\s*epochs?", text)
-    if epochs:
-        length: dict[str, Any] = {"epochs": float(epochs[1])}
-    else:
-        length = o.parse_budget(text)
-        if "minutes" in length or not length["steps"]:
-            raise ParameterError(f"--train {budget}: tasks are fine-tuned for a number of steps (200) or epochs (3epochs)")
+    length = o.parse_budget(text)
+    if "minutes" in length or not next(iter(length.values())):
+        raise ParameterError(f"--train {budget}: tasks are fine-tuned for a number of steps (200) or epochs (3epochs)")
     return configure(FineTuning, length | parse_settings(settings or []))

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,65 +24,18 @@ from regraft.errors import ParameterError
 from regraft.factorised import FactorisedHead, dense
 from regraft.language_model import LanguageModel
 from regraft.progress import Bar, progress_bar
-from regraft.training.adapters import LoraOptions, SavedAdapters, untie
-from regraft.training.footprint import Footprint, footprint, full_training
+from regraft.training.adapters import LoraOptions, untie
+from regraft.training.footprint import footprint, full_training
 from regraft.training.objectives import Loss, SecondHead, backpropagate, backpropagate_masked
 from regraft.training.packing import Packed, Stream, pack
+from regraft.training.run import CurvePoint, TrainingRun, joined
 from regraft.training.settings import Training
 from regraft.training.state import load_state, save_state
-from regraft.training.trainable import Group, select
+from regraft.training.trainable import select
 
 BETAS = (0.9, 0.999)
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.monotonic, "process": time.process_time}
 CLIP = 1.0  # largest gradient norm
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """Bits per byte after `step` steps, `seconds` of training (evaluation not counted) and `tokens` read."""
-
-    step: int
-    seconds: float
-    tokens: int
-    bits_per_byte: float
-
-
-@dataclass
-class TrainingRun:
-    """What happened.
-
-    Attributes
-    ----------
-    curve : what `on_evaluate` measured, first at step 0, last at the end.
-    losses : bits per byte of the training text itself, as it was read, about a hundred points; masked tokens stand for all under "mlm".
-    steps, tokens, bytes : steps done, tokens read, UTF-8 bytes of text they hold; all processes together.
-    seconds : training time, without evaluation and packing.
-    trainable_parameters, total_parameters, groups, footprint : what trained, and the memory it took.
-    merged : what `on_evaluate` measured after adapters that trained beside quantized weights were merged into the full-precision ones; the
-        last point of the curve was measured before. None without quantization.
-    adapters : the trained adapters, or None.
-    """
-
-    curve: list[CurvePoint] = field(default_factory=list)
-    losses: list[CurvePoint] = field(default_factory=list)
-    steps: int = 0
-    tokens: int = 0
-    bytes: float = 0.0
-    seconds: float = 0.0
-    trainable_parameters: int = 0
-    total_parameters: int = 0
-    groups: list[Group] = field(default_factory=list)
-    footprint: Footprint | None = None
-    merged: float | None = None
-    adapters: SavedAdapters | None = field(default=None, repr=False)
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / max(self.seconds, 1e-9)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(replace(self, adapters=None))
 
 
 def train(
@@ -122,10 +75,41 @@ def train(
     into_blocks = partial(pack, language_model, block=training.block, seed=training.seed, align_documents=training.align_documents)
     packed = into_blocks(texts)
     replay = into_blocks(replay_texts, name="replay text") if replay_texts is not None and training.replay else None
-    options = LoraOptions(training.lora_r, training.lora_alpha, training.lora_dropout, training.lora_tables)
     if training.untie:
         untie(model)
+    second = _second_head(language_model) if training.objective == "mtp" else None
+    stages = training.stages(len(packed) / (1 - training.replay), accelerator.num_processes)
+    runs: list[TrainingRun] = []
+    for stage in stages:
+        done = joined(runs) if runs else TrainingRun()
+        blocks = done.steps * training.accumulate * training.batch_size * accelerator.num_processes
+        stream = Stream(packed, replay, training.replay, training.seed, blocks)
+        folder = None if directory is None else Path(directory) / (str(stage.parameters) if len(stages) > 1 else "")
+        watch = None if on_evaluate is None else _counting_on(on_evaluate, done.steps)
+        runs.append(_train_stage(language_model, stage, stream, second, new_ids, accelerator, folder, watch))
+    return joined(runs)
+
+
+def _counting_on(on_evaluate: Callable[[Any, int], float], steps: int) -> Callable[[Any, int], float]:
+    """`on_evaluate` called with the steps of earlier stages too."""
+    return lambda model, step: on_evaluate(model, steps + step)
+
+
+def _train_stage(
+    language_model: LanguageModel,
+    training: Training,
+    stream: Stream,
+    second: SecondHead | None,
+    new_ids: Sequence[int] | npt.NDArray[np.int64],
+    accelerator: Accelerator,
+    directory: Path | None,
+    on_evaluate: Callable[[Any, int], float] | None,
+) -> TrainingRun:
+    """Train one choice of parameters for its whole budget."""
+    model = language_model.model
+    options = LoraOptions(training.lora_r, training.lora_alpha, training.lora_dropout, training.lora_tables)
     full = full_training(model)
+    assert training.parameters != "2-stage"
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         trainable = select(
@@ -133,14 +117,12 @@ def train(
         )
         was_training = model.training
         try:
-            second = _second_head(language_model) if training.objective == "mtp" else None
             parameters = dict(trainable.parameters)
             if second is not None:
                 parameters.update({f"second_head.{name}": parameter for name, parameter in second.named_parameters()})
             held = footprint(model, trainable.parameters, full, trainable.quantization)
             run = TrainingRun(trainable_parameters=trainable.count, total_parameters=held.total, groups=trainable.groups, footprint=held)
-            stream = Stream(packed, replay, training.replay, training.seed)
-            loop = _Loop(language_model, training, stream, parameters, second, run, accelerator, Path(directory) if directory else None)
+            loop = _Loop(language_model, training, stream, parameters, second, run, accelerator, directory)
             loop.run_all(on_evaluate)
             run.adapters = None if trainable.adapters is None else trainable.adapters.saved()
         finally:

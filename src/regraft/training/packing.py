@@ -95,17 +95,18 @@ def _framing(language_model: LanguageModel) -> tuple[list[int], list[int], list[
 class Stream:
     """The endless order of blocks: a new permutation every pass, and `share` of all blocks from `replay`, spread evenly.
 
-    Block number i depends on nothing but i and the seed, so training resumes anywhere.
+    Block number i depends on nothing but i and the seed, so training resumes anywhere. `read` blocks were read before the first.
     """
 
     packed: Packed
     replay: Packed | None = None
     share: float = 0.0
     seed: int = 0
+    read: int = 0
 
     def blocks(self, first: int, count: int) -> tuple[npt.NDArray[np.int64], float]:
         """Ids (count, block) of blocks `first` to ``first + count`` and the bytes of text they hold."""
-        picked = [self._locate(number) for number in range(first, first + count)]
+        picked = [self._locate(self.read + number) for number in range(first, first + count)]
         ids = np.stack([source.ids[row] for source, row in picked]).astype(np.int64)
         return ids, float(sum(source.sizes[row] for source, row in picked))
 

@@ -4,6 +4,7 @@ Enters: fields by name. Leaves: a `Training`, or an error that names the field, 
 """
 
 import math
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
@@ -12,7 +13,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from regraft.errors import ParameterError
 from regraft.training.objectives import Objective
-from regraft.training.trainable import Parameters, Quantize, check_frozen_rows, check_quantize
+from regraft.training.trainable import Quantize, check_frozen_rows, check_lora_tables, check_quantize
 
 Share = Annotated[float, Ge(0), Lt(1)]
 
@@ -35,9 +36,11 @@ class Training:
 
     Attributes
     ----------
-    parameters : what trains, see `regraft.training.trainable.select`.
+    parameters : what trains, see `regraft.training.trainable.select`; or "2-stage": first "embeddings", then "lora", on the text that
+        follows, each with a schedule of its own. first_stage : the first's share of the budget (ours).
     objective : "clm" next token; "mtp" next token and, by a second head that is dropped at the end, the one after; "mlm" masked tokens.
-    steps, minutes : the budget, one of the two. With minutes, the schedule follows the clock, so it too ends at zero.
+    steps, minutes, epochs : the budget, one of the three. With minutes, the schedule follows the clock, so it too ends at zero. The paper
+        takes 2 epochs.
     clock : what `minutes` are: of the wall clock, or of processor time over all threads, which a busy machine does not shorten.
     block : tokens in a block. align_documents : begin blocks where documents begin (see `regraft.training.packing.pack`); in short blocks
         a model otherwise unlearns how text starts. batch_size : blocks in a forward pass. accumulate : passes in a step.
@@ -58,10 +61,12 @@ class Training:
 
     name: ClassVar[str] = "training"
 
-    parameters: Parameters = "2x2"
+    parameters: Literal["rows", "embeddings", "2x2", "lora", "adapters", "2-stage", "all"] = "2x2"
+    first_stage: Annotated[float, Gt(0), Lt(1)] = 0.5
     objective: Objective = "clm"
     steps: Annotated[int, Ge(1)] | None = None
     minutes: Annotated[float, Gt(0)] | None = None
+    epochs: Annotated[float, Gt(0)] | None = None
     clock: Literal["wall", "process"] = "wall"
     block: Annotated[int, Ge(4)] = 512
     align_documents: bool = False
@@ -93,11 +98,32 @@ class Training:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "?"
             raise ParameterError(f"training: {where}={first['input']!r} is not accepted: {first['msg'].lower()}") from None
-        if (training.steps is None) == (training.minutes is None):
-            raise ParameterError(f"training: steps={training.steps}, minutes={training.minutes}: give the budget as one of the two")
+        budget = {name: getattr(training, name) for name in ("steps", "minutes", "epochs")}
+        if sum(value is not None for value in budget.values()) != 1:
+            given = ", ".join(f"{name}={value}" for name, value in budget.items())
+            raise ParameterError(f"training: {given}: give the budget as one of the three")
+        if training.parameters == "2-stage" and training.steps == 1:
+            raise ParameterError("training: steps=1 with parameters='2-stage': two stages need two steps or more")
         check_quantize(training.parameters, training.quantize)
         check_frozen_rows(training.parameters, training.freeze_old_rows, training.lora_tables)
+        check_lora_tables(training.parameters, training.lora_tables)
         return training
+
+    def stages(self, blocks: float, processes: int = 1) -> list["Training"]:
+        """What is trained one after the other, each with its budget in steps or minutes, where `blocks` make an epoch."""
+        steps, minutes = self.steps, self.minutes
+        if self.epochs is not None:
+            steps = max(1, math.ceil(self.epochs * blocks / (self.batch_size * self.accumulate * processes)))
+        if self.parameters != "2-stage":
+            return [replace(self, steps=steps, epochs=None)]
+        if minutes is not None:
+            shares = self.first_stage, 1 - self.first_stage
+            budgets: list[dict[str, Any]] = [{"minutes": minutes * share} for share in shares]
+        else:
+            count = max(steps or 2, 2)
+            early = min(max(1, round(count * self.first_stage)), count - 1)
+            budgets = [{"steps": early, "epochs": None}, {"steps": count - early, "epochs": None}]
+        return [replace(self, parameters="embeddings", **budgets[0]), replace(self, parameters="lora", **budgets[1])]
 
     def learning_rate(self, progress: float) -> float:
         """Learning rate after the share `progress` of the budget, [0, 1]."""

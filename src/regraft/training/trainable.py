@@ -21,7 +21,7 @@ from regraft.training.adapters import Adapters, LoraOptions, check_tables, tied
 from regraft.training.quantized import Quantization
 
 Quantize = Literal["none", "nf4"]
-Parameters = Literal["rows", "embeddings", "2x2", "lora", "all"]
+Parameters = Literal["rows", "embeddings", "2x2", "lora", "adapters", "all"]
 
 
 class NewRowsEmbedding(nn.Module):
@@ -135,6 +135,7 @@ def select(
     - ``embeddings``: both tables and the bias, all rows.
     - ``2x2``: those, the final norm, what else the head has, and the first two and last two layers.
     - ``lora``: both tables, and rank-r adapters on every linear layer; or adapters on the tables too.
+    - ``adapters``: rank-r adapters on every linear layer alone, as for a model whose vocabulary stays.
     - ``all``: everything.
 
     `freeze_old_rows` makes ``embeddings``, ``2x2`` and ``lora`` train only the new rows of the tables; not for adapters on the tables,
@@ -147,6 +148,7 @@ def select(
     lora = lora or LoraOptions()
     check_quantize(parameters, quantize)
     check_frozen_rows(parameters, freeze_old_rows, lora.tables)
+    check_lora_tables(parameters, lora.tables)
     if parameters == "lora":
         check_tables(model, lora)
     trainable = Trainable(sum(p.numel() for p in model.parameters()))
@@ -161,7 +163,7 @@ def select(
     return trainable
 
 
-def check_quantize(parameters: Parameters, quantize: Quantize) -> None:
+def check_quantize(parameters: str, quantize: Quantize) -> None:
     """Raise `ParameterError` if layers that are to be held in NF4 are to train."""
     if quantize != "none" and parameters in ("2x2", "all"):
         raise ParameterError(
@@ -169,13 +171,20 @@ def check_quantize(parameters: Parameters, quantize: Quantize) -> None:
         )
 
 
-def check_frozen_rows(parameters: Parameters, freeze_old_rows: bool, lora_tables: bool) -> None:
+def check_frozen_rows(parameters: str, freeze_old_rows: bool, lora_tables: bool) -> None:
     """Raise `ParameterError` if old rows are to stay as they are under adapters that reach every row."""
     if parameters == "lora" and freeze_old_rows and lora_tables:
         raise ParameterError(
             "freeze_old_rows=True with lora_tables=True: adapters on the tables change old rows too: choose freeze_old_rows=False, "
             "or train the new rows beside adapters on the linear layers alone (lora_tables=False)"
         )
+
+
+def check_lora_tables(parameters: str, lora_tables: bool) -> None:
+    """Raise `ParameterError` if the tables are to get adapters where they train themselves or stay as they are."""
+    if lora_tables and parameters in ("adapters", "2-stage"):
+        kept = "leaves the tables as they are" if parameters == "adapters" else "trains the tables themselves"
+        raise ParameterError(f"lora_tables=True: parameters='{parameters}' {kept}: choose parameters='lora', or lora_tables=False")
 
 
 def _select(
@@ -190,8 +199,10 @@ def _select(
     if parameters == "all":
         trainable.add("all", dict(model.named_parameters()))
         return
-    if parameters == "lora":
+    if parameters in ("lora", "adapters"):
         _add_adapters(model, trainable, lora)
+    if parameters == "adapters":
+        return
     if parameters == "rows" or freeze_old_rows:
         _add_new_rows(model, trainable, _checked(model, new_ids))
     elif not (parameters == "lora" and lora.tables):

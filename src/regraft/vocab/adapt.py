@@ -200,7 +200,7 @@ def measure(
 
 def to_write(model: Any, job: Job, result: Transplant, training: Training) -> dict[str, torch.Tensor]:
     """Tensors of the trained model to write: all that changed, or with ``lora_merge=False`` only what is not in the adapters."""
-    if training.parameters != "lora" or training.lora_merge:
+    if training.parameters not in ("lora", "adapters", "2-stage") or training.lora_merge:
         return changed_tensors(model, job.checkpoint)
     if not training.lora_tables:
         return changed_tables(model, job.checkpoint)

@@ -88,6 +88,7 @@ def compare(
         Corpus.open(corpus, held_out=held_out, text_column=text_column),
         TokenizerRequest(**request),
         source_text=source_text,
+        replay=training is not None and training.replay > 0,
         score_bytes=score_bytes,
         seed=seed,
         aids=aids,
@@ -95,6 +96,8 @@ def compare(
         dtype=dtype,
     )
     job.check_text()
+    if job.scorable and training is not None:
+        job.check_blocks(training)
     kept = KeptRows(Path(out) if out else None, fingerprint(job, training, dtype))
     with matmul_precision(dtype, device):
         comparison, best = run_all(_Live(job, training, dtype, device), chosen, kept)
@@ -223,7 +226,9 @@ class _Live:
         new_ids = self.job.change.new_ids.tolist()
         texts = self.job.corpus.documents("train")
         watch = None if self.training.evaluate_every is None else self.job.watcher(self.new_tokenizer)
-        run = train(self.model, self.new_tokenizer, texts, self.training, new_ids=new_ids, on_evaluate=watch)
+        run = train(
+            self.model, self.new_tokenizer, texts, self.training, new_ids=new_ids, replay_texts=self.job.replay or None, on_evaluate=watch
+        )
         after = score_text(self.model, self.new_tokenizer, self.job.domain).bits_per_byte
         seen = [(point.seconds, point.bits_per_byte) for point in run.curve]
         return after, seen or [(0.0, before), (run.seconds, after)]
