@@ -221,7 +221,7 @@ for _ in range(3):
     seconds.append(time.perf_counter() - start)
 whole = min(seconds)
 chance, found = random.Random(0), []
-for _ in range(kills):
+while sum(run["died"] for run in found) < kills and len(found) < 4 * kills:  # on a busy machine some finish before the signal comes
     clear()
     pid = fork()
     time.sleep(chance.uniform(0, 1) * whole)
@@ -237,7 +237,7 @@ print(json.dumps({"runs": found, "seconds": whole}))
 
 
 def kill_runs(source, out, kills, number, overwrite=False):
-    """What was found after each of `kills` runs that got signal `number` at a random moment; a last run is left to finish."""
+    """What was found after each run that got signal `number` at a random moment, until `kills` died of it; a last run is left to finish."""
     run = [sys.executable, "-c", KILLER, str(source), str(out), str(kills), str(int(number)), str(int(overwrite))]
     result = subprocess.run(run, check=True, capture_output=True, text=True, timeout=120)
     return json.loads(result.stdout)["runs"]
@@ -249,7 +249,7 @@ def test_killed_at_random_moments(sharded, overwrite):
     out = sharded.parent / "out"
     before = tree(sharded)
     runs = kill_runs(sharded, out, 15, signal.SIGKILL, overwrite)
-    assert sum(run["died"] for run in runs) >= 12
+    assert sum(run["died"] for run in runs) == 15
     assert any(run["left"] for run in runs)
     assert all(run["complete"] == run["exists"] for run in runs)
     assert all(run["exists"] for run in runs) or not overwrite
@@ -265,7 +265,7 @@ def test_interrupted_at_random_moments(sharded):
     out = sharded.parent / "out"
     before = tree(sharded)
     runs = kill_runs(sharded, out, 8, signal.SIGINT)
-    assert sum(run["died"] for run in runs) >= 4
+    assert sum(run["died"] for run in runs) == 8
     assert all(run["complete"] == run["exists"] for run in runs)
     assert all(run["left"] == [] for run in runs)
     assert tree(sharded) == before

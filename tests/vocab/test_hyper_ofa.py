@@ -165,7 +165,9 @@ class TestRows:
 
     def test_biases(self):
         source, target, context, _ = task(bias=True)
-        assert not HyperOFA(**SMALL | {"network_epochs": 1})(source, target, context).bias.any()
+        zero, copy = HyperOFA(**SMALL | {"network_epochs": 1})(source, target, context).bias, row_of(target, "Bal")
+        assert zero[copy] == source.bias[OLD.vocab["bal"]]
+        assert zero.count_nonzero() == 1
         mixed = HyperOFA(**SMALL | {"network_epochs": 1, "bias": "mixed"})(source, target, context).bias
         assert mixed[row_of(target, "Bal")] == source.bias[OLD.vocab["bal"]]
 
