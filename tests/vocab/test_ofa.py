@@ -87,6 +87,13 @@ class TestTokenVectors:
             [" Cat", " Cat", " Éa", " 3d"],
         ]
 
+    def test_prefixes_that_are_taken_for_words_are_refused(self):
+        keys = ["eng:bark", "vie:vỏ", "vie:cây", "plain"]
+        with pytest.raises(ParameterError, match=r"keys=language:word"):
+            WordSpace.of_vectors(Vectors(keys, np.ones((4, 2), dtype=np.float32)))
+        few = WordSpace.of_vectors(Vectors(["bark", "re:birth", "tree"], np.ones((3, 2), dtype=np.float32)))
+        assert few.words == ["bark", "re:birth", "tree"]
+
     def test_language_prefixes(self):
         keys = ["vie:$mèo$", "cat", "deu:Hund", "http://a", "x:y", "zho-Hant:$貓"]
         space = WordSpace.of_vectors(Vectors(keys, np.arange(12, dtype=np.float32).reshape(6, 2) + 1), "language:word")

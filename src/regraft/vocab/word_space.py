@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float32]
 Keys = Literal["words", "language:word"]
 LANGUAGE = regex.compile(r"([a-z]{2,3}(?:[-_][A-Za-z]{2,8})*):(.+)", flags=regex.DOTALL)
 ENGLISH = "eng"  # the language of keys without a prefix in a file that has prefixes
+LOOKED_AT = 1000  # words of a file, to see whether they name their languages
 EDGE = "$"  # the mark of a word's edge in such files
 
 
@@ -40,8 +41,16 @@ class WordSpace:
 
     @classmethod
     def of_vectors(cls, vectors: Vectors, keys: Keys = "words", language: str = "") -> "WordSpace":
-        """The words of one file. With `keys` "language:word", prefixes name the language, and "$" marks a word's edge as a space would."""
+        """The words of one file. With `keys` "language:word", prefixes name the language, and "$" marks a word's edge as a space would.
+
+        Raises `ParameterError` where "words" have such prefixes, which no text has.
+        """
         if keys == "words":
+            sample = vectors.words[:LOOKED_AT]
+            if 2 * sum(LANGUAGE.fullmatch(word) is not None for word in sample) > len(sample):
+                raise ParameterError(
+                    f"{vectors.name}: words such as {sample[-1]!r} begin with a language: read them so with --set keys=language:word"
+                )
             return cls(list(vectors.words), np.full(len(vectors.words), language), vectors.matrix, vectors.name)
         found = [LANGUAGE.fullmatch(word) for word in vectors.words]
         words = [match[2] if match else word for match, word in zip(found, vectors.words, strict=True)]

@@ -12,6 +12,7 @@ from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.initializers.omp import check_k, spread
 
 BLOCK = 512  # new tokens at a time: their distances to all anchors are in memory
+GATHERED = 64 << 20  # bytes of their neighbors in float64
 
 
 class CommonInterpolation(Initializer):
@@ -46,7 +47,8 @@ class CommonInterpolation(Initializer):
         check_k(self.name, self.k, bridge)
         indices = torch.empty(len(bridge.rows), self.k, dtype=torch.int64)
         weights = torch.empty(len(bridge.rows), self.k, dtype=torch.float64)
-        for block in iterate_blocks(len(bridge.rows), BLOCK):
+        block_rows = max(1, min(BLOCK, GATHERED // (8 * self.k * bridge.rows.shape[1])))
+        for block in iterate_blocks(len(bridge.rows), block_rows):
             indices[block], weights[block] = self._neighbors(bridge.rows[block], bridge.anchors)
         return bridge.complete(spread(indices.numpy(), weights.numpy(), bridge, source.vocab_size), target)
 
