@@ -79,3 +79,15 @@ def test_rows_with_equal_vectors_in_memory_are_measured_once(place, tmp_path):
         assert rows["wechsel"]["error"] is None
         measured.append(len((tmp_path / "rows.jsonl").read_text().splitlines()))
     assert measured == [2, 2, 4]
+
+
+def test_notes_are_in_the_report_also_of_rows_that_were_kept(place, tmp_path, monkeypatch):
+    failing(monkeypatch, ParameterError("cut"))
+    for _ in range(2):
+        done = compare(
+            place / "model", corpus=[place / "notes.txt"], extend=8, methods=["mean"], training=None, score_bytes=200, out=tmp_path
+        )
+        assert done.notes == {"mean": ["mean: as well as it could"]}
+        (notes,) = [section for section in done.report.sections if section.title == "Notes"]
+        assert notes.rows == [{"method": "mean", "note": "mean: as well as it could"}]
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2

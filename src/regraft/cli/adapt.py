@@ -36,7 +36,7 @@ def adapt(
     held_out: o.HeldOut = 0.1,
     score: Annotated[bool, typer.Option("--score/--no-score", help="Load the model and score it before and after.")] = True,
     score_bytes: o.ScoreBytes = "60000",
-    pad_to_multiple_of: Annotated[int, typer.Option(min=1, help="Round the table's rows up to a multiple of this.")] = 1,
+    pad_to_multiple_of: Annotated[int, typer.Option(min=1, help="Round the table's rows up to a multiple of this; 8 suits GPUs.")] = 1,
     state: Annotated[Path | None, typer.Option(help="Keep the state of training here; the same call after a kill goes on from it.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",

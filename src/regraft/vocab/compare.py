@@ -40,10 +40,11 @@ Row = dict[str, Any]
 
 @dataclass
 class Comparison:
-    """`rows` as `regraft compare --json` prints them, best first after the untouched model; `curves` of training by method."""
+    """`rows` as `regraft compare --json` prints them, best first after the untouched model; `curves` of training and `notes` by method."""
 
     rows: list[Row]
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
     report: Report | None = None
 
 
@@ -117,15 +118,18 @@ def run_all(live: "_Live", chosen: Sequence[Initializer], kept: "KeptRows") -> t
         for start in chosen:
             bar.say(start.name)
             settings = f"{start.name} {start}"
-            row, result, curve = kept.row(settings), None, kept.curve(settings)
+            row, result, curve, notes = kept.row(settings), None, kept.curve(settings), kept.notes(settings)
             if row is None:
                 row, result, curve = live.measure(start)
-                kept.keep(settings, row, curve)
+                notes = live.notes[start.name]
+                kept.keep(settings, row, curve, notes)
             if result is not None and (best is None or rank(row) < best[0]):
                 best = (rank(row), result)
             comparison.rows.append(with_drift(row, comparison.rows[0]))
             if curve:
                 comparison.curves[start.name] = curve
+            if notes:
+                comparison.notes[start.name] = notes
             bar.advance()
     return comparison, best and best[1]
 
@@ -155,6 +159,7 @@ class _Live:
         self.job, self.training = job, training
         self.model: Any = None
         self.measured: dict[str, tuple[Row, list[tuple[float, float]]]] = {}
+        self.notes: dict[str, list[str]] = {}
         if job.scorable:
             self.model, self.old_tokenizer, self.new_tokenizer = job.load(dtype, device)
             self.untrained = {name: p.detach().clone() for name, p in self._outside_tables().items()}
@@ -209,6 +214,7 @@ class _Live:
         except Exception as error:  # whatever it is, the other methods go on
             return row | {"error": f"{type(error).__name__}: {error}"}, None, curve
         finally:
+            self.notes[start.name] = context.notes
             for note in context.notes:
                 console.print(f"  {note}", highlight=False, markup=False)
             if self.model is not None:
@@ -314,10 +320,13 @@ class KeptRows:
     def curve(self, settings: str) -> list[tuple[float, float]]:
         return [(float(x), float(y)) for x, y in self.found.get(settings, {}).get("curve", [])]
 
-    def keep(self, settings: str, row: Row, curve: Sequence[tuple[float, float]] = ()) -> Row:
+    def notes(self, settings: str) -> list[str]:
+        return [str(note) for note in self.found.get(settings, {}).get("notes", [])]
+
+    def keep(self, settings: str, row: Row, curve: Sequence[tuple[float, float]] = (), notes: Sequence[str] = ()) -> Row:
         if self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            entry = {"key": self.key, "settings": settings, "row": row, "curve": list(curve)}
+            entry = {"key": self.key, "settings": settings, "row": row, "curve": list(curve), "notes": list(notes)}
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         return row
@@ -330,6 +339,9 @@ def comparison_report(job: Job, comparison: Comparison, result: Transplant | Non
     untouched = comparison.rows[0]["bits_per_byte"]
     best = {"bits_per_byte": "low", "bits_per_byte_after": "low", "seconds": "low", "peak_mb": "low"}
     report.add_table("Methods", comparison.rows, "Per byte of held-out text; drift is the change on ordinary text.", best=best)  # type: ignore[arg-type]
+    if comparison.notes:
+        notes = [{"method": name, "note": note} for name, said in comparison.notes.items() for note in said]
+        report.add_table("Notes", notes, "What the methods had to say.")
     if untouched is not None:
         report.add_figure(
             "Quality against length", trade_off(comparison.rows), "Lower left is better; larger marks drift more on ordinary text."

@@ -41,7 +41,8 @@ class CW2V(Initializer):
     :math:`-\log\sigma(\hat u_o \hat w_c) - \sum_k \log\sigma(-\hat u_k \hat w_c)`, K negatives from unigram^0.75 over the new vocabulary;
     Adam on the factors, old rows frozen. A tied model has one table in both roles. One line in ten, spread over the text, is kept out of
     training; the rows of each epoch, as they would be returned, are judged on it, and the best stay, the start among them (with fewer than
-    ten lines the last). Tokens that the text never shows get the mean of their old pieces. Old rows of zeros (padding) get no weight.
+    ten lines the last). Tokens that the text never shows get the mean of their old pieces. Old rows of zeros (padding) get no weight; those
+    of tokens that the new tokenizer drops do (for RoBERTa the paper mixes shared tokens alone).
 
     The paper's text is code-mixed: parts of each sentence stand in the old language, which ties new tokens to old ones. See `mix`.
 
