@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
+from regraft.vocab import hull
 from regraft.vocab.hull import NEAR, membership
 
 
@@ -45,10 +46,23 @@ def test_distance_is_an_upper_bound():
 
 
 def test_a_bias_takes_a_row_out(table):
-    """A copy of an old row with a larger output bias beats it in every state."""
+    """A copy of an old row with a larger output bias beats it in every state; one with a smaller bias in none."""
     lifted = torch.cat([table, torch.full((60, 1), -5.0)], dim=1)
-    rows = torch.cat([table[:2], torch.tensor([[-5.0], [0.0]])], dim=1)
-    assert membership(rows, lifted).outside.tolist() == [False, True]
+    rows = torch.cat([table[:3], torch.tensor([[-5.0], [0.0], [-9.0]])], dim=1)
+    assert membership(rows, lifted, bias=True).outside.tolist() == [False, True, False]
+    states = torch.cat([torch.randn(500, 8, generator=torch.Generator().manual_seed(4)), torch.ones(500, 1)], dim=1)
+    wins = (states @ rows.T) > (states @ lifted.T).amax(dim=1, keepdim=True) + 1e-5
+    assert wins.any(dim=0).tolist() == [False, True, False]
+
+
+def test_blocks_of_the_table_change_nothing(table, monkeypatch):
+    rows = torch.randn(30, 8, generator=torch.Generator().manual_seed(3))
+    whole = membership(rows, table)
+    monkeypatch.setattr(hull, "TABLE_BLOCK", 7)
+    monkeypatch.setattr(hull, "BLOCK", 4)
+    parts = membership(rows, table.double())
+    assert parts.outside.tolist() == whole.outside.tolist()
+    np.testing.assert_allclose(parts.distance, whole.distance, atol=1e-5)
 
 
 def test_no_rows(table):
