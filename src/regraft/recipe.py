@@ -65,7 +65,7 @@ class _Change(_Recipe):
     ontology: Annotated[Texts, Field(description="name=path of each ontology to make pieces of")] | None = None
     route: Literal["continued", "new-first", "old-first", "n-grams", "adaptivocab"] | None = None
     widen_pretokenizer: Annotated[bool, Strict()] | None = None
-    train: Annotated[Budget, Field(description="budget of training: 2min, or a number of steps")] | None = None
+    train: Annotated[Budget, Field(description="budget of training: 2min, 200 (steps) or 2epochs")] | None = None
     train_set: Annotated[dict[str, Setting], Field(description="options of training: parameters, objective, lr ...")] | None = None
     source_text: Annotated[Texts, Field(description="text in the model's own language, for drift and replay")] | None = None
     donor: Annotated[Text, Field(description="a model whose vocabulary holds the wanted tokens")] | None = None

@@ -40,7 +40,7 @@ HeldOut = Annotated[float, typer.Option(help="Share of documents that is only ev
 ScoreBytes = Annotated[str, typer.Option(help="Bytes of each text to score, drawn by hash; all scores everything.")]
 Train = Annotated[
     str | None,
-    typer.Option("--train", help="Train afterwards: 2min, 0.5h, or 200 for steps. By default new rows and the four outer layers."),
+    typer.Option("--train", help="Train afterwards: 2min, 200 for steps, 2epochs. By default new rows and the four outer layers."),
 ]
 TrainSettings = Annotated[
     list[str] | None,
