@@ -2,6 +2,7 @@ import importlib
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -298,6 +299,22 @@ def test_step_costs_leave_out_the_first_step_of_a_turn(setting):
     costs = step_costs(setting, listed, rounds=2, steps=3)
     assert {name: len(values) for name, values in costs.items()} == {"a": 6, "b": 6}
     assert all(value > 0 for values in costs.values() for value in values)
+
+
+def test_steps_to_the_same_loss_are_read_off_the_curves():
+    from regraft.reproductions.zip_tie import DEFAULT, SOONER, steps_to_last_loss
+
+    def run(*bits):
+        curve = [{"step": 15.0 * i, "vietnamese": value} for i, value in enumerate(bits)]
+        return SimpleNamespace(curve=curve, steps=15 * (len(bits) - 1))
+
+    others, own = [run(3.9, 3.1, 2.4), run(3.9, 3.0, 2.3)], [run(2.7, 2.3, 2.1), run(2.7, 2.31, 2.3)]
+    claim = SOONER[DEFAULT].settle("made", *steps_to_last_loss(others, own))
+    assert (claim.baseline_value, claim.method_value) == (30.0, 22.5)  # 15 and 30 steps
+    assert claim.interval == [-15.0, 0.0]
+    assert claim.verdict == "inconclusive"
+    assert SOONER[DEFAULT].settle("made", *steps_to_last_loss(others[:1], own[:1])).verdict == "reproduced"
+    assert SOONER[DEFAULT].settle("made", *steps_to_last_loss(own, others)).verdict == "not reproduced"
 
 
 def test_every_module_beside_the_harness_is_a_script():
