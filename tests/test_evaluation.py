@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from regraft import language_model
 from regraft.errors import CorpusError, EvaluationError, ParameterError
-from regraft.evaluation import generation_speed, greedy_hits, paired_difference, score_text
+from regraft.evaluation import generation_speed, greedy_hits, joined, paired_difference, score_text
 from regraft.evaluation.windows import plan_windows
-from regraft.language_model import LanguageModel
+from regraft.language_model import LanguageModel, remembered_states
 from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 DOCUMENTS = texts(12)
@@ -237,6 +238,45 @@ def test_paired_difference_cancels_what_documents_share():
     assert high - low < (a.interval()[1] - a.interval()[0]) + (b.interval()[1] - b.interval()[0])
     with pytest.raises(EvaluationError, match="different documents"):
         paired_difference(a, score_text(llama(), tok, DOCUMENTS[:-1]))
+
+
+def test_scores_of_two_halves_are_the_score_of_the_whole():
+    model, tok = llama(), tokenizer()
+    whole, halves = (
+        score_text(model, tok, DOCUMENTS),
+        joined([score_text(model, tok, DOCUMENTS[:5]), score_text(model, tok, DOCUMENTS[5:])]),
+    )
+    np.testing.assert_allclose(halves.document_bits, whole.document_bits, rtol=1e-6)
+    for name in ("tokens", "words", "text_bytes", "text_tokens", "unknown", "measure", "sampled", "bytes"):
+        assert getattr(halves, name) == getattr(whole, name)
+    np.testing.assert_array_equal(halves.document_bytes, whole.document_bytes)
+
+
+def test_remembered_states_serve_another_head(monkeypatch):
+    model, tok = llama(tied=False), tokenizer()
+    kept = {}
+    with remembered_states(model, kept):
+        first = score_text(model, tok, DOCUMENTS)
+    assert first.bits_per_byte == score_text(model, tok, DOCUMENTS).bits_per_byte
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(1.5)
+    expected = score_text(model, tok, DOCUMENTS)
+    reads = []
+    monkeypatch.setattr(type(model.base_model), "forward", lambda *given, **named: reads.append(1))
+    with remembered_states(model, kept):
+        again = score_text(model, tok, DOCUMENTS)
+    assert not reads
+    np.testing.assert_array_equal(again.document_bits, expected.document_bits)
+    assert again.bits_per_byte != first.bits_per_byte
+
+
+def test_states_beyond_the_limit_are_computed_again(monkeypatch):
+    monkeypatch.setattr(language_model, "KEPT_BYTES", 0)
+    kept, model, tok = {}, llama(), tokenizer()
+    with remembered_states(model, kept):
+        scores = [score_text(model, tok, DOCUMENTS).bits_per_byte for _ in range(2)]
+    assert not kept
+    assert scores[0] == scores[1]
 
 
 def test_greedy_hits_count_wins_and_leave_ties_to_the_old():

@@ -25,6 +25,7 @@ Kind = Literal["decoder", "masked"]
 SEPARATOR = "<|endoftext|>"  # what models without a BOS were pre-trained to see between documents, also where chat tuning renamed EOS
 LOGITS_BYTES = 30 * 2**20  # logits held at once; above 32 MiB the C library unmaps what is freed, and scoring is 12 % slower
 SHORT_TOKENS = 160  # on a CPU, plain attention beats the fused kernel up to about here: short documents are scored 1.3 times as fast
+KEPT_BYTES = 2**30  # of hidden states that are kept to be read again
 UNLIMITED = 10**6  # tokenizers write "no limit" as a huge number
 
 
@@ -177,6 +178,34 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
         del module.forward
         if own is not None:
             module.forward = own
+
+
+@contextmanager
+def remembered_states(model: Any, kept: dict[bytes, Any]) -> Iterator[None]:
+    """Inside the context the backbone answers a batch that it has read before with what it then said, from `kept`.
+
+    For models that compute the same states for those batches, whatever their heads do; that is the caller's to know. Up to a gigabyte is
+    kept.
+    """
+    backbone, read = model.base_model, model.base_model.forward
+
+    def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **options: Any) -> Any:
+        parts = [tensor.cpu().numpy() for tensor in (input_ids, attention_mask) if tensor is not None]
+        key = repr((options, [part.shape for part in parts])).encode() + b"".join(part.tobytes() for part in parts)
+        if key in kept:
+            return kept[key]
+        output = read(input_ids=input_ids, attention_mask=attention_mask, **options)
+        states = output.last_hidden_state
+        if sum(states.nbytes for states in _states(kept)) + states.nbytes <= KEPT_BYTES:
+            kept[key] = output
+        return output
+
+    with replaced_forward(backbone, forward):
+        yield
+
+
+def _states(kept: dict[bytes, Any]) -> Iterator[torch.Tensor]:
+    return (output.last_hidden_state for output in kept.values())
 
 
 @contextmanager

@@ -5,9 +5,11 @@ import struct
 import gensim.models
 import numpy as np
 import pytest
+from transformers import LlamaModel
 
 from model_directory import domain_texts, save_decoder
 from regraft.errors import ParameterError
+from regraft.training import Training
 from regraft.vocab import compare as module
 from regraft.vocab.compare import aid_stamps, compare
 from regraft.vocab.initializer import Aids
@@ -91,3 +93,25 @@ def test_notes_are_in_the_report_also_of_rows_that_were_kept(place, tmp_path, mo
         (notes,) = [section for section in done.report.sections if section.title == "Notes"]
         assert notes.rows == [{"method": "mean", "note": "mean: as well as it could"}]
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
+
+
+def test_states_of_ordinary_text_are_shared_only_where_they_are_the_same(place, monkeypatch):
+    methods = ["constituent-mean", "univariate", "ofa", "auto", "merge"]
+    options = {"settings": {"ofa": {"rank": 4, "auxiliary": "corpus", "min_count": 1}, "auto": {"minutes": 0.005, "block": 16, "lr": 0.1}}}
+    options |= {"training": Training(steps=2, block=16, batch_size=2, lr=0.1), "score_bytes": 2000}
+    shared, read = [], []
+    ask = module._Live.reads_as_before
+    monkeypatch.setattr(module._Live, "reads_as_before", lambda live, result: shared.append(ask(live, result)) or shared[-1])
+    forward = LlamaModel.forward
+    monkeypatch.setattr(LlamaModel, "forward", lambda *given, **named: read.append(1) or forward(*given, **named))
+    one = compare(place / "model", corpus=[place / "notes.txt"], extend=8, methods=methods, **options)
+    with_sharing = len(read)
+    monkeypatch.setattr(module._Live, "reads_as_before", lambda live, result: False)
+    other = compare(place / "model", corpus=[place / "notes.txt"], extend=8, methods=methods, **options)
+    assert shared == [True, True, False, False, True]  # ofa's tables are factorised, auto's layers have learned
+    assert with_sharing < len(read) - with_sharing
+    for row, again in zip(one.rows, other.rows, strict=True):
+        assert row["error"] is None
+        if row["method"] != "auto":  # learns by the clock
+            for figure in ("bits_per_byte", "bits_per_byte_after", "ordinary_bits_per_byte", "greedy_hits"):
+                assert row[figure] == (again[figure] if again[figure] is None else pytest.approx(again[figure], rel=1e-6))

@@ -91,6 +91,16 @@ class Score:
         return {"measure": self.measure, **figures, "interval": [low, high], "documents": len(self.document_bytes), "sampled": self.sampled}
 
 
+def joined(scores: Sequence[Score]) -> Score:
+    """Scores of texts that follow on each other, of one model and measure, as one."""
+    summed = {
+        name: sum(getattr(s, name) for s in scores) for name in ("tokens", "words", "text_bytes", "text_tokens", "unknown", "seconds")
+    }
+    bits, sizes = (np.concatenate([getattr(s, name) for s in scores]) for name in ("document_bits", "document_bytes"))
+    computed = sum(s.sampled * s.tokens for s in scores) / max(1, summed["tokens"])
+    return Score(bits, sizes, **summed, measure=scores[0].measure, sampled=computed)
+
+
 def paired_difference(a: Score, b: Score, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
     """(a - b, low, high) in bits per byte: the same resampled documents on both sides, so that hard documents cancel.
 

@@ -160,6 +160,7 @@ class _Live:
         self.model: Any = None
         self.measured: dict[str, tuple[Row, list[tuple[float, float]]]] = {}
         self.notes: dict[str, list[str]] = {}
+        self.states: dict[bytes, Any] = {}  # of ordinary text, for all starts under which they are the same
         if job.scorable:
             self.model, self.old_tokenizer, self.new_tokenizer = job.load(dtype, device)
             self.untrained = {name: p.detach().clone() for name, p in self._outside_tables().items()}
@@ -174,8 +175,8 @@ class _Live:
         return row
 
     def _outside_tables(self) -> dict[str, torch.nn.Parameter]:
-        head = self.model.get_output_embeddings()
-        tables = {id(self.model.get_input_embeddings().weight), *(id(p) for p in (head.parameters() if head is not None else ()))}
+        modules = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        tables = {id(p) for module in modules if module is not None for p in module.parameters()}  # primitives of factorised ones too
         return {name: p for name, p in self.model.named_parameters() if id(p) not in tables}
 
     def _put_back(self) -> None:
@@ -202,7 +203,8 @@ class _Live:
                 digest = result.digest()
                 if digest not in self.measured:  # starts often agree, as where a donor lacks all the new tokens
                     install(self.model, result)
-                    row |= stage_figures(self.job.score(start.name, self.model, self.new_tokenizer))
+                    kept = self.states if self.reads_as_before(result) else None
+                    row |= stage_figures(self.job.score(start.name, self.model, self.new_tokenizer, kept=kept))
                     after = None
                     if self.training is not None:
                         after, curve = self.train(row["bits_per_byte"])
@@ -219,6 +221,14 @@ class _Live:
                 console.print(f"  {note}", highlight=False, markup=False)
             if self.model is not None:
                 self._put_back()
+
+    def reads_as_before(self, result: Transplant) -> bool:
+        """Whether text without new tokens gives the untouched model's hidden states: no layer came with the rows, no old row is another."""
+        checkpoint, source_ids = self.job.checkpoint, torch.from_numpy(self.job.change.source_ids)
+        if result.layers or result.primitives is not None or checkpoint.layout.kind != "decoder":
+            return False
+        kept = torch.nonzero(source_ids >= 0).flatten()
+        return torch.equal(result.input[kept], checkpoint.read(checkpoint.layout.input[0])[source_ids[kept]])
 
     def in_hull(self, result: Transplant) -> float | None:
         """Share of the new rows that are certain to be in the hull of the old ones; None if nothing is certain."""

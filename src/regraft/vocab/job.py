@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -14,7 +15,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.errors import CorpusError, OntologyError, ParameterError
-from regraft.evaluation import Score, Speed, generation_speed, greedy_hits, score_text
+from regraft.evaluation import Score, Speed, generation_speed, greedy_hits, joined, score_text
+from regraft.language_model import remembered_states
 from regraft.progress import console, step
 from regraft.report.page import Section, terminal_table
 from regraft.samples import everyday_english
@@ -146,7 +148,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Job:
-    """A model about to get a new vocabulary, with its texts. Build with `Job.prepare`."""
+    """A model about to get a new vocabulary, with its texts. Build with `Job.prepare`.
+
+    `domain` and `ordinary` are scored, of `ordinary` first what both tokenizers cut alike; `replay` is there to be trained on.
+    """
 
     checkpoint: Checkpoint
     tokenizer: Tokenizer
@@ -192,6 +197,8 @@ class Job:
         aids = dataclasses.replace(aids or Aids(), ontology=tuple(request.ontology) if request.ontology else None)
         source = open_source_text(source_text, held_out=0.5 if replay else 0.0)
         ordinary = sample_texts(source.documents("held-out" if replay else "all"), score_bytes)
+        alike = cut_alike(tokenizer, change, ordinary)
+        ordinary = [text for side in (True, False) for text, same in zip(ordinary, alike, strict=True) if same == side]
         replayed = list(source.documents("train")) if replay else []
         load = partial(load_both, checkpoint, tokenizer, dtype, device) if is_scorable(checkpoint) else None
         watched = sample_texts(replayed, score_bytes) or ordinary  # rather what is trained on than what is scored
@@ -241,18 +248,27 @@ class Job:
         with step("loading the model"):
             return load_model(self.checkpoint, dtype, device), load_tokenizer(self.tokenizer), load_tokenizer(self.change.tokenizer)
 
-    def score(self, name: str, model: Any, tokenizer: Any, *, new: bool = True, writing: bool = False) -> Stage:
-        """Score both texts; with `new`, count greedy hits of new ids on ordinary text cut as before; with `writing`, time generation."""
+    def score(
+        self, name: str, model: Any, tokenizer: Any, *, new: bool = True, writing: bool = False, kept: dict[bytes, Any] | None = None
+    ) -> Stage:
+        """Score both texts; with `new`, count greedy hits of new ids on ordinary text cut as before; with `writing`, time generation.
+
+        `kept` holds hidden states of ordinary text cut as before, for other models with the same layers and old input rows.
+        """
         domain = score_text(model, tokenizer, self.domain)
-        ordinary = score_text(model, tokenizer, self.ordinary) if self.ordinary else None
-        stage = Stage(name, domain, ordinary)
-        if self.checkpoint.layout.kind != "decoder":
-            return stage
-        unchanged = self.unchanged_texts() if new else []
-        if unchanged:  # after most replacements there is none: nothing on which to compare greedy choices
-            hits = greedy_hits(model, tokenizer, unchanged, self.change.new_ids.tolist())
+        unchanged = self.unchanged_texts if new else []
+        changed = self.ordinary[len(unchanged) :]
+        with nullcontext() if kept is None else remembered_states(model, kept):
+            scores = [score_text(model, tokenizer, unchanged)] if unchanged else []
+            if unchanged and self.checkpoint.layout.kind == "decoder":  # none after most replacements: no greedy choices to compare
+                hits = greedy_hits(model, tokenizer, unchanged, self.change.new_ids.tolist())
+            else:
+                hits = None
+        scores += [score_text(model, tokenizer, changed)] if changed else []
+        stage = Stage(name, domain, joined(scores) if scores else None)
+        if hits is not None:
             stage = dataclasses.replace(stage, greedy_hits=hits.hits, greedy_positions=hits.positions)
-        if writing:
+        if writing and self.checkpoint.layout.kind == "decoder":
             prompts = [text for text in self.domain if len(text) > PROMPT_CHARACTERS][:PROMPTS]
             if prompts:
                 stage = dataclasses.replace(stage, writing=generation_speed(model, tokenizer, prompts))
@@ -262,16 +278,21 @@ class Job:
         """The texts that are scored, by name."""
         return {"domain": self.domain, "ordinary": self.ordinary}
 
+    @cached_property
     def unchanged_texts(self) -> list[str]:
-        """Ordinary texts that both tokenizers cut into the same tokens."""
-        old, new = self.tokenizer.encode_batch(self.ordinary), self.change.tokenizer.encode_batch(self.ordinary)
-        ids = self.change.source_ids
-        return [text for text, a, b in zip(self.ordinary, old, new, strict=True) if a == [int(ids[i]) for i in b]]
+        """Ordinary texts that both tokenizers cut into the same tokens: the first of them."""
+        return [text for text, same in zip(self.ordinary, cut_alike(self.tokenizer, self.change, self.ordinary), strict=True) if same]
 
     def watcher(self, tokenizer: Any) -> Callable[[Any, int], float]:
         """Bits per byte of a small part of the held-out text, for the curve while a model trains."""
         sample = sample_texts(self.domain, WATCH_BYTES)
         return lambda model, _: score_text(model, tokenizer, sample).bits_per_byte
+
+
+def cut_alike(tokenizer: Tokenizer, change: Change, texts: Sequence[str]) -> list[bool]:
+    """Which of `texts` both tokenizers cut into the same tokens."""
+    old, new = tokenizer.encode_batch(texts), change.tokenizer.encode_batch(texts)
+    return [a == [int(change.source_ids[i]) for i in b] for a, b in zip(old, new, strict=True)]
 
 
 def is_scorable(checkpoint: Checkpoint) -> bool:
