@@ -6,17 +6,16 @@ distance from the method's card.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from regraft.evaluation import Score
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
+from regraft.reproductions.harness.hidden_states import CLOSER, distance, stacked
 from regraft.reproductions.harness.record import Findings, Ledger
 from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
 from regraft.vocab.initializer import Initializer, Target
@@ -25,10 +24,6 @@ from regraft.vocab.pairing import Passage, passages
 
 START, FAST = "constituent-mean", "token-distillation, lr 1e-3"
 VI, EN = "held-out Vietnamese", "held-out English"
-DISTANCE: dict[str, Any] = {"metric": "mean squared distance of last hidden states to the old spelling's", "unit": "1", "kind": "ratio"}
-CLOSER = Declared(
-    "hidden states come at least 30 % closer to those of the old spelling", "mean of the old pieces", Expectation(high=-0.3), **DISTANCE
-)
 LOWER = Declared("distilled rows cost less than the mean of the old pieces they started from", START, Expectation(high=0.0))
 AHEAD = Declared(
     "distilled rows are not worse than ones tuned to the next token for as long", "rows, next-token loss", Expectation(high=0.0)
@@ -73,7 +68,7 @@ def reproduce(quick: bool) -> Findings:
         english = score(untouched, setting.english_held_out)
         vietnamese = score(untouched, setting.vietnamese_held_out)
         rows.append({"start": "untouched", "vi": vietnamese.bits_per_byte, "en": english.bits_per_byte})
-        measure = partial(distance, untouched, setting)
+        documents = paired_documents(setting)
         for name, start in starts(size).items():
             for seed in range(1 if name == START else size.seeds):
                 result = setting.timed(start, seed, subject)
@@ -81,7 +76,7 @@ def reproduce(quick: bool) -> Findings:
                 seconds += [result[1]] if name == "token-distillation" else []
                 both = score(subject, setting.vietnamese_held_out), score(subject, setting.english_held_out)
                 scores.setdefault(name, []).append(both)
-                distances.setdefault(name, []).append(measure(subject))
+                distances.setdefault(name, []).append(distance(untouched, subject, documents))
             rows.append(row(name, scores[name], distances[name]))
             console.print(f"  {rows[-1]}", highlight=False)
     with step("rows tuned to the next token for as long"):
@@ -129,10 +124,6 @@ def row(name: str, found: list[tuple[Score, Score]], distances: list[Sample]) ->
     return {"start": name, "vi": vi, "en": en, "distance": stacked(distances).value if distances else None}
 
 
-def stacked(samples: list[Sample]) -> Sample:
-    return Sample(np.concatenate([s.amounts for s in samples]), np.concatenate([s.sizes for s in samples]))
-
-
 def tune(setting: Setting, size: Size, cpu_seconds: float) -> list[Trained]:
     """The new rows alone, trained with the next-token loss for the same processor time from the same start."""
     settings = {"parameters": "rows", "block": 128, "batch_size": 4, "lr": 1e-3}
@@ -143,26 +134,9 @@ def tune(setting: Setting, size: Size, cpu_seconds: float) -> list[Trained]:
     ]
 
 
-def distance(untouched: Subject, setting: Setting, subject: Subject) -> Sample:
-    """Squared distance to the old spelling's hidden states, a dimension, summed over paired positions of each sentence with a new piece."""
+def paired_documents(setting: Setting) -> list[list[Passage]]:
+    """Held-out sentences with a new piece, paired; where there is none nothing is to be learned, and nothing lies between the two."""
     change = setting.change
     target = Target(ids=change.new_ids, tokenizer=change.tokenizer, source_ids=change.source_ids, old_tokenizer=setting.tokenizer)
-    sums, counts = [], []
-    for text in setting.vietnamese_held_out:
-        if not np.isin(change.tokenizer.encode(text), change.new_ids).any():
-            continue  # cut as before: nothing to learn, and nothing between the two
-        found = list(passages(target, [text], length=10**6))
-        apart = [states(subject, p.new)[p.new_at] - states(untouched, p.old)[p.old_at] for p in found]
-        sums.append(float(sum(each.square().mean(1).sum() for each in apart)))
-        counts.append(float(sum(paired(p) for p in found)))
-    return Sample.of(sums, counts)
-
-
-def paired(passage: Passage) -> int:
-    return len(passage.new_at)
-
-
-def states(subject: Subject, ids: "np.ndarray[Any, Any]") -> torch.Tensor:
-    """Last hidden states (length, d) of one sequence."""
-    with torch.inference_mode():
-        return subject[0].base_model(input_ids=torch.from_numpy(ids)[None]).last_hidden_state[0].float()  # type: ignore[no-any-return]
+    shown = [text for text in setting.vietnamese_held_out if np.isin(change.tokenizer.encode(text), change.new_ids).any()]
+    return [list(passages(target, [text], length=10**6)) for text in shown]
