@@ -7,13 +7,15 @@ from donors import DONOR_WORDS, NEW_WORDS, OLD_WORDS, edit_table, save_model, ta
 
 from regraft.errors import ParameterError
 from regraft.method import resolve
+from regraft.vocab import gram_pursuit, pursuit
 from regraft.vocab.donor import Donor
+from regraft.vocab.gram_pursuit import GramMatrix
 from regraft.vocab.initializers.common_interpolation import least_squares
 from regraft.vocab.initializers.landmark_pca import carry
-from regraft.vocab.number_format import fast_screen
+from regraft.vocab.live import matmul_precision
 from regraft.vocab.pursuit import matching_pursuit
 
-SCREENS = [torch.bfloat16, torch.float32] + ([torch.int8] if fast_screen() == torch.int8 else [])
+PRODUCTS = ["gram", torch.bfloat16, torch.float32]
 
 
 def problem(m=40, n=120, d=24, seed=0):
@@ -41,42 +43,79 @@ def dense(found, n):
     return weights[:, :n]
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_pursuit_is_the_textbook_s_whatever_the_screening_format(screen):
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_pursuit_is_the_textbook_s_wherever_the_products_come_from(products):
     targets, atoms = problem()
-    found = matching_pursuit(targets, atoms, 12, screen=screen)
+    found = matching_pursuit(targets, atoms, 12, products=products)
     for i in range(len(targets)):
         chosen, weights = plain_pursuit(targets[i], atoms, 12)
         assert found.indices[i].tolist() == chosen
         np.testing.assert_allclose(found.weights[i], weights, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_atoms_with_outlying_coordinates_are_not_missed(screen):
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_atoms_with_outlying_coordinates_are_not_missed(products):
     """Three coordinates forty times the others make every rounding coarse; the choice stays that of full precision."""
     generator = torch.Generator().manual_seed(5)
     atoms, targets = torch.randn(1_000, 96, generator=generator), torch.randn(50, 96, generator=generator)
     atoms[::7, :3] *= 40
     targets[::5, 1] *= 40
-    found = matching_pursuit(targets, atoms, 16, screen=screen)
+    found = matching_pursuit(targets, atoms, 16, products=products)
     for i in range(0, 50, 5):
         assert found.indices[i].tolist() == plain_pursuit(targets[i], atoms, 16)[0]
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_targets_behind_all_atoms_take_none_and_do_not_disturb_the_others(screen):
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_targets_behind_all_atoms_take_none_and_do_not_disturb_the_others(products):
     """37 atoms are no whole number of groups; every second target has a negative product with each of them."""
     generator = torch.Generator().manual_seed(1)
     atoms = torch.rand(37, 8, generator=generator) + 0.1
     targets = torch.rand(6, 8, generator=generator) + 0.1
     targets[1::2] *= -1
-    found = matching_pursuit(targets, atoms, 3, sign="non_negative", screen=screen)
+    found = matching_pursuit(targets, atoms, 3, sign="non_negative", products=products)
     assert (found.indices[1::2] == -1).all()
     assert not found.weights[1::2].any()
-    alone = matching_pursuit(targets[::2].contiguous(), atoms, 3, sign="non_negative", screen=screen)
+    alone = matching_pursuit(targets[::2].contiguous(), atoms, 3, sign="non_negative", products=products)
     assert np.array_equal(found.indices[::2], alone.indices)
     assert np.allclose(found.weights[::2], alone.weights)
     assert (found.indices[::2, 0] >= 0).all()
+
+
+def test_a_gram_matrix_beyond_its_room_or_use_is_not_made(monkeypatch):
+    targets, atoms = problem()
+    expected = matching_pursuit(targets, atoms, 6, products=torch.float32).indices
+    made = []
+    matrix = GramMatrix.__init__
+    monkeypatch.setattr(GramMatrix, "__init__", lambda self, atoms: made.append(len(atoms)) or matrix(self, atoms))
+    assert np.array_equal(matching_pursuit(targets, atoms, 6).indices, expected)
+    assert made == [120]
+    assert np.array_equal(matching_pursuit(targets[:3], atoms, 6).indices, expected[:3])  # 120 atoms for 3 targets
+    monkeypatch.setattr(pursuit, "GRAM_BYTES", 2 * 120**2 - 1)
+    assert np.array_equal(matching_pursuit(targets, atoms, 6).indices, expected)
+    assert made == [120]
+
+
+def test_products_are_made_in_float32_whatever_else_is_computed_now(monkeypatch):
+    asked = []
+    monkeypatch.setattr(GramMatrix, "pursue", lambda *given, **named: asked.append(torch.get_float32_matmul_precision()) or 1 / 0)
+    with matmul_precision("auto", "cpu"), pytest.raises(ZeroDivisionError):
+        matching_pursuit(*problem(), 3)
+    assert asked[0] == "highest"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_where_nothing_can_be_kept_code_is_compiled_anew(monkeypatch):
+    given = []
+
+    def njit(**options):
+        given.append(options)
+        if options.pop("cache", False):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(gram_pursuit.numba, "njit", njit)
+    assert gram_pursuit.compiled(abs) is abs
+    assert len(given) == 2
 
 
 def test_normalized_atoms_give_scikit_learn_s_weights():

@@ -24,11 +24,3 @@ def processor_flags() -> frozenset[str]:
 def fast_format() -> torch.dtype:
     """bfloat16 where there are units for it, else float32."""
     return torch.bfloat16 if BF16_UNITS & processor_flags() else torch.float32
-
-
-def fast_screen() -> torch.dtype:
-    """For products that only choose candidates: bfloat16 where there are units for it, else int8 where it has vectors, else float32."""
-    if fast_format() == torch.bfloat16:
-        return torch.bfloat16
-    onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")  # type: ignore[no-untyped-call]
-    return torch.int8 if onednn and "avx2" in processor_flags() else torch.float32

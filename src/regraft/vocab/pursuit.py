@@ -1,13 +1,15 @@
 r"""Orthogonal matching pursuit for many targets at once.
 
 Enters: targets (m, d), atoms (n, d), k. Leaves: for each target k atoms and least-squares weights. Each step needs the atom with the
-largest :math:`|\langle r, a\rangle|` for every residual r, an (m, n) product, which `regraft.vocab.screening` finds.
+largest :math:`|\langle r, a\rangle|` for every residual r. `regraft.vocab.gram_pursuit` finds it from the Gram matrix of the atoms; where
+that is too large, `regraft.vocab.screening` from an (m, n) product for the block of targets here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +17,11 @@ import torch
 
 from regraft.graft import iterate_blocks
 from regraft.progress import progress_bar
-from regraft.vocab.number_format import fast_screen
-from regraft.vocab.screening import Ids, Screen, Sign, screen_for
+from regraft.vocab.number_format import fast_format
+from regraft.vocab.screening import Ids, Screen, Sign
 
+GRAM_BYTES = 2**30  # for the Gram matrix: up to 23,170 atoms
+PAYS = 32  # times as many atoms as targets, and their Gram matrix costs more than it saves
 SMALL = 1e-5  # a residual this much shorter than its target is rounding error: the target is reproduced
 DEPENDENT = 1e-6  # an atom with no more than this share of its squared length outside the span of the chosen ones adds nothing
 POLISHED = 16  # targets at once: their atoms in float64 stay in the cache
@@ -34,7 +38,7 @@ class Pursuit:
 
 
 def matching_pursuit(
-    targets: torch.Tensor, atoms: torch.Tensor, k: int, sign: Sign = "signed", screen: torch.dtype | None = None
+    targets: torch.Tensor, atoms: torch.Tensor, k: int, sign: Sign = "signed", products: Literal["gram"] | torch.dtype | None = None
 ) -> Pursuit:
     """k atoms and their weights for each target.
 
@@ -43,22 +47,49 @@ def matching_pursuit(
     targets : (m, d) float32.
     atoms : (n, d) float32, n >= k, none of them zero.
     sign : "non_negative" chooses atoms by positive correlation and keeps all weights >= 0 at every step.
-    screen : number format of the (m, n) products, bfloat16 or float32 without any effect on the result, int8 with the error that
-        `IntegerScreen` states; None takes the fastest here.
+    products : where the products with the residuals come from, without effect on the result: "gram", 2 n^2 bytes of the atoms' own; or
+        the number format in which they are made, bfloat16 or float32. None takes the fastest that has room.
 
-    Memory: a block of targets with their k atoms, and one copy of the atoms.
+    Memory: that, a block of targets with their k atoms, and one copy of the atoms.
     """
     m, d = targets.shape
     if m == 0:
         return Pursuit(np.zeros((0, k), dtype=np.int64), np.zeros((0, k)), np.zeros((0, k + 1), dtype=np.float32))
-    screened = screen_for(atoms, screen or fast_screen())
-    block = max(16, min(m, 256, (96 << 20) // (4 * k * d), screened.room // (4 * len(atoms))))
+    n = len(atoms)
+    if products is None:
+        products = "gram" if 2 * n * n <= GRAM_BYTES and n <= PAYS * m else fast_format()
+    block = max(16, min(m, 256, (96 << 20) // (4 * k * d), Screen.room // (4 * n)))
     parts = []
-    with progress_bar("matching pursuit", total=m, unit="tokens") as bar, _threads() as pool:
-        for part in pool.map(lambda rows: _Block(targets[rows], atoms, k, sign).run(screened), iterate_blocks(m, block)):
-            parts.append(part)
-            bar.advance(len(part.indices))
+    with progress_bar("matching pursuit", total=m, unit="tokens") as bar, _exact_products():
+        run = _by_gram(atoms, k, sign) if products == "gram" else _by_screen(atoms, k, sign, products)
+        with _threads() as pool:
+            for part in pool.map(lambda rows: run(targets[rows]), iterate_blocks(m, block)):
+                parts.append(part)
+                bar.advance(len(part.indices))
     return Pursuit(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("indices", "weights", "residuals")))
+
+
+def _by_gram(atoms: torch.Tensor, k: int, sign: Sign) -> Callable[[torch.Tensor], Pursuit]:
+    from regraft.vocab.gram_pursuit import GramMatrix  # numba takes half a second to import
+
+    matrix = GramMatrix(atoms)
+    return lambda targets: Pursuit(*matrix.pursue(targets, k, non_negative=sign == "non_negative"))
+
+
+def _by_screen(atoms: torch.Tensor, k: int, sign: Sign, dtype: torch.dtype) -> Callable[[torch.Tensor], Pursuit]:
+    screen = Screen(atoms, dtype)
+    return lambda targets: _Block(targets, atoms, k, sign).run(screen)
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Products of float32 in float32, whatever else is computed in bfloat16 now: the bounds on their errors count on it."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
