@@ -20,13 +20,17 @@ from regraft.vocab.pursuit import DEPENDENT, SMALL, SWEEPS
 
 TILE = 2048  # atoms whose products are summed at a time: they stay in the second cache
 ROWS = 4  # of the Gram matrix read together
+TAKEN = np.float32(-1e30)
 FLOAT_STEP = 2.0**-24  # relative rounding error of float32
 
 Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float32]]
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as machine code that runs beside other threads, kept on disk from the first use on where there is a place to write."""
+    """`function` as machine code that runs beside other threads, kept on disk from the first use on where there is a place to write.
+
+    Sums may be taken in any order, and there must be no infinities.
+    """
     try:
         done = numba.njit(fastmath=True, nogil=True, cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
@@ -65,7 +69,6 @@ def _pursue(  # type: ignore[no-untyped-def]
 ):
     k, n = indices.shape[1], len(atoms)
     scores, peaks = np.empty(n, dtype=np.float32), np.empty((n + TILE - 1) // TILE, dtype=np.float32)
-    taken = np.zeros(n, dtype=np.bool_)
     for row in range(len(targets)):
         target = targets[row]
         chosen, weight = indices[row], weights[row]
@@ -77,7 +80,7 @@ def _pursue(  # type: ignore[no-untyped-def]
             if length <= SMALL * whole:
                 break
             error = _score(products[row], chosen[:t], weight, gram, steps, scores, peaks, non_negative) + 2 * summing * whole
-            atom, value = _best(residual, atoms, scores, peaks, taken, error, non_negative)
+            atom, value = _best(residual, atoms, scores, peaks, error, non_negative)
             if value <= SMALL * np.sqrt(squares[atom]) * length:
                 break
             if non_negative:
@@ -85,7 +88,6 @@ def _pursue(  # type: ignore[no-untyped-def]
             elif not _join(t, atom, target, atoms, squares, chosen, triangle, along, weight):
                 break
             chosen[t] = atom
-            taken[atom] = True
             residual[:] = target
             for i in range(t + 1):
                 part, share = atoms[chosen[i]], weight[i]
@@ -93,16 +95,13 @@ def _pursue(  # type: ignore[no-untyped-def]
                     residual[j] -= share * part[j]
             length = np.sqrt(_product(residual, residual))
             lengths[row, t + 1 :] = length
-        for i in range(k):
-            if chosen[i] >= 0:
-                taken[chosen[i]] = False
 
 
 @compiled
 def _score(first, chosen, weight, gram, steps, scores, peaks, non_negative):  # type: ignore[no-untyped-def]
     """Products of all atoms with the residual (their magnitudes if signed) into `scores`, the largest of each tile into `peaks`.
 
-    Returns twice what rounding did at most.
+    Atoms that are chosen get the lowest score. Returns twice what rounding did at most.
     """
     error, count = 0.0, len(chosen)
     factors = np.empty(count, dtype=np.float32)
@@ -123,28 +122,33 @@ def _score(first, chosen, weight, gram, steps, scores, peaks, non_negative):  # 
             a, p = factors[i], gram[chosen[i], start : start + TILE]
             for j in range(len(part)):
                 part[j] -= a * np.float32(p[j])
-        peak = np.float32(-np.inf)
+        if not non_negative:
+            for j in range(len(part)):
+                part[j] = abs(part[j])
+        for i in range(count):
+            if start <= chosen[i] < start + TILE:
+                part[chosen[i] - start] = TAKEN
+        peak = part[0]
         for j in range(len(part)):
-            part[j] = part[j] if non_negative else abs(part[j])
             peak = max(peak, part[j])
         peaks[start // TILE] = peak
     return 2 * error
 
 
 @compiled
-def _best(residual, atoms, scores, peaks, taken, error, non_negative):  # type: ignore[no-untyped-def]
-    """The atom not taken of largest product with the residual (in magnitude if signed), and that product, in float64."""
+def _best(residual, atoms, scores, peaks, error, non_negative):  # type: ignore[no-untyped-def]
+    """The atom of largest product with the residual (in magnitude if signed), and that product, in float64."""
     least = np.float32(peaks.max() - error)
-    best, largest = 0, -np.inf
+    best, largest = -1, 0.0
     for tile in range(len(peaks)):
         if peaks[tile] < least:
             continue
         for i in range(tile * TILE, min((tile + 1) * TILE, len(scores))):
-            if scores[i] >= least and not taken[i]:
+            if scores[i] >= least:
                 value = _product(atoms[i], residual)
                 if not non_negative:
                     value = abs(value)
-                if value > largest:
+                if best < 0 or value > largest:
                     best, largest = i, value
     return best, largest
 
