@@ -84,14 +84,16 @@ def test_targets_behind_all_atoms_take_none_and_do_not_disturb_the_others(produc
 def test_a_gram_matrix_beyond_its_room_or_use_is_not_made(monkeypatch):
     targets, atoms = problem()
     expected = matching_pursuit(targets, atoms, 6, products=torch.float32).indices
+    monkeypatch.setattr(pursuit, "SMALL_WORK", 3 * 120)
     made = []
     matrix = GramMatrix.__init__
     monkeypatch.setattr(GramMatrix, "__init__", lambda self, atoms: made.append(len(atoms)) or matrix(self, atoms))
     assert np.array_equal(matching_pursuit(targets, atoms, 6).indices, expected)
     assert made == [120]
     assert np.array_equal(matching_pursuit(targets[:3], atoms, 6).indices, expected[:3])  # 120 atoms for 3 targets
-    monkeypatch.setattr(pursuit, "GRAM_BYTES", 2 * 120**2 - 1)
-    assert np.array_equal(matching_pursuit(targets, atoms, 6).indices, expected)
+    for limit, value in (("SMALL_WORK", 40 * 120 + 1), ("GRAM_BYTES", 2 * 120**2 - 1)):
+        monkeypatch.setattr(pursuit, limit, value)
+        assert np.array_equal(matching_pursuit(targets, atoms, 6).indices, expected)
     assert made == [120]
 
 
@@ -99,7 +101,7 @@ def test_products_are_made_in_float32_whatever_else_is_computed_now(monkeypatch)
     asked = []
     monkeypatch.setattr(GramMatrix, "pursue", lambda *given, **named: asked.append(torch.get_float32_matmul_precision()) or 1 / 0)
     with matmul_precision("auto", "cpu"), pytest.raises(ZeroDivisionError):
-        matching_pursuit(*problem(), 3)
+        matching_pursuit(*problem(), 3, products="gram")
     assert asked[0] == "highest"
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -118,57 +120,64 @@ def test_where_nothing_can_be_kept_code_is_compiled_anew(monkeypatch):
     assert len(given) == 2
 
 
-def test_normalized_atoms_give_scikit_learn_s_weights():
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_normalized_atoms_give_scikit_learn_s_weights(products):
     linear_model = pytest.importorskip("sklearn.linear_model")
     targets, atoms = problem(seed=1)
     atoms = atoms / atoms.norm(dim=1, keepdim=True)
-    found = matching_pursuit(targets, atoms, 10)
+    found = matching_pursuit(targets, atoms, 10, products=products)
     a, x = atoms.double().numpy(), targets.double().numpy()
     expected = linear_model.orthogonal_mp_gram(a @ a.T, a @ x.T, n_nonzero_coefs=10)
     np.testing.assert_allclose(dense(found, len(atoms)), expected.T, atol=1e-5)
 
 
 @pytest.mark.parametrize("sign", ["signed", "non_negative"])
-def test_residuals_never_grow(sign):
-    found = matching_pursuit(*problem(seed=2), 20, sign)
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_residuals_never_grow(sign, products):
+    found = matching_pursuit(*problem(seed=2), 20, sign, products)
     assert (np.diff(found.residuals, axis=1) <= 1e-5).all()
 
 
-def test_all_atoms_reproduce_targets_in_their_span():
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_all_atoms_reproduce_targets_in_their_span(products):
     generator = torch.Generator().manual_seed(3)
     atoms = torch.randn(9, 20, generator=generator)
     mix = torch.randn(5, 9, generator=generator)
-    found = matching_pursuit(mix @ atoms, atoms, 9)
+    found = matching_pursuit(mix @ atoms, atoms, 9, products=products)
     np.testing.assert_allclose(dense(found, 9), mix, atol=1e-4)
 
 
-def test_target_outside_the_span_ends_where_nothing_is_left_to_gain():
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_target_outside_the_span_ends_where_nothing_is_left_to_gain(products):
     atoms = torch.eye(12)[:4]
-    found = matching_pursuit(torch.tensor([[1.0, 2, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]]), atoms, 4)
+    found = matching_pursuit(torch.tensor([[1.0, 2, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]]), atoms, 4, products=products)
     assert found.indices[0].tolist() == [1, 0, -1, -1]
     assert found.weights[0].tolist() == [2, 1, 0, 0]
     assert found.residuals[0, -1] == 5
 
 
-def test_twin_atoms_and_more_atoms_than_dimensions_do_no_harm():
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_twin_atoms_and_more_atoms_than_dimensions_do_no_harm(products):
     targets, atoms = problem(m=8, n=30, d=6)
     atoms = torch.cat([atoms, atoms])
-    found = matching_pursuit(targets, atoms, 30)
+    found = matching_pursuit(targets, atoms, 30, products=products)
     rebuilt = dense(found, 60) @ atoms.double().numpy()
     np.testing.assert_allclose(rebuilt, targets.double().numpy(), atol=1e-4)
 
 
-def test_raw_atoms_prefer_long_rows_and_normalized_ones_the_angle():
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_raw_atoms_prefer_long_rows_and_normalized_ones_the_angle(products):
     atoms = torch.tensor([[1.0, 0.2], [9.0, 9.0]])
     target = torch.tensor([[1.0, 0.1]])
-    assert matching_pursuit(target, atoms, 1).indices.tolist() == [[1]]
-    assert matching_pursuit(target, atoms / atoms.norm(dim=1, keepdim=True), 1).indices.tolist() == [[0]]
+    assert matching_pursuit(target, atoms, 1, products=products).indices.tolist() == [[1]]
+    assert matching_pursuit(target, atoms / atoms.norm(dim=1, keepdim=True), 1, products=products).indices.tolist() == [[0]]
 
 
-def test_non_negative_weights_are_the_best_of_their_support():
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_non_negative_weights_are_the_best_of_their_support(products):
     optimize = pytest.importorskip("scipy.optimize")
     targets, atoms = problem(seed=4)
-    found = matching_pursuit(targets, atoms, 8, "non_negative")
+    found = matching_pursuit(targets, atoms, 8, "non_negative", products)
     assert (found.weights >= 0).all()
     for i in range(len(targets)):
         support = found.indices[i][found.indices[i] >= 0]

@@ -22,6 +22,7 @@ from regraft.vocab.screening import Ids, Screen, Sign
 
 GRAM_BYTES = 2**30  # for the Gram matrix: up to 23,170 atoms
 PAYS = 32  # times as many atoms as targets, and their Gram matrix costs more than it saves
+SMALL_WORK = 10**7  # products of targets and atoms: done sooner than code is compiled
 SMALL = 1e-5  # a residual this much shorter than its target is rounding error: the target is reproduced
 DEPENDENT = 1e-6  # an atom with no more than this share of its squared length outside the span of the chosen ones adds nothing
 POLISHED = 16  # targets at once: their atoms in float64 stay in the cache
@@ -57,7 +58,7 @@ def matching_pursuit(
         return Pursuit(np.zeros((0, k), dtype=np.int64), np.zeros((0, k)), np.zeros((0, k + 1), dtype=np.float32))
     n = len(atoms)
     if products is None:
-        products = "gram" if 2 * n * n <= GRAM_BYTES and n <= PAYS * m else fast_format()
+        products = "gram" if m * n >= SMALL_WORK and 2 * n * n <= GRAM_BYTES and n <= PAYS * m else fast_format()
     block = max(16, min(m, 256, (96 << 20) // (4 * k * d), Screen.room // (4 * n)))
     parts = []
     with progress_bar("matching pursuit", total=m, unit="tokens") as bar, _exact_products():
