@@ -5,6 +5,7 @@ old spelling of a text still gives the old hidden states (the teacher), and the 
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from regraft.graft import Graft
 from regraft.language_model import LanguageModel
 from regraft.training.adapters import tied
 from regraft.training.trainable import Trainable, select
+from regraft.vocab.chunk_likelihood import chunk_distances, openers, read
 from regraft.vocab.initializer import Target
 from regraft.vocab.pairing import Passage
 
@@ -50,6 +52,11 @@ class Student:
         self.language_model = LanguageModel(model, tokenizer)
         self.prefix = self.language_model.prefix
 
+    @cached_property
+    def opens(self) -> torch.Tensor:
+        """Which rows of the tables begin a word, shape (rows,)."""
+        return openers(self.target, self.columns)
+
     def train_rows(self) -> Trainable:
         """Freeze all but the new rows; their parameters are named "rows" and, for an untied head, "head_rows"."""
         return select(self.model, "rows", np.arange(self.columns, self.columns + len(self.target)))
@@ -71,6 +78,17 @@ class Student:
         logits = self.language_model.logits(states)
         return logits.index_fill(1, self.lacking.to(logits.device), -torch.inf) if len(self.lacking) else logits
 
+    def chunk_distance(self, teacher: Sequence[torch.Tensor], states: Sequence[torch.Tensor], batch: Sequence[Passage]) -> torch.Tensor:
+        """Mean divergence over the chunks of `batch`, from the states (length, d) of both spellings; 0 where there is no chunk."""
+        with torch.no_grad():
+            given = [
+                read(self.language_model.logits(h)[:, : self.columns], p.old, self.opens[: self.columns])
+                for h, p in zip(teacher, batch, strict=True)
+            ]
+        learned = [read(self.logits(h), self.places[p.new], self.opens) for h, p in zip(states, batch, strict=True)]
+        distances = chunk_distances(given, learned, batch)
+        return distances.mean() if len(distances) else torch.cat(list(states)).sum() * 0
+
     def rows(self, role: str) -> torch.Tensor:
         """The new rows of the input table, or of the head, as they are now. Shape (m, d)."""
         table = self.model.get_output_embeddings() if role == "head" else self.model.get_input_embeddings()
@@ -79,21 +97,25 @@ class Student:
 
 
 class Teacher:
-    """What the old spelling of a passage leaves in `layer` at the positions that are compared.
+    """What the old spelling of a passage leaves in `layer`: at the positions that are compared, or with `whole` at all.
 
     With `keep` it is computed once for each passage, until 512 MiB are full: later epochs then cost the student's pass alone.
     """
 
-    def __init__(self, student: Student, layer: int = -1, *, keep: bool = False) -> None:
-        self.student, self.layer = student, layer
+    def __init__(self, student: Student, layer: int = -1, *, keep: bool = False, whole: bool = False) -> None:
+        self.student, self.layer, self.whole = student, layer, whole
         self._room = KEPT if keep else 0
         self._kept: dict[int, torch.Tensor] = {}
 
     def __call__(self, batch: Sequence[Passage]) -> torch.Tensor:
         """Hidden states (positions of all passages, d); the passages must live as long as the teacher."""
+        return torch.cat(self.each(batch))
+
+    def each(self, batch: Sequence[Passage]) -> list[torch.Tensor]:
+        """The same, passage by passage."""
         unknown = [passage for passage in batch if id(passage) not in self._kept]
         found = dict(zip(map(id, unknown), self._read(unknown), strict=True)) if unknown else {}
-        states = torch.cat([found[id(p)] if id(p) in found else self._kept[id(p)] for p in batch])
+        states = [found[id(p)] if id(p) in found else self._kept[id(p)] for p in batch]
         for name, held in found.items():
             if held.nbytes <= self._room:
                 self._kept[name] = held
@@ -103,4 +125,4 @@ class Teacher:
     def _read(self, batch: Sequence[Passage]) -> list[torch.Tensor]:
         with torch.inference_mode():
             states = self.student.hidden([p.old for p in batch], self.layer)
-            return [h[p.old_at] for h, p in zip(states, batch, strict=True)]
+            return [h if self.whole else h[p.old_at] for h, p in zip(states, batch, strict=True)]

@@ -63,7 +63,8 @@ class TokenDistillation(Initializer):
     else reaches, unless `head` says otherwise.
 
     `loss` may compare what follows from those states instead: logits of the old vocabulary by their mean squared difference
-    ("logits-mse"), or the distributions over it, :math:`\mathrm{mean}_j KL(p^{old} \| p^{new})` ("logits-kl").
+    ("logits-mse"), the distributions over it, :math:`\mathrm{mean}_j KL(p^{old} \| p^{new})` ("logits-kl"), or what both spellings say of
+    the chunks between shared ends ("alm": approximate likelihood matching, `regraft.vocab.chunk_likelihood`), which teaches head rows too.
 
     One passage serves every new token in it (the original reads one passage per token): passages are taken until each token has been seen
     in `snippets` of them, so a batch holds many new tokens and cost grows with text, not with tokens.
@@ -79,7 +80,7 @@ class TokenDistillation(Initializer):
     magikarp : leave out passages in which the old spelling has an under-trained token, which cannot teach what it never learned.
     head : rows of an untied head: "ce" learns them, "start" keeps their first values, "zero" makes them zero. A tied head is the table.
     start : "constituent-mean", "constituent-exponential" or "merge".
-    loss : "hidden-mse", "logits-mse" or "logits-kl".
+    loss : "hidden-mse", "logits-mse", "logits-kl" or "alm".
     layer : whose hidden states "hidden-mse" compares: -1 the last, counted as in ``hidden_states`` of `transformers`.
     lr, weight_decay, batch_size, epochs : of AdamW.
     minutes : stop after this time (ours, so that a desktop finishes), or None for all passages.
@@ -103,7 +104,7 @@ class TokenDistillation(Initializer):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     replace_ids: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | Literal["undertrained"], BeforeValidator(_numbers)] = ()
     magikarp: bool = False
-    loss: Literal["hidden-mse", "logits-mse", "logits-kl"] = "hidden-mse"
+    loss: Literal["hidden-mse", "logits-mse", "logits-kl", "alm"] = "hidden-mse"
     layer: int = -1
     ce: bool = False
     head: Literal["ce", "start", "zero"] = "ce"
@@ -125,10 +126,9 @@ class TokenDistillation(Initializer):
         weak = undertrained(source.table, source.tokenizer) if self.magikarp or self.replace_ids == "undertrained" else NONE
         aim = replacing(target, self.ids_to_replace(source, weak))
         model, tokenizer = context.model(self.name)
-        if self.ce and kind_of(model) == "masked":
-            raise ParameterError(
-                f"{self.name}: ce=true teaches the next token, which {type(model).__name__} does not predict: leave it out"
-            )
+        if (self.ce or self.loss == "alm") and kind_of(model) == "masked":
+            asked = "ce=true teaches" if self.ce else "loss=alm compares likelihoods of"
+            raise ParameterError(f"{self.name}: {asked} the next token, which {type(model).__name__} does not predict: leave it out")
         chosen = self.gather(aim, model, tokenizer, context, weak if self.magikarp else NONE)
         if self.replace_ids == "undertrained":
             aim = replacing(target, shown(chosen, aim.ids[len(target) :]))
@@ -138,7 +138,8 @@ class TokenDistillation(Initializer):
         speaks = student.language_model.kind == "decoder"
         learns_head = speaks and "head_rows" in trainable.parameters and self.head == "ce"
         try:
-            self.distil(student, list(trainable.parameters.values()), chosen, context.seed, use_ce=self.ce or learns_head)
+            use_ce = self.ce or (learns_head and self.loss != "alm")
+            self.distil(student, list(trainable.parameters.values()), chosen, context.seed, use_ce=use_ce)
         finally:
             trainable.finish()
         head = student.rows("head")
@@ -178,7 +179,7 @@ class TokenDistillation(Initializer):
         """Run AdamW over the passages; the rate falls linearly to zero over the last tenth, by passages or by the clock."""
         optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
         batches = list(batch_by_length(chosen, self.batch_size, self.epochs, seed))
-        teacher = Teacher(student, self.layer, keep=self.epochs > 1)
+        teacher = Teacher(student, self.layer, keep=self.epochs > 1, whole=self.loss == "alm")
         began = time.perf_counter()
         with progress_bar("distilling", total=len(batches), unit="batches") as bar:
             for number, batch in enumerate(batches):
@@ -198,8 +199,11 @@ class TokenDistillation(Initializer):
         """Add the gradient of one batch's loss."""
         new = [student.places[p.new] for p in batch]
         states = student.hidden(new, self.layer)
-        seen = torch.cat([h[p.new_at] for h, p in zip(states, batch, strict=True)])
-        loss = distance = self.distance(student, teacher(batch), seen)
+        if self.loss == "alm":
+            loss = distance = student.chunk_distance(teacher.each(batch), states, batch)
+        else:
+            seen = torch.cat([h[p.new_at] for h, p in zip(states, batch, strict=True)])
+            loss = distance = self.distance(student, teacher(batch), seen)
         if use_ce:
             targets = torch.from_numpy(np.concatenate([ids[1:] for ids in new])).to(seen.device)
             last = states if self.layer == -1 else student.hidden(new)
