@@ -86,7 +86,7 @@ class Setting:
 
 
 def reproduce(quick: bool) -> Findings:
-    """Run all of it: about 30 processor minutes in full, 1 with `quick`."""
+    """Run all of it: about 60 processor minutes in full, 1 with `quick`."""
     size = QUICK if quick else Size()
     setting = Setting.prepare(size)
     run = Ledger(f"SmolLM2-135M-Instruct; {size.nouns} nouns of WordNet 3.1 as tokens")
