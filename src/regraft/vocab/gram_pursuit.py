@@ -46,7 +46,9 @@ class GramMatrix:
         self.atoms = np.ascontiguousarray(atoms.numpy())
         self.squares = np.square(self.atoms, dtype=np.float64).sum(axis=1)
         self.values, self.steps = np.empty((n, n), dtype=np.int16), np.empty(n)
-        self.summing = 2 * d * FLOAT_STEP * float(np.sqrt(self.squares.max()))  # times a target's length: error of its float32 products
+        self.summing = (
+            2 * d * FLOAT_STEP * float(np.sqrt(self.squares.max()))
+        )  # times a target's or an atom's length: error of its float32 products
         for rows in iterate_blocks(n, max(1, (32 << 20) // (4 * n))):
             products = atoms[rows] @ atoms.T
             steps = products.abs().amax(dim=1, keepdim=True) / 32767
@@ -80,6 +82,8 @@ def _pursue(  # type: ignore[no-untyped-def]
             if length <= SMALL * whole:
                 break
             error = _score(products[row], chosen[:t], weight, gram, steps, scores, peaks, non_negative) + 2 * summing * whole
+            for i in range(t):  # the matrix was made in float32 too
+                error += 2 * summing * abs(weight[i]) * np.sqrt(squares[chosen[i]])
             atom, value = _best(residual, atoms, scores, peaks, error, non_negative)
             if value <= SMALL * np.sqrt(squares[atom]) * length:
                 break
