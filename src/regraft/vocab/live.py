@@ -109,9 +109,21 @@ def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tenso
 
     Raises `CheckpointError` for a parameter that the files do not hold under a recognizable name.
     """
-    head = model.get_output_embeddings()
     found = changed_tables(model, checkpoint)
-    tables = {id(p) for module in (model.get_input_embeddings(), head) if module is not None for p in module.parameters()}
+    for _, stored, parameter in stored_parameters(model, checkpoint):
+        before = checkpoint.read(stored)
+        if before.shape != parameter.shape or not torch.equal(before, parameter.detach().cpu().to(before.dtype)):
+            found[stored] = parameter
+    return {name: stored_form(tensor, checkpoint, name) for name, tensor in found.items()}
+
+
+def stored_parameters(model: Any, checkpoint: Checkpoint) -> Iterator[tuple[str, str, torch.nn.Parameter]]:
+    """Every parameter of `model` that is not over the vocabulary, with its name there and its name in the files.
+
+    Raises `CheckpointError` for a parameter that the files do not hold under a recognizable name.
+    """
+    embeddings = model.get_input_embeddings(), model.get_output_embeddings()
+    tables = {id(p) for module in embeddings if module is not None for p in module.parameters()}
     prefix = f"{model.base_model_prefix}."
     computed = set(model._keys_to_ignore_on_save or ())  # such as sinusoidal positions: no file holds them
     for name, parameter in model.named_parameters():
@@ -120,10 +132,7 @@ def changed_tensors(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tenso
         stored = next((n for n in (name, name.removeprefix(prefix), prefix + name) if n in checkpoint.tensors), None)
         if stored is None:
             raise CheckpointError(f"{checkpoint.path}: parameter {name} is not stored under that name, so it cannot be written back")
-        before = checkpoint.read(stored)
-        if before.shape != parameter.shape or not torch.equal(before, parameter.detach().cpu().to(before.dtype)):
-            found[stored] = parameter
-    return {name: stored_form(tensor, checkpoint, name) for name, tensor in found.items()}
+        yield name, stored, parameter
 
 
 def changed_tables(model: Any, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
