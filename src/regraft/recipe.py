@@ -91,6 +91,8 @@ class AdaptRecipe(_Change):
     verb: Literal["adapt"] = "adapt"
     method: Annotated[Text, Field(description="how new rows start; `regraft methods` lists them")] | None = None
     set: Annotated[dict[str, Setting], Field(description="the method's parameters")] | None = None
+    elchat: Annotated[bool, Strict(), Field(description="after training, mix the weights with the source's")] | None = None
+    elchat_set: Annotated[dict[str, Setting], Field(description="options of elchat: method, outer, inner, rows, special")] | None = None
     score: Annotated[bool, Strict(), Field(description="load the model and score it before and after")] | None = None
     pad_to_multiple_of: Annotated[Whole, Gt(0)] | None = None
     state: Annotated[Text, Field(description="directory for the state of training, to go on from after a kill")] | None = None

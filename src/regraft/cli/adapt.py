@@ -26,6 +26,13 @@ def adapt(
     settings: o.Settings = None,
     train: o.Train = None,
     train_settings: o.TrainSettings = None,
+    elchat: Annotated[
+        bool, typer.Option("--elchat", help="After training, mix the weights with the source's, so that the model forgets less.")
+    ] = False,
+    elchat_settings: Annotated[
+        list[str] | None,
+        typer.Option("--elchat-set", help="An option of --elchat, field=value: method=slerp|linear, outer, inner, rows, special."),
+    ] = None,
     source_text: o.SourceText = None,
     donor: o.Donor = None,
     vectors: o.Vectors = None,
@@ -51,6 +58,7 @@ def adapt(
     from regraft.vocab.initializer import Aids
 
     training = training_from(train, train_settings)
+    repair = elchat_from(elchat, elchat_settings, training)
     chosen = parse_settings(settings or [])
     arguments: dict[str, Any] = {
         "extend": extend,
@@ -82,6 +90,7 @@ def adapt(
         method=method,
         settings=chosen,
         training=training,
+        elchat=repair,
         source_text=source_text,
         aids=Aids(donor=donor, vectors=vectors, source_vectors=source_vectors, dictionary=dictionary, bitext=bitext),
         text_column=text_column,
@@ -122,3 +131,17 @@ def training_from(budget: str | None, settings: list[str] | None, *, curve: bool
     asked = parse_settings(settings or [])
     frozen = not (asked.get("parameters") == "lora" and asked.get("lora_tables"))
     return configure(Training, SHORT | {"freeze_old_rows": frozen, "evaluate_every": every} | length | asked)
+
+
+def elchat_from(wanted: bool, settings: list[str] | None, training: Any) -> Any:
+    """The `ElChat` that --elchat and --elchat-set ask for after `training`; None without --elchat."""
+    from regraft.errors import ParameterError
+    from regraft.method import configure
+    from regraft.vocab.elchat import ElChat, check_training
+
+    if not wanted:
+        if settings:
+            raise ParameterError("--elchat-set is for what --elchat does: add --elchat")
+        return None
+    check_training(training)
+    return configure(ElChat, parse_settings(settings or []))

@@ -34,7 +34,7 @@ def run(
 def arguments(options: dict[str, Any]) -> dict[str, Any]:
     """A recipe's options as the command's arguments."""
     given = dict(options)
-    for name, argument in (("set", "settings"), ("train_set", "train_settings")):
+    for name, argument in (("set", "settings"), ("train_set", "train_settings"), ("elchat_set", "elchat_settings")):
         if name in given:
             given[argument] = [f"{key}={value}" for key, value in given.pop(name).items()]
     if "methods" in given:

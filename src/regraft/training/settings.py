@@ -109,6 +109,11 @@ class Training:
         check_lora_tables(training.parameters, training.lora_tables)
         return training
 
+    @property
+    def keeps_adapters(self) -> bool:
+        """Whether adapters are trained that `regraft adapt` writes beside the model."""
+        return self.parameters in ("lora", "adapters", "2-stage") and not self.lora_merge
+
     def stages(self, blocks: float, processes: int = 1) -> list["Training"]:
         """What is trained one after the other, each with its budget in steps or minutes, where `blocks` make an epoch."""
         steps, minutes = self.steps, self.minutes

@@ -8,7 +8,7 @@ Enters: a checkpoint and text. Leaves: a directory that opens in plain `transfor
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from regraft.report import Report
 from regraft.training import Training, TrainingRun, train
 from regraft.training.adapters import tied
 from regraft.vocab.adapt_report import adaptation_report
+from regraft.vocab.elchat import ElChat, Repair, check_start, check_training, repair
 from regraft.vocab.hull import share_outside
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
@@ -51,6 +52,16 @@ class Adaptation:
     metrics: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The stages with their scores, what training and ElChat did, and the trained tensors by their names on disk."""
+
+    stages: list[Stage] = field(default_factory=list)
+    training: TrainingRun | None = None
+    repair: Repair | None = None
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
 def adapt(
     model: str | Path,
     *,
@@ -66,6 +77,7 @@ def adapt(
     method: str = DEFAULT_METHOD,
     settings: Mapping[str, Any] | None = None,
     training: Training | None = None,
+    elchat: ElChat | None = None,
     source_text: Sequence[str | Path] | None = None,
     aids: Aids | None = None,
     text_column: str | None = None,
@@ -90,6 +102,7 @@ def adapt(
     extend, replace, words, trim, ontology, route, widen_pretokenizer : see `TokenizerRequest`.
     method, settings : the start of the new rows (`regraft methods`) and its hyper-parameters.
     training : what to train afterwards, and for how long; None trains nothing.
+    elchat : how the trained model is then mixed with the source, so that it forgets less; None leaves it as trained.
     source_text : text in the model's own language for drift and replay; by default a page of everyday English.
     aids : what some methods need beside the corpus: a donor model, vectors, a dictionary, parallel text.
     score : load the model and score it before and after. Without it (and without `training`) only the tables are ever in memory.
@@ -112,6 +125,8 @@ def adapt(
         widen_pretokenizer=widen_pretokenizer,
     )
     check_placement(dtype, device)
+    if elchat is not None:
+        check_training(training)
     if pad_to_multiple_of < 1:
         raise ParameterError(f"--pad-to-multiple-of {pad_to_multiple_of}: give 1 or more")
     check_output(out, overwrite=overwrite, sources=[Path(model)] if Path(model).exists() else [])
@@ -136,52 +151,66 @@ def adapt(
             job.check_blocks(training)
         with step(f"starting {len(job.change.new_ids):,} rows with {initializer.name}"), matmul_precision(dtype, device):
             result = transplant(job.checkpoint, job.tokenizer, job.change, initializer, job.context, pad_to_multiple_of)
+        if elchat is not None and training is not None:
+            check_start(training, result)
         with matmul_precision(dtype, device):
-            stages, run, trained = measure(job, result, training, score=score, device=device, dtype=dtype, state=state)
+            measured = measure(job, result, training, elchat, score=score, device=device, dtype=dtype, state=state)
     for note in job.context.notes:
         console.print(f"  {note}", highlight=False)
-    metrics = summarize(job, result, stages, run, total)
+    stages, run = measured.stages, measured.training
+    metrics = summarize(job, result, measured, total)
     report = adaptation_report(job, result, stages, run, initializer, metrics)
+    parameters = {"tokenizer": request.describe(), "training": training and asdict(training), "elchat": elchat and asdict(elchat)}
     run_record = provenance.record(
         job.checkpoint,
         "adapt",
         method=initializer.name,
-        parameters=asdict(initializer) | {"tokenizer": request.describe(), "training": None if training is None else asdict(training)},
+        parameters=asdict(initializer) | parameters,
         seed=seed,
         corpus=job.corpus_record(),
         timings={"graft": result.cost.seconds, "total": total.seconds},
         metrics=metrics,
         notes=[*job.change.notes, *job.context.notes],
     )
-    _write(job, result, trained, training, run, run_record, report, out, overwrite)
+    _write(job, result, measured.tensors, training, run, run_record, report, out, overwrite)
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
     return Adaptation(out, stages, run, result, report, metrics)
 
 
 def measure(
-    job: Job, result: Transplant, training: Training | None, *, score: bool, device: str, dtype: str, state: str | Path | None = None
-) -> tuple[list[Stage], TrainingRun | None, dict[str, torch.Tensor]]:
-    """Score the untouched model, the grafted one and (with `training`) the trained one; the trained tensors by their names on disk."""
+    job: Job,
+    result: Transplant,
+    training: Training | None,
+    elchat: ElChat | None = None,
+    *,
+    score: bool,
+    device: str,
+    dtype: str,
+    state: str | Path | None = None,
+) -> Measured:
+    """Score the untouched model, the grafted one, with `training` the trained one, and with `elchat` what is mixed of it and the source."""
     if not job.scorable:
         if training is not None:
             raise ParameterError(f"{job.checkpoint.path} has no language-model head to train with: adapt it without --train")
         if score:
             console.print("  the model has no language-model head: only tokenization is measured", style="yellow")
-        return [], None, {}
+        return Measured()
     if not score and training is None:
-        return [], None, {}
+        return Measured()
     model, old_tokenizer, new_tokenizer = job.load(dtype, device)
-    stages = []
-    if score:
-        with step("scoring the untouched model"):
-            stages.append(job.score("untouched", model, old_tokenizer, new=False, writing=True))
+    stages: list[Stage] = []
+
+    def keep_score(name: str, what: str, tokenizer: Any, **options: Any) -> None:
+        if score:
+            with step(f"scoring the {what}"):
+                stages.append(job.score(name, model, tokenizer, writing=True, **options))
+
+    keep_score("untouched", "untouched model", old_tokenizer, new=False)
     install(model, result)
-    if score:
-        with step("scoring the new rows"):
-            stages.append(job.score("grafted", model, new_tokenizer, writing=True))
+    keep_score("grafted", "new rows", new_tokenizer)
     if training is None:
-        return stages, None, {}
+        return Measured(stages)
     run = train(
         model,
         new_tokenizer,
@@ -192,15 +221,18 @@ def measure(
         on_evaluate=job.watcher(new_tokenizer),
         directory=state,
     )
-    if score:
-        with step("scoring the trained model"):
-            stages.append(job.score("trained", model, new_tokenizer, writing=True))
-    return stages, run, to_write(model, job, result, training)
+    keep_score("trained", "trained model", new_tokenizer)
+    repaired = None
+    if elchat is not None:
+        with step("mixing the trained model with the source (ElChat)"):
+            repaired = repair(model, job, result, elchat)
+        keep_score("mixed", "trained model mixed with the source", new_tokenizer)
+    return Measured(stages, run, repaired, to_write(model, job, result, training))
 
 
 def to_write(model: Any, job: Job, result: Transplant, training: Training) -> dict[str, torch.Tensor]:
     """Tensors of the trained model to write: all that changed, or with ``lora_merge=False`` only what is not in the adapters."""
-    if training.parameters not in ("lora", "adapters", "2-stage") or training.lora_merge:
+    if not training.keeps_adapters:
         return changed_tensors(model, job.checkpoint)
     if not training.lora_tables:
         return changed_tables(model, job.checkpoint)
@@ -208,7 +240,7 @@ def to_write(model: Any, job: Job, result: Transplant, training: Training) -> di
     return parted_head(model, job.checkpoint, result.input, result.bias) if untied else {}
 
 
-def summarize(job: Job, result: Transplant, stages: list[Stage], run: TrainingRun | None, total: Cost) -> dict[str, Any]:
+def summarize(job: Job, result: Transplant, measured: Measured, total: Cost) -> dict[str, Any]:
     """Every figure of the run as plain numbers."""
     certificate = result.certificate
     return {
@@ -223,8 +255,9 @@ def summarize(job: Job, result: Transplant, stages: list[Stage], run: TrainingRu
         "outside_hull": share_outside(result, job.checkpoint, job.tokenizer.vocab_size),
         "tokenization": tokenization(job),
         "coverage": None if job.change.companion is None else job.change.companion.measure(job.scored()),
-        "stages": [stage.to_dict() for stage in stages],
-        "training": None if run is None else run.to_dict(),
+        "stages": [stage.to_dict() for stage in measured.stages],
+        "training": measured.training and measured.training.to_dict(),
+        "elchat": measured.repair and asdict(measured.repair),
         "graft_seconds": result.cost.seconds,
         "graft_peak_mb": result.cost.peak_mb,
         "seconds": total.seconds,

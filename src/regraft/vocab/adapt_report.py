@@ -27,6 +27,8 @@ def adaptation_report(
     report.add_table("Where the rows came from", origin_rows(metrics, initializer), origin_caption(metrics))
     if run is not None and run.footprint is not None:
         report.add_table("What trained", training_rows(run), training_caption(run))
+    if metrics["elchat"] is not None:
+        report.add_table("What ElChat mixed with the source", repair_rows(metrics["elchat"]), "Counted is what differed from the source.")
     if run is not None and len(run.curve) > 1:
         untouched = stages[0].domain.bits_per_byte if stages and stages[0].domain else None
         curve = [(point.seconds, point.bits_per_byte) for point in run.curve]
@@ -115,6 +117,16 @@ def training_caption(run: TrainingRun) -> str:
             "quantization had taken off."
         )
     return said
+
+
+def repair_rows(repair: dict[str, int]) -> list[Row]:
+    """How much lies between the trained model and the source, or is the source's again."""
+    figures = {
+        "weights outside the tables, mixed": repair["weights"],
+        "old rows, mixed": repair["rows"],
+        "rows of special tokens, as in the source": repair["special_rows"],
+    }
+    return [{"what": what, "value": f"{value:,}"} for what, value in figures.items()]
 
 
 def origin_rows(metrics: dict[str, Any], initializer: Initializer) -> list[Row]:
