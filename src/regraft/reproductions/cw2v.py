@@ -69,7 +69,7 @@ QUICK = Size(pieces=200, sentences=1000, vietnamese=6, english=4, greedy=4, seed
 
 
 def reproduce(quick: bool) -> Findings:
-    """Run all of it: about 45 processor minutes in full, 2 with `quick`."""
+    """Run all of it: about 70 processor minutes in full, 2 with `quick`."""
     size = QUICK if quick else Size()
     setting = Setting.prepare(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.greedy)
     run = Ledger(f"{setting}, of which {size.english} are scored" if size.english < size.greedy else str(setting))
