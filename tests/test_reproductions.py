@@ -17,7 +17,7 @@ from regraft.reproductions.harness import record
 from regraft.reproductions.harness.arms import Arm, step_costs, train_arm
 from regraft.reproductions.harness.claim import VERDICTS, Declared, Expectation, Sample, paired_effect
 from regraft.reproductions.harness.record import RESULTS, Findings, read_records, result_path, to_record, to_report
-from regraft.reproductions.harness.vietnamese import Setting
+from regraft.reproductions.harness.setting import Setting
 from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.tokenizer import Tokenizer, extend
 from tiny_models import llama, texts, tokenizer
@@ -257,7 +257,10 @@ def setting(tmp_path_factory):
     old = Tokenizer.from_directory(folder)
     learn = [" ".join(f"ngu{c}n th{c}m" for c in "aeiou"[: 1 + i % 5]) for i in range(200)]
     change = extend(old, learn, 6)
-    return Setting(Checkpoint.open(folder), old, change, learn, texts(100), learn[:5], texts(100)[:4])
+    return Setting(
+        language="Vietnamese", data="made", target=learn, english=texts(100), target_held_out=learn[:5], english_held_out=texts(100)[:4],
+        checkpoint=Checkpoint.open(folder), tokenizer=old, change=change,
+    )  # fmt: skip
 
 
 def arm(start, **settings):
@@ -271,8 +274,8 @@ def test_an_arm_reports_its_curve_in_steps_and_processor_time(setting):
     assert seconds[0] == 0
     assert seconds == sorted(seconds)
     assert trained.cpu_seconds == seconds[-1] > 0
-    assert trained.curve[0]["vietnamese"] == pytest.approx(trained.vietnamese_before.bits_per_byte)
-    assert trained.curve[-1]["vietnamese"] == pytest.approx(trained.vietnamese.bits_per_byte)
+    assert trained.curve[0]["vietnamese"] == pytest.approx(trained.target_before.bits_per_byte)
+    assert trained.curve[-1]["vietnamese"] == pytest.approx(trained.target.bits_per_byte)
     assert trained.curve[-1]["vietnamese"] < trained.curve[0]["vietnamese"]
     json.dumps(trained.to_dict(), allow_nan=False)
 

@@ -17,7 +17,8 @@ from regraft.report.figures import training_curves
 from regraft.reproductions.harness.arms import Arm, Trained, step_costs, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, precision, score
+from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.tokenizer.extend import Route, extend
@@ -172,10 +173,10 @@ class Run(Ledger):
 def reproduce(quick: bool) -> Findings:
     """Run all of it: about 110 processor minutes in full, 2 with `quick`."""
     size = QUICK if quick else Size()
-    setting = Setting.prepare(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
+    setting = vietnamese_setting(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
     with step("starts, before training"):
         untouched = setting.untouched()
-        before = score(untouched, setting.vietnamese_held_out), score(untouched, setting.english_held_out)
+        before = score(untouched, setting.target_held_out), score(untouched, setting.english_held_out)
         run = Run(
             str(setting),
             setting=setting,
@@ -203,7 +204,7 @@ def reproduce(quick: bool) -> Findings:
 def compare_starts(run: Run, untouched: Subject) -> Subject:
     """Bits per byte of both languages and greedy hits of each start, before training; returns the model, started by `merge`."""
     setting, size = run.setting, run.size
-    vi, en = setting.vietnamese_held_out, setting.english_held_out
+    vi, en = setting.target_held_out, setting.english_held_out
     exact = score(untouched, vi[:20], exact=True).bits_per_byte - score(untouched, vi[:20]).bits_per_byte
     run.extra["float32_minus_used_precision"] = exact
     rows = [{"start": "untouched", "vi": run.before[0].bits_per_byte, "en": run.before[1].bits_per_byte}]
@@ -233,13 +234,13 @@ def compare_starts(run: Run, untouched: Subject) -> Subject:
 
 def compare_tokens(run: Run) -> None:
     setting = run.setting
-    texts = setting.vietnamese_held_out
+    texts = setting.target_held_out
     run.settle(FEWER_TOKENS, VI, setting.tokens(setting.tokenizer, texts), setting.tokens(setting.change.tokenizer, texts))
 
 
 def compare_speed(run: Run, untouched: Subject, expanded: Subject) -> None:
     """Bytes a second of writing the same sentences, one sentence a turn."""
-    prompts = [text for text in run.setting.vietnamese_held_out if len(text.encode()) > 150][: run.size.prompts]
+    prompts = [text for text in run.setting.target_held_out if len(text.encode()) > 150][: run.size.prompts]
     speeds = [[generation_speed(*subject, [prompt], new_tokens=32) for subject in (untouched, expanded)] for prompt in prompts]
     old, new = (Sample.of([s[side].bytes for s in speeds], [s[side].seconds for s in speeds]) for side in (0, 1))
     per_step = [sum(s[side].bytes for s in speeds) / sum(s[side].tokens for s in speeds) for side in (0, 1)]
@@ -253,9 +254,9 @@ def compare_routes(run: Run) -> None:
     for route in routes:
         setting = run.setting if route == "continued" else run.setting.rerouted(route)
         subject = setting.started(resolve("initializer", MEAN))
-        vi, en = score(subject, setting.vietnamese_held_out), score(subject, setting.english_held_out)
+        vi, en = score(subject, setting.target_held_out), score(subject, setting.english_held_out)
         if route in ALIGN:
-            aligned = score(setting.started(resolve("initializer", "align"), 0, subject), setting.vietnamese_held_out)
+            aligned = score(setting.started(resolve("initializer", "align"), 0, subject), setting.target_held_out)
             run.settle(ALIGN[route], VI, Sample.of_scores([vi]), Sample.of_scores([aligned]))
         change = [s.text_tokens / b.text_tokens - 1 for s, b in zip((vi, en), run.before, strict=True)]
         bits = {"vi": vi.bits_per_byte, "en": en.bits_per_byte}
@@ -297,7 +298,7 @@ def arms(batch_size: int) -> dict[str, Arm]:
 
 def last(trials: Trials) -> Sample:
     """Vietnamese at the end, over seeds."""
-    return Sample.of_scores([trained.vietnamese for trained in trials])
+    return Sample.of_scores([trained.target for trained in trials])
 
 
 def last_english(trials: Trials) -> Sample:
@@ -311,7 +312,7 @@ def compare_arms(run: Run) -> dict[str, Trials]:
     run.settle(FASTER_STEPS, "training steps", Sample.of(costs["lora clm merge"]), Sample.of(costs[reference]), "Arms take turns.")
     run.extra["seconds_per_step"] = {name: float(np.median(values)) for name, values in costs.items()}
     trained: dict[str, Trials] = {name: [] for name in listed}
-    few = replace(run.setting, change=extend(run.setting.tokenizer, run.setting.vietnamese, run.size.few_pieces))
+    few = replace(run.setting, change=extend(run.setting.tokenizer, run.setting.target, run.size.few_pieces))
     for seed in range(run.size.training_seeds):  # seed by seed, so that a slow spell of the machine meets every arm
         for name, arm in listed.items():
             setting = few if name == FEW else run.setting

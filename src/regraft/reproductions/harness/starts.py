@@ -17,7 +17,8 @@ from regraft.report.figures import training_curves
 from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Sample
 from regraft.reproductions.harness.record import Ledger
-from regraft.reproductions.harness.vietnamese import Setting, Subject, score
+from regraft.reproductions.harness.setting import Setting, Subject, score
+from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.reproductions.harness.word_vectors import bilingual_aids
 from regraft.vocab.initializer import Initializer
 
@@ -54,11 +55,11 @@ def hold(settings: Sequence[Setting], starts: Mapping[str, Initializer], trained
     before: dict[str, list[Score]] = {name: [] for name in starts}
     subject: Subject | None = None
     with step("starts, before training"):
-        untouched = score(settings[0].untouched(), settings[0].vietnamese_held_out).bits_per_byte
+        untouched = score(settings[0].untouched(), settings[0].target_held_out).bits_per_byte
         for seed, setting in enumerate(settings):
             for name, start in starts.items():
                 subject = setting.started(start, seed, subject)
-                before[name].append(score(subject, setting.vietnamese_held_out))
+                before[name].append(score(subject, setting.target_held_out))
                 console.print(f"  {name}, seed {seed}: {before[name][-1].bits_per_byte:.3f}", highlight=False)
     rows = [{"start": "untouched, old tokenizer", "vi": untouched}]
     rows += [{"start": name, "vi": float(np.mean([s.bits_per_byte for s in scores]))} for name, scores in before.items()]
@@ -68,7 +69,7 @@ def hold(settings: Sequence[Setting], starts: Mapping[str, Initializer], trained
         for seed, setting in enumerate(settings):  # seed by seed, so that a slow spell of the machine meets every start
             for name, done in arms.items():
                 done.append(train_arm(setting, Arm(name, starts[name], TRAINING, seed), steps=steps, points=points))
-    after = {name: Sample.of_scores([arm.vietnamese for arm in done]) for name, done in arms.items()}
+    after = {name: Sample.of_scores([arm.target for arm in done]) for name, done in arms.items()}
     return Contest({n: Sample.of_scores(s) for n, s in before.items()}, after, rows, [arm for done in arms.values() for arm in done])
 
 
@@ -95,9 +96,9 @@ def exchange(
     `before` and `after` training, by the name of the start it is compared with.
     """
     size = QUICK if quick else Exchange()
-    setting = Setting.prepare(1, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english).replaced(size.pieces)
+    setting = vietnamese_setting(1, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english).replaced(size.pieces)
     with TemporaryDirectory() as folder:
-        aids = [bilingual_aids(Path(folder), setting.english[: size.sentences], setting.vietnamese, seed) for seed in range(size.seeds)]
+        aids = [bilingual_aids(Path(folder), setting.english[: size.sentences], setting.target, seed) for seed in range(size.seeds)]
         contest = hold([replace(setting, aids=each) for each in aids], starts, trained, steps=size.steps, points=0)
     run, method = Ledger(str(setting)), next(iter(starts))
     how = f"{size.steps} steps of 512 tokens, tables and the outer two layers at either end, lr 1e-3. {note}"
