@@ -289,6 +289,17 @@ def test_the_command_reports_chrf_of_a_table_and_of_parallel_files_alike(place):
     assert "translation" not in json.loads(run("--json").stdout)
 
 
+def test_a_recipe_translates_too(place):
+    recipe = "verb: evaluate\nmodel: model\ntext: text.txt\n{}\nexamples: 2\nsentences: 4\n"
+    found = []
+    for name, given in (("table", "pairs: pairs.tsv"), ("parallel", "bitext: [en.txt, si.txt]")):
+        (place / f"{name}.yaml").write_text(recipe.format(given), encoding="utf-8")
+        result = CliRunner().invoke(app, ["run", f"{name}.yaml", "--json"])
+        assert result.exit_code == 0, result.output
+        found.append(json.loads(result.stdout)["translation"]["chrf"])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

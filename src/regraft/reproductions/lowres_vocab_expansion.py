@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from regraft.evaluation import GreedyHits, Score, generation_speed, greedy_hits
+from regraft.evaluation import Score, generation_speed
 from regraft.method import resolve
-from regraft.progress import console, step
+from regraft.progress import step
 from regraft.report.figures import training_curves
 from regraft.reproductions.harness.arms import Arm, Trained, step_costs, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
 from regraft.reproductions.harness.setting import Setting, Subject, precision, score
+from regraft.reproductions.harness.starts import score_starts
 from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.merge import Merge
@@ -204,29 +205,15 @@ def reproduce(quick: bool) -> Findings:
 def compare_starts(run: Run, untouched: Subject) -> Subject:
     """Bits per byte of both languages and greedy hits of each start, before training; returns the model, started by `merge`."""
     setting, size = run.setting, run.size
-    vi, en = setting.target_held_out, setting.english_held_out
+    vi = setting.target_held_out
     exact = score(untouched, vi[:20], exact=True).bits_per_byte - score(untouched, vi[:20]).bits_per_byte
     run.extra["float32_minus_used_precision"] = exact
-    rows = [{"start": "untouched", "vi": run.before[0].bits_per_byte, "en": run.before[1].bits_per_byte}]
-    found: dict[str, list[Score]] = {}
-    subject: Subject | None = None
-    for name, seeds in STARTS.items():
-        english: list[Score] = []
-        hits: list[GreedyHits] = []
-        for seed in range(min(seeds, size.seeds)):
-            subject = setting.started(resolve("initializer", name), seed, subject)
-            found.setdefault(name, []).append(score(subject, vi))
-            english.append(score(subject, en))
-            hits.append(greedy_hits(*subject, en[:6], setting.change.new_ids))
-        mean = float(np.mean([s.bits_per_byte for s in found[name]]))
-        share = sum(h.hits for h in hits) / sum(h.positions for h in hits)
-        drifted = float(np.mean([s.bits_per_byte for s in english]))
-        rows.append({"start": name, "vi": mean, "en": drifted, "hits": share})
-        console.print(f"  {name}: vi {mean:.3f} en {drifted:.3f} hits {share:.1%}", highlight=False)
-        if name == MEAN:
-            run.settle(SAME_ENGLISH, EN, Sample.of_scores([run.before[1]]), Sample.of_scores(english), "Start: constituent-mean.")
+    seeds = {name: min(count, size.seeds) for name, count in STARTS.items()}
+    found, rows, subject = score_starts(setting, seeds, run.before)
+    mean = Sample.of_scores(found[MEAN].english)
+    run.settle(SAME_ENGLISH, EN, Sample.of_scores([run.before[1]]), mean, "Start: constituent-mean.")
     for (baseline, method), declared in STARTS_CLAIMS.items():
-        run.settle(declared, VI, Sample.of_scores(found[baseline]), Sample.of_scores(found[method]))
+        run.settle(declared, VI, Sample.of_scores(found[baseline].target), Sample.of_scores(found[method].target))
     run.tables["Starts before training (bits per byte; hits: share of English positions whose greedy token is new)"] = rows
     run.extra["starts"] = rows
     return setting.started(resolve("initializer", "merge"), 0, subject)

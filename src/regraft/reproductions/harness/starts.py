@@ -1,6 +1,6 @@
-"""Starts of rows compared on the Vietnamese setting: before training, and after the same training.
+"""Starts of rows compared on one setting: before training, and after the same training.
 
-Enters: settings, one a seed, and starts by name. Leaves: scores of held-out Vietnamese by name, one a seed, and rows for the report.
+Enters: settings and starts by name. Leaves: scores of held-out text by name, one a seed, and rows for the report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from regraft.evaluation import Score
+from regraft.evaluation import GreedyHits, Score, greedy_hits
+from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import training_curves
 from regraft.reproductions.harness.arms import Arm, Trained, train_arm
@@ -25,6 +26,38 @@ from regraft.vocab.initializer import Initializer
 TRAINING: dict[str, Any] = {"parameters": "2x2", "block": 128, "batch_size": 4, "lr": 1e-3, "warmup": 0.1}
 EXCHANGED = "tokenizer replaced; held-out Vietnamese"
 Claims = Mapping[str, Declared]
+
+
+@dataclass(frozen=True)
+class Started:
+    """What one start gives before training, a seed at a time: scores of both languages, and greedy hits of new tokens in English."""
+
+    target: list[Score] = field(default_factory=list)
+    english: list[Score] = field(default_factory=list)
+    hits: list[GreedyHits] = field(default_factory=list)
+
+
+def score_starts(
+    setting: Setting, starts: Mapping[str, int], before: tuple[Score, Score]
+) -> tuple[dict[str, Started], list[dict[str, Any]], Subject]:
+    """Every start by its method's name, under so many seeds; rows for the report, `before` (the untouched model) first; the last model."""
+    code = setting.language[:2].lower()
+    rows: list[dict[str, Any]] = [{"start": "untouched", code: before[0].bits_per_byte, "en": before[1].bits_per_byte}]
+    found: dict[str, Started] = {}
+    subject: Subject | None = None
+    for name, seeds in starts.items():
+        started = found[name] = Started()
+        for seed in range(seeds):
+            subject = setting.started(resolve("initializer", name), seed, subject)
+            started.target.append(score(subject, setting.target_held_out))
+            started.english.append(score(subject, setting.english_held_out))
+            started.hits.append(greedy_hits(*subject, setting.english_held_out[:6], setting.change.new_ids))
+        target, english = (float(np.mean([s.bits_per_byte for s in scores])) for scores in (started.target, started.english))
+        share = sum(h.hits for h in started.hits) / sum(h.positions for h in started.hits)
+        rows.append({"start": name, code: target, "en": english, "hits": share})
+        console.print(f"  {name}: {code} {target:.3f} en {english:.3f} hits {share:.1%}", highlight=False)
+    assert subject is not None
+    return found, rows, subject
 
 
 @dataclass(frozen=True)
