@@ -14,7 +14,8 @@ import pooch
 
 from regraft.corpus import Corpus
 from regraft.demo import hpo_documents
-from regraft.reproductions.harness.vietnamese import Setting, model_folder, read_lines
+from regraft.reproductions.harness.setting import Setting, model_folder
+from regraft.reproductions.harness.vietnamese import read_lines, vietnamese_setting
 from regraft.vocab.initializer import Context, Source, Target
 
 # what pip is called with, call by call; {torch} is the version that regraft runs on
@@ -56,7 +57,7 @@ def sentences(count: int) -> list[str]:
 
 def vietnamese(pieces: int) -> Setting:
     """SmolLM2-135M and `pieces` Vietnamese pieces."""
-    return Setting.prepare(pieces, sentences=10_000, vietnamese=1, english=1)
+    return vietnamese_setting(pieces, sentences=10_000, vietnamese=1, english=1)
 
 
 def source(setting: Setting) -> Source:

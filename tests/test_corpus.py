@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from regraft.corpus import Corpus
 from regraft.corpus.catalogues import CatalogueError, read_mo
-from regraft.corpus.readers import UnreadableError, _json_values, read_documents
+from regraft.corpus.readers import UnreadableError, json_values, read_documents
 from regraft.errors import CorpusError, ParameterError
 
 HOLDS_UTF8 = st.characters(exclude_categories=("Cs",))
@@ -48,10 +48,10 @@ def test_a_json_array_comes_back_as_written(tmp_path: Path, texts: list[str], in
 
 @QUICK
 @given(values=st.lists(st.one_of(TEXT, st.dictionaries(TEXT, TEXT, max_size=3)), max_size=8), chunk=st.integers(1, 50), array=st.booleans())
-def test_json_values_do_not_depend_on_where_chunks_end(tmp_path: Path, values: list[object], chunk: int, array: bool) -> None:
+def testjson_values_do_not_depend_on_where_chunks_end(tmp_path: Path, values: list[object], chunk: int, array: bool) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(values) if array else "\n".join(map(json.dumps, values)), encoding="utf-8")
-    assert list(_json_values(path, chunk)) == values
+    assert list(json_values(path, chunk)) == values
 
 
 @QUICK

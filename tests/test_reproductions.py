@@ -2,6 +2,7 @@ import importlib
 import json
 import math
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,14 +11,16 @@ import pytest
 import regraft.reproductions as reproductions
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
-from regraft.evaluation import Score
+from regraft.evaluation import Score, Translation
+from regraft.evaluation.chrf import ngram_counts
 from regraft.method import Paper
 from regraft.reproductions import available, results_table, run
 from regraft.reproductions.harness import record
 from regraft.reproductions.harness.arms import Arm, step_costs, train_arm
 from regraft.reproductions.harness.claim import VERDICTS, Declared, Expectation, Sample, paired_effect
 from regraft.reproductions.harness.record import RESULTS, Findings, read_records, result_path, to_record, to_report
-from regraft.reproductions.harness.vietnamese import Setting
+from regraft.reproductions.harness.setting import Setting, score
+from regraft.reproductions.harness.starts import score_starts
 from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.tokenizer import Tokenizer, extend
 from tiny_models import llama, texts, tokenizer
@@ -26,6 +29,7 @@ CLAIM_KEYS = {
     "claim", "data", "metric", "unit", "baseline", "baseline_value", "method_value", "effect", "interval", "seeds", "verdict", "note",
     "expected",
 }  # fmt: skip
+REFERENCES = ["the cat sat on a mat", "another hat and that rat", "an old map of the land", "ran far past the cat"]
 AT_LEAST_HALF_LOWER = Declared("the method is at least half a bit lower", "the old way", Expectation(high=-0.5))
 
 
@@ -150,7 +154,7 @@ def findings():
 
 
 def test_unknown_method_names_those_that_exist():
-    names = ["cw2v", "focus", "k-tokeniser", "lowres-vocab-expansion", "ofa", "omp", "token-distillation"]
+    names = ["cw2v", "focus", "k-tokeniser", "lowres-sinhala", "lowres-vocab-expansion", "ofa", "omp", "token-distillation"]
     names += ["token-distillation-nouns", "wechsel", "zip-tie"]
     assert available() == names
     with pytest.raises(ParameterError, match=f"choose one of {', '.join(names)}"):
@@ -257,7 +261,10 @@ def setting(tmp_path_factory):
     old = Tokenizer.from_directory(folder)
     learn = [" ".join(f"ngu{c}n th{c}m" for c in "aeiou"[: 1 + i % 5]) for i in range(200)]
     change = extend(old, learn, 6)
-    return Setting(Checkpoint.open(folder), old, change, learn, texts(100), learn[:5], texts(100)[:4])
+    return Setting(
+        language="Vietnamese", data="made", target=learn, english=texts(100), target_held_out=learn[:5], english_held_out=texts(100)[:4],
+        checkpoint=Checkpoint.open(folder), tokenizer=old, change=change,
+    )  # fmt: skip
 
 
 def arm(start, **settings):
@@ -271,10 +278,27 @@ def test_an_arm_reports_its_curve_in_steps_and_processor_time(setting):
     assert seconds[0] == 0
     assert seconds == sorted(seconds)
     assert trained.cpu_seconds == seconds[-1] > 0
-    assert trained.curve[0]["vietnamese"] == pytest.approx(trained.vietnamese_before.bits_per_byte)
-    assert trained.curve[-1]["vietnamese"] == pytest.approx(trained.vietnamese.bits_per_byte)
+    assert trained.curve[0]["vietnamese"] == pytest.approx(trained.target_before.bits_per_byte)
+    assert trained.curve[-1]["vietnamese"] == pytest.approx(trained.target.bits_per_byte)
     assert trained.curve[-1]["vietnamese"] < trained.curve[0]["vietnamese"]
     json.dumps(trained.to_dict(), allow_nan=False)
+
+
+def test_an_arm_shows_its_trained_model_before_it_is_dropped(setting):
+    seen = []
+    trained = train_arm(setting, arm(Merge()), steps=2, points=0, then=lambda subject: seen.append(score(subject, setting.target_held_out)))
+    assert [s.bits_per_byte for s in seen] == pytest.approx([trained.target.bits_per_byte])
+
+
+def test_starts_are_scored_beside_the_untouched_model(setting):
+    untouched = setting.untouched()
+    before = score(untouched, setting.target_held_out), score(untouched, setting.english_held_out)
+    found, rows, subject = score_starts(replace(setting, language="Sinhala"), {"univariate": 2, "merge": 1}, before)
+    assert [row["start"] for row in rows] == ["untouched", "univariate", "merge"]
+    assert rows[0]["si"] == before[0].bits_per_byte
+    assert [len(found[name].target) for name in ("univariate", "merge")] == [2, 1]
+    assert found["univariate"].target[0].bits_per_byte != found["univariate"].target[1].bits_per_byte
+    assert rows[2]["si"] == found["merge"].target[0].bits_per_byte == score(subject, setting.target_held_out).bits_per_byte
 
 
 def test_an_arm_without_a_start_keeps_the_old_vocabulary(setting):
@@ -316,6 +340,27 @@ def test_steps_to_the_same_loss_are_read_off_the_curves():
     assert claim.verdict == "inconclusive"
     assert SOONER[DEFAULT].settle("made", *steps_to_last_loss(others[:1], own[:1])).verdict == "reproduced"
     assert SOONER[DEFAULT].settle("made", *steps_to_last_loss(own, others)).verdict == "not reproduced"
+
+
+def test_translations_settle_what_was_declared_of_them(setting):
+    import regraft.reproductions.lowres_sinhala as script
+
+    def wrote(texts, each):
+        counts = ngram_counts(texts, REFERENCES)
+        return Translation(texts, REFERENCES, counts, np.full(len(texts), each), seconds=1.0, signature="made")
+
+    found = script.Run("made", setting=setting, size=script.QUICK, pairs=[], before=(None, None))
+    half = [text[: len(text) // 2] for text in REFERENCES]
+    translations = {script.LAPT: [wrote(half, 20)] * 2, script.EXPANSION: [wrote(half, 10)] * 2}
+    script.settle_translations(found, wrote(half, 20), translations)
+    assert [(c.claim, c.verdict, c.seeds) for c in found.claims] == [
+        (script.LONGER_STEPS.claim, "reproduced", 2),
+        (script.TRANSLATES.claim, "reproduced", 2),
+    ]
+    assert [c.effect for c in found.claims] == pytest.approx([1.0, 0.0])
+    assert [row["model"] for row in found.extra["translations"]][:2] == ["untouched", f"{script.LAPT}, seed 0"]
+    script.settle_translations(found, wrote(half, 20), translations | {script.EXPANSION: [wrote(["?"] * len(half), 20)] * 2})
+    assert [c.verdict for c in found.claims[2:]] == ["not reproduced", "not reproduced"]
 
 
 def test_every_module_beside_the_harness_is_a_script():

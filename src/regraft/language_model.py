@@ -5,6 +5,7 @@ those hidden states. Scoring and training need logits at few positions at a time
 largest tensor of all.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -113,6 +114,11 @@ class LanguageModel:
             if candidate is not None:
                 return int(candidate)
         return None
+
+    @cached_property
+    def cache_name(self) -> str:
+        """What `forward` and its output call the cache of a decoder; `transformers` renamed it."""
+        return "cache" if "cache" in inspect.signature(self.backbone.forward).parameters else "past_key_values"
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without special tokens."""

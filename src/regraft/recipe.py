@@ -29,6 +29,7 @@ def _listed(value: Any) -> Any:
 
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Text], BeforeValidator(_listed), Field(min_length=1, description="one, or a list")]
+Bitext = Annotated[list[Text], Field(min_length=2, max_length=2, description="two files of parallel lines: source, target")]
 Whole = Annotated[int, Strict()]
 Setting = bool | int | float | str | None
 Budget = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^\d+(\.\d+)?( ?[a-z]+)?$")]
@@ -72,9 +73,7 @@ class _Change(_Recipe):
     vectors: Annotated[Text, Field(description="word or token vectors in the target language, or in all")] | None = None
     source_vectors: Annotated[Text, Field(description="word vectors in the model's own language")] | None = None
     dictionary: Annotated[Text, Field(description="lines of source word and target word")] | None = None
-    bitext: Annotated[list[Text], Field(min_length=2, max_length=2, description="two files of parallel lines: source, target")] | None = (
-        None
-    )
+    bitext: Bitext | None = None
 
     @model_validator(mode="after")
     def _one_change(self) -> "_Change":
@@ -137,6 +136,11 @@ class EvaluateRecipe(_Recipe):
 
     verb: Literal["evaluate"] = "evaluate"
     text: Annotated[Texts, Field(description="files, folders, patterns")]
+    pairs: Annotated[Text, Field(description="a TSV, CSV or JSONL file of sources and references, to translate")] | None = None
+    bitext: Bitext | None = None
+    examples: Annotated[Whole, Gt(0), Field(description="pairs that a prompt shows")] | None = None
+    template: Annotated[Text, Field(description="how a prompt writes a pair: {source}, and {reference} at the end")] | None = None
+    sentences: Annotated[Whole, Gt(0), Field(description="how many pairs to translate")] | None = None
 
 
 Recipe = AdaptRecipe | CompareRecipe | EvaluateRecipe

@@ -11,7 +11,8 @@ from model_directory import domain_texts, save_decoder
 from regraft.errors import ParameterError
 from regraft.training import Training
 from regraft.vocab import compare as module
-from regraft.vocab.compare import aid_stamps, compare
+from regraft.vocab.compare import compare
+from regraft.vocab.compare_rows import aid_stamps
 from regraft.vocab.initializer import Aids
 from regraft.vocab.transplant import transplant
 
@@ -89,7 +90,7 @@ def test_notes_are_in_the_report_also_of_rows_that_were_kept(place, tmp_path, mo
         done = compare(
             place / "model", corpus=[place / "notes.txt"], extend=8, methods=["mean"], training=None, score_bytes=200, out=tmp_path
         )
-        assert done.notes == {"mean": ["mean: as well as it could"]}
+        assert done.measured["mean"].notes == ["mean: as well as it could"]
         (notes,) = [section for section in done.report.sections if section.title == "Notes"]
         assert notes.rows == [{"method": "mean", "note": "mean: as well as it could"}]
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2

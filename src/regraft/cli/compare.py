@@ -12,6 +12,7 @@ from regraft.errors import ParameterError
 from regraft.method import configure, parse_settings
 
 TASK_STEPS, TEXT_STEPS = "200", "10"
+SCORE_BYTES, WITHIN = "40000", "25min"
 HELD_OUT = 0.1
 
 
@@ -69,7 +70,16 @@ def compare(
     held_out: Annotated[
         float | None, typer.Option(help="Share of documents that is only ever scored; by default 0.1, of labelled examples 0.2.")
     ] = None,
-    score_bytes: o.ScoreBytes = "40000",
+    score_bytes: Annotated[
+        str | None, typer.Option(help="Bytes of each text to score, drawn by hash, by default 40000; all scores everything.")
+    ] = None,
+    within: Annotated[
+        str | None,
+        typer.Option(
+            help="Score less text and train on smaller batches, alike for all methods, so that all end in about this time; none shrinks "
+            "nothing. By default 25min, or none where --train or --score-bytes is given."
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "cpu",
     dtype: Dtype = "auto",
@@ -91,6 +101,8 @@ def compare(
     placed: dict[str, Any] = {"device": device, "dtype": dtype, "out": out}
     if task is not None:
         refuse_beside_task(change | {"corpus": corpus, "source_text": source_text})
+        if within is not None:
+            raise ParameterError("--within is for comparisons on text: --shares, --seeds and --train say how long a task takes")
         return compare_tasks(
             model,
             task,
@@ -124,7 +136,8 @@ def compare(
         training=training,
         source_text=source_text,
         aids=Aids(**files),
-        score_bytes=o.parse_score_bytes(score_bytes),
+        score_bytes=o.parse_score_bytes(score_bytes or SCORE_BYTES),
+        within=minutes_from(within, "none" if train is not None or score_bytes is not None else WITHIN),
         seed=seed,
         **placed,
         **reading,
@@ -173,6 +186,19 @@ def compare_tasks(
     if not json_output:
         show(done.report, arguments["out"])
     return done.to_dict()
+
+
+def minutes_from(text: str | None, default: str) -> float | None:
+    """`"25min"` -> 25.0; `"none"` -> None. Raises `ParameterError` for what is no time."""
+    if (text or default).strip().lower() == "none":
+        return None
+    try:
+        minutes = o.parse_budget(text or default).get("minutes")
+    except ParameterError:
+        minutes = None
+    if not minutes:
+        raise ParameterError(f"--within {text}: write a time, such as 90s, 25min or 1h, or none")
+    return float(minutes)
 
 
 def show(report: Any, out: Path | None) -> None:

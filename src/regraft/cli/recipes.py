@@ -9,7 +9,7 @@ import typer
 
 from regraft.cli.app import DryRun, Json, app, verb
 
-PATHS = {"out", "replace", "words", "state", "donor", "vectors", "source_vectors", "dictionary", "labels", "test_labels"}
+PATHS = {"out", "replace", "words", "state", "donor", "vectors", "source_vectors", "dictionary", "pairs", "labels", "test_labels"}
 recipe_app = typer.Typer(help="Recipes: YAML files that hold a command.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 

@@ -147,11 +147,11 @@ def _has_blank_line(file: IO[str]) -> bool:
 
 def _json(path: Path, column: str) -> Iterator[str]:
     """One document a record: JSON lines, one JSON array, or JSON values one after the other. A record may be a bare string."""
-    for number, record in enumerate(_json_values(path), start=1):
+    for number, record in enumerate(json_values(path), start=1):
         yield record if isinstance(record, str) else _pick(record, column, f"record {number}")
 
 
-def _json_values(path: Path, chunk: int = 1 << 20) -> Iterator[Any]:
+def json_values(path: Path, chunk: int = 1 << 20) -> Iterator[Any]:
     """Values of a JSON array or of a sequence of JSON values, read in chunks so that a long array never sits in memory whole."""
     decoder = json.JSONDecoder()
     with open_text(path) as file:

@@ -6,7 +6,7 @@ seed. Leaves: the change from one way to the other, with a 95 % interval in whic
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,25 @@ from regraft.evaluation.score import Score
 
 DRAWS = 2000
 LEVEL = 0.95
+
+
+class Measured(Protocol):
+    """What documents were measured to be under each seed, such that documents and seeds can be drawn again."""
+
+    @property
+    def documents(self) -> int: ...
+
+    @property
+    def seeds(self) -> int: ...
+
+    @property
+    def value(self) -> float:
+        """Over all documents, averaged over seeds."""
+        ...
+
+    def resample(self, documents: npt.NDArray[np.int64], seeds: npt.NDArray[np.int64]) -> float:
+        """The value over drawn `documents` and `seeds`, indices that may repeat."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -109,7 +128,7 @@ class Effect:
 
 
 def paired_effect(
-    baseline: Sample | Gap, method: Sample | Gap, kind: Literal["difference", "ratio"] = "difference", *, draws: int = DRAWS, seed: int = 0
+    baseline: Measured, method: Measured, kind: Literal["difference", "ratio"] = "difference", *, draws: int = DRAWS, seed: int = 0
 ) -> Effect:
     """``method - baseline``, or ``method / baseline - 1``, with a percentile bootstrap interval over documents and seeds.
 

@@ -332,12 +332,13 @@ def _batch_tokens(language_model: LanguageModel) -> int:
 
 def _decode(language_model: LanguageModel, prompt: list[int], forced: list[int] | None, steps: int) -> tuple[list[int], float]:
     """Ids written after `prompt`, and the seconds that took without reading the prompt."""
-    device = language_model.device
+    device, cache = language_model.device, language_model.cache_name
     output = language_model.model(torch.tensor([prompt], device=device), use_cache=True)
     written: list[int] = []
     start = time.perf_counter()
     for step in range(len(forced) if forced is not None else steps):
         greedy = int(output.logits[0, -1].argmax())
         written.append(forced[step] if forced is not None else greedy)
-        output = language_model.model(torch.tensor([written[-1:]], device=device), past_key_values=output.past_key_values, use_cache=True)
+        so_far = {cache: getattr(output, cache)}
+        output = language_model.model(torch.tensor([written[-1:]], device=device), use_cache=True, **so_far)
     return written, time.perf_counter() - start

@@ -20,8 +20,9 @@ from regraft.progress import console, step
 from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
+from regraft.reproductions.harness.setting import Setting, Subject, precision, score
 from regraft.reproductions.harness.starts import Contest
-from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, read_lines, score
+from regraft.reproductions.harness.vietnamese import read_lines, vietnamese_setting
 from regraft.reproductions.harness.word_vectors import bilingual_aids
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.cw2v import CW2V
@@ -69,9 +70,9 @@ QUICK = Size(pieces=200, sentences=1000, vietnamese=6, english=4, greedy=4, seed
 
 
 def reproduce(quick: bool) -> Findings:
-    """Run all of it: about 45 processor minutes in full, 2 with `quick`."""
+    """Run all of it: about 70 processor minutes in full, 2 with `quick`."""
     size = QUICK if quick else Size()
-    setting = Setting.prepare(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.greedy)
+    setting = vietnamese_setting(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.greedy)
     run = Ledger(f"{setting}, of which {size.english} are scored" if size.english < size.greedy else str(setting))
     starts: dict[str, Initializer] = {"cw2v": CW2V(epochs=size.epochs), MIXED: CW2V(epochs=size.epochs, mix="dictionary")}
     starts |= {"ofa": OFA(source_languages="source")} | {
@@ -86,8 +87,8 @@ def reproduce(quick: bool) -> Findings:
     run.settle(TIES, VI, before["cw2v"], before[MIXED], "Up to half of the words of a line in English; pairs of both languages.")
     with step("training the embeddings"):
         arms = train_arms(replace(setting, english_held_out=setting.english_held_out[: size.english]), starts, size)
-    first = {name: Sample.of_scores([arm.vietnamese_before for arm in done]) for name, done in arms.items()}
-    last = {name: Sample.of_scores([arm.vietnamese for arm in done]) for name, done in arms.items()}
+    first = {name: Sample.of_scores([arm.target_before for arm in done]) for name, done in arms.items()}
+    last = {name: Sample.of_scores([arm.target for arm in done]) for name, done in arms.items()}
     how = f"{size.steps} steps of 512 tokens, all rows of the tied table, lr 1e-3."
     run.settle(AFTER, VI, last[RANDOM], last["cw2v"], how)
     run.settle(SHRINKS, VI, first[RANDOM] - first["cw2v"], last[RANDOM] - last["cw2v"], how)
@@ -108,7 +109,7 @@ def compare_starts(
         english: list[float] = []
         for seed in range(1 if name in ONCE else size.seeds):
             subject = setting.started(start, seed, subject)
-            found[name].append(score(subject, setting.vietnamese_held_out))
+            found[name].append(score(subject, setting.target_held_out))
             english.append(score(subject, setting.english_held_out[: size.english]).bits_per_byte)
             hits[name].append(hits_by_sentence(subject, setting, size.greedy if name in ("cw2v", RANDOM) else size.english))
         vi, share = float(np.mean([s.bits_per_byte for s in found[name]])), over_seeds(hits[name]).value

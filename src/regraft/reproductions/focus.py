@@ -8,8 +8,8 @@ paper's 3 all vectors of so little text are alike). What is expected was declare
 from regraft.method import resolve
 from regraft.reproductions.harness.claim import Declared, Expectation
 from regraft.reproductions.harness.record import Findings
+from regraft.reproductions.harness.setting import precision
 from regraft.reproductions.harness.starts import exchange
-from regraft.reproductions.harness.vietnamese import precision
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.focus import Focus
 from regraft.vocab.initializers.wechsel import Wechsel

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from regraft.evaluation import GreedyHits, Score, generation_speed, greedy_hits
+from regraft.evaluation import Score, generation_speed
 from regraft.method import resolve
-from regraft.progress import console, step
+from regraft.progress import step
 from regraft.report.figures import training_curves
 from regraft.reproductions.harness.arms import Arm, Trained, step_costs, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, precision, score
+from regraft.reproductions.harness.starts import score_starts
+from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.tokenizer.extend import Route, extend
@@ -172,10 +174,10 @@ class Run(Ledger):
 def reproduce(quick: bool) -> Findings:
     """Run all of it: about 110 processor minutes in full, 2 with `quick`."""
     size = QUICK if quick else Size()
-    setting = Setting.prepare(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
+    setting = vietnamese_setting(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
     with step("starts, before training"):
         untouched = setting.untouched()
-        before = score(untouched, setting.vietnamese_held_out), score(untouched, setting.english_held_out)
+        before = score(untouched, setting.target_held_out), score(untouched, setting.english_held_out)
         run = Run(
             str(setting),
             setting=setting,
@@ -203,29 +205,15 @@ def reproduce(quick: bool) -> Findings:
 def compare_starts(run: Run, untouched: Subject) -> Subject:
     """Bits per byte of both languages and greedy hits of each start, before training; returns the model, started by `merge`."""
     setting, size = run.setting, run.size
-    vi, en = setting.vietnamese_held_out, setting.english_held_out
+    vi = setting.target_held_out
     exact = score(untouched, vi[:20], exact=True).bits_per_byte - score(untouched, vi[:20]).bits_per_byte
     run.extra["float32_minus_used_precision"] = exact
-    rows = [{"start": "untouched", "vi": run.before[0].bits_per_byte, "en": run.before[1].bits_per_byte}]
-    found: dict[str, list[Score]] = {}
-    subject: Subject | None = None
-    for name, seeds in STARTS.items():
-        english: list[Score] = []
-        hits: list[GreedyHits] = []
-        for seed in range(min(seeds, size.seeds)):
-            subject = setting.started(resolve("initializer", name), seed, subject)
-            found.setdefault(name, []).append(score(subject, vi))
-            english.append(score(subject, en))
-            hits.append(greedy_hits(*subject, en[:6], setting.change.new_ids))
-        mean = float(np.mean([s.bits_per_byte for s in found[name]]))
-        share = sum(h.hits for h in hits) / sum(h.positions for h in hits)
-        drifted = float(np.mean([s.bits_per_byte for s in english]))
-        rows.append({"start": name, "vi": mean, "en": drifted, "hits": share})
-        console.print(f"  {name}: vi {mean:.3f} en {drifted:.3f} hits {share:.1%}", highlight=False)
-        if name == MEAN:
-            run.settle(SAME_ENGLISH, EN, Sample.of_scores([run.before[1]]), Sample.of_scores(english), "Start: constituent-mean.")
+    seeds = {name: min(count, size.seeds) for name, count in STARTS.items()}
+    found, rows, subject = score_starts(setting, seeds, run.before)
+    mean = Sample.of_scores(found[MEAN].english)
+    run.settle(SAME_ENGLISH, EN, Sample.of_scores([run.before[1]]), mean, "Start: constituent-mean.")
     for (baseline, method), declared in STARTS_CLAIMS.items():
-        run.settle(declared, VI, Sample.of_scores(found[baseline]), Sample.of_scores(found[method]))
+        run.settle(declared, VI, Sample.of_scores(found[baseline].target), Sample.of_scores(found[method].target))
     run.tables["Starts before training (bits per byte; hits: share of English positions whose greedy token is new)"] = rows
     run.extra["starts"] = rows
     return setting.started(resolve("initializer", "merge"), 0, subject)
@@ -233,13 +221,13 @@ def compare_starts(run: Run, untouched: Subject) -> Subject:
 
 def compare_tokens(run: Run) -> None:
     setting = run.setting
-    texts = setting.vietnamese_held_out
+    texts = setting.target_held_out
     run.settle(FEWER_TOKENS, VI, setting.tokens(setting.tokenizer, texts), setting.tokens(setting.change.tokenizer, texts))
 
 
 def compare_speed(run: Run, untouched: Subject, expanded: Subject) -> None:
     """Bytes a second of writing the same sentences, one sentence a turn."""
-    prompts = [text for text in run.setting.vietnamese_held_out if len(text.encode()) > 150][: run.size.prompts]
+    prompts = [text for text in run.setting.target_held_out if len(text.encode()) > 150][: run.size.prompts]
     speeds = [[generation_speed(*subject, [prompt], new_tokens=32) for subject in (untouched, expanded)] for prompt in prompts]
     old, new = (Sample.of([s[side].bytes for s in speeds], [s[side].seconds for s in speeds]) for side in (0, 1))
     per_step = [sum(s[side].bytes for s in speeds) / sum(s[side].tokens for s in speeds) for side in (0, 1)]
@@ -253,9 +241,9 @@ def compare_routes(run: Run) -> None:
     for route in routes:
         setting = run.setting if route == "continued" else run.setting.rerouted(route)
         subject = setting.started(resolve("initializer", MEAN))
-        vi, en = score(subject, setting.vietnamese_held_out), score(subject, setting.english_held_out)
+        vi, en = score(subject, setting.target_held_out), score(subject, setting.english_held_out)
         if route in ALIGN:
-            aligned = score(setting.started(resolve("initializer", "align"), 0, subject), setting.vietnamese_held_out)
+            aligned = score(setting.started(resolve("initializer", "align"), 0, subject), setting.target_held_out)
             run.settle(ALIGN[route], VI, Sample.of_scores([vi]), Sample.of_scores([aligned]))
         change = [s.text_tokens / b.text_tokens - 1 for s, b in zip((vi, en), run.before, strict=True)]
         bits = {"vi": vi.bits_per_byte, "en": en.bits_per_byte}
@@ -297,7 +285,7 @@ def arms(batch_size: int) -> dict[str, Arm]:
 
 def last(trials: Trials) -> Sample:
     """Vietnamese at the end, over seeds."""
-    return Sample.of_scores([trained.vietnamese for trained in trials])
+    return Sample.of_scores([trained.target for trained in trials])
 
 
 def last_english(trials: Trials) -> Sample:
@@ -311,7 +299,7 @@ def compare_arms(run: Run) -> dict[str, Trials]:
     run.settle(FASTER_STEPS, "training steps", Sample.of(costs["lora clm merge"]), Sample.of(costs[reference]), "Arms take turns.")
     run.extra["seconds_per_step"] = {name: float(np.median(values)) for name, values in costs.items()}
     trained: dict[str, Trials] = {name: [] for name in listed}
-    few = replace(run.setting, change=extend(run.setting.tokenizer, run.setting.vietnamese, run.size.few_pieces))
+    few = replace(run.setting, change=extend(run.setting.tokenizer, run.setting.target, run.size.few_pieces))
     for seed in range(run.size.training_seeds):  # seed by seed, so that a slow spell of the machine meets every arm
         for name, arm in listed.items():
             setting = few if name == FEW else run.setting

@@ -23,8 +23,9 @@ from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.encoder import EncoderSetting, sentence_vectors, word_pairs, word_similarity
 from regraft.reproductions.harness.record import Findings, Ledger
+from regraft.reproductions.harness.setting import Setting, Subject, precision, score
 from regraft.reproductions.harness.starts import TRAINING
-from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
+from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.reproductions.harness.word_vectors import bilingual_aids, glove
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.ofa import OFA
@@ -187,9 +188,9 @@ def cut_encoder(run: Ledger, setting: EncoderSetting, size: Size) -> list[dict[s
 
 def vietnamese_settings(folder: Path, size: Size) -> list[Setting]:
     """SmolLM2 with Vietnamese pieces, once a seed: the word vectors differ."""
-    setting = Setting.prepare(size.new_pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
+    setting = vietnamese_setting(size.new_pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
     english = setting.english[: size.sentences]
-    return [dataclasses.replace(setting, aids=bilingual_aids(folder, english, setting.vietnamese, seed)) for seed in range(size.seeds)]
+    return [dataclasses.replace(setting, aids=bilingual_aids(folder, english, setting.target, seed)) for seed in range(size.seeds)]
 
 
 def compare_starts(run: Ledger, settings: list[Setting], size: Size) -> list[dict[str, Any]]:
@@ -198,7 +199,7 @@ def compare_starts(run: Ledger, settings: list[Setting], size: Size) -> list[dic
     rows = [
         {
             "start": "untouched",
-            **bits([score(untouched, settings[0].vietnamese_held_out)], [score(untouched, settings[0].english_held_out)]),
+            **bits([score(untouched, settings[0].target_held_out)], [score(untouched, settings[0].english_held_out)]),
         }
     ]
     del untouched
@@ -211,7 +212,7 @@ def compare_starts(run: Ledger, settings: list[Setting], size: Size) -> list[dic
         english = []
         for seed, setting in enumerate(settings[:1] if name == PIECES else settings):
             subject = setting.started(start, seed, subject)
-            found.setdefault(name, []).append(score(subject, setting.vietnamese_held_out))
+            found.setdefault(name, []).append(score(subject, setting.target_held_out))
             english.append(score(subject, setting.english_held_out))
         rows.append({"start": name, **bits(found[name], english)})
         console.print(f"  {rows[-1]}", highlight=False)
@@ -234,7 +235,7 @@ def train_arms(run: Ledger, settings: list[Setting], size: Size) -> dict[str, li
         for name, start in starts.items():
             title = f"ofa, rank 400, {name}" if name in ("paper", "balanced") else name
             arms[name].append(train_arm(setting, Arm(title, start, TRAINING, seed), steps=size.steps, points=size.points))
-    last = {name: Sample.of_scores([t.vietnamese for t in trained]) for name, trained in arms.items()}
+    last = {name: Sample.of_scores([t.target for t in trained]) for name, trained in arms.items()}
     how = f"{size.steps} steps, {arms['ofa'][0].tokens:,} tokens, tables and the outer two layers at either end, lr 1e-3. {NOT_COVERED}"
     run.settle(AFTER[RANDOM], VI, last[RANDOM], last["ofa"], how)
     run.settle(AFTER["cut"], VI, last["ofa"], last["balanced"], f"Balanced factors. {how}")

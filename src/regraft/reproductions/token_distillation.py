@@ -17,7 +17,8 @@ from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.hidden_states import CLOSER, distance, stacked
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, precision, score
+from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.vocab.initializer import Initializer, Target
 from regraft.vocab.initializers.token_distillation import TokenDistillation
 from regraft.vocab.pairing import Passage, passages
@@ -57,7 +58,7 @@ QUICK = Size(pieces=50, sentences=1000, vietnamese=6, english=3, seeds=1, snippe
 def reproduce(quick: bool) -> Findings:
     """Run all of it: about 25 processor minutes in full, 2 with `quick`."""
     size = QUICK if quick else Size()
-    setting = Setting.prepare(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
+    setting = vietnamese_setting(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
     run, rows = Ledger(str(setting)), []
     scores: dict[str, list[tuple[Score, Score]]] = {}
     distances: dict[str, list[Sample]] = {}
@@ -66,7 +67,7 @@ def reproduce(quick: bool) -> Findings:
     with step("starts"):
         untouched = setting.untouched()
         english = score(untouched, setting.english_held_out)
-        vietnamese = score(untouched, setting.vietnamese_held_out)
+        vietnamese = score(untouched, setting.target_held_out)
         rows.append({"start": "untouched", "vi": vietnamese.bits_per_byte, "en": english.bits_per_byte})
         documents = paired_documents(setting)
         for name, start in starts(size).items():
@@ -74,14 +75,14 @@ def reproduce(quick: bool) -> Findings:
                 result = setting.timed(start, seed, subject)
                 subject = result[0]
                 seconds += [result[1]] if name == "token-distillation" else []
-                both = score(subject, setting.vietnamese_held_out), score(subject, setting.english_held_out)
+                both = score(subject, setting.target_held_out), score(subject, setting.english_held_out)
                 scores.setdefault(name, []).append(both)
                 distances.setdefault(name, []).append(distance(untouched, subject, documents))
             rows.append(row(name, scores[name], distances[name]))
             console.print(f"  {rows[-1]}", highlight=False)
     with step("rows tuned to the next token for as long"):
         arms = tune(setting, size, float(np.median(seconds)))
-    rows.append(row("rows, next-token loss", [(arm.vietnamese, arm.english) for arm in arms], []))
+    rows.append(row("rows, next-token loss", [(arm.target, arm.english) for arm in arms], []))
     settle(run, scores, distances, arms, english, float(np.median(seconds)))
     tables = {"Starts (bits per byte; distance: mean squared, of last hidden states)": rows}
     extra = {"precision": precision(), "starts": rows, "distillation_cpu_seconds": seconds, "arms": [arm.to_dict() for arm in arms]}
@@ -108,7 +109,7 @@ def settle(
     near = stacked(distances["token-distillation"])
     run.settle(CLOSER, VI, stacked(distances[START]), near, "At every position where old and new tokens end at the same byte.")
     run.settle(LOWER, VI, bits[START], bits["token-distillation"])
-    tuned = Sample.of_scores([arm.vietnamese for arm in arms])
+    tuned = Sample.of_scores([arm.target for arm in arms])
     steps = " ".join(str(arm.steps) for arm in arms)
     spent = f"{seconds:.0f} processor seconds each; tuning took {steps} steps of 512 tokens, lr 1e-3, from the same start."
     run.settle(AHEAD, VI, tuned, bits["token-distillation"], spent)
@@ -138,5 +139,5 @@ def paired_documents(setting: Setting) -> list[list[Passage]]:
     """Held-out sentences with a new piece, paired; where there is none nothing is to be learned, and nothing lies between the two."""
     change = setting.change
     target = Target(ids=change.new_ids, tokenizer=change.tokenizer, source_ids=change.source_ids, old_tokenizer=setting.tokenizer)
-    shown = [text for text in setting.vietnamese_held_out if np.isin(change.tokenizer.encode(text), change.new_ids).any()]
+    shown = [text for text in setting.target_held_out if np.isin(change.tokenizer.encode(text), change.new_ids).any()]
     return [list(passages(target, [text], length=10**6)) for text in shown]

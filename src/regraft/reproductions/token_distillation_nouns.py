@@ -17,7 +17,7 @@ from regraft.progress import console, step
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.hidden_states import CLOSER, distance, stacked
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.vietnamese import Subject, model_folder, precision, score
+from regraft.reproductions.harness.setting import Subject, model_folder, precision, score
 from regraft.vocab.generated import write_passages
 from regraft.vocab.initializer import Context, Initializer, Target
 from regraft.vocab.initializers.token_distillation import TokenDistillation

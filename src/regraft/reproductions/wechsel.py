@@ -8,8 +8,8 @@ dictionary is the paper's. What is expected was declared below before any run: d
 from regraft.method import resolve
 from regraft.reproductions.harness.claim import Declared, Expectation
 from regraft.reproductions.harness.record import Findings
+from regraft.reproductions.harness.setting import precision
 from regraft.reproductions.harness.starts import exchange
-from regraft.reproductions.harness.vietnamese import precision
 from regraft.vocab.initializers.wechsel import Wechsel
 
 RANDOM, DEFAULT = "univariate", "transformers-default"

@@ -17,7 +17,8 @@ from regraft.report.figures import training_curves
 from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, precision, score
+from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.zip_tie import ZipTie
 
@@ -103,12 +104,12 @@ QUICK = Size(pieces=200, sentences=1500, vietnamese=8, english=4, start_seeds=1,
 def reproduce(quick: bool) -> Findings:
     """Run all of it: about 90 processor minutes in full, 1 with `quick`."""
     size = QUICK if quick else Size()
-    setting = Setting.prepare(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
+    setting = vietnamese_setting(size.pieces, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english)
     run = Ledger(str(setting))
     with step("starts, before training"):
         untouched = setting.untouched()
         english = score(untouched, setting.english_held_out)
-        rows = [{"start": "untouched", "vi": score(untouched, setting.vietnamese_held_out).bits_per_byte, "en": english.bits_per_byte}]
+        rows = [{"start": "untouched", "vi": score(untouched, setting.target_held_out).bits_per_byte, "en": english.bits_per_byte}]
         del untouched
         rows += compare_starts(run, setting, size, english)
     with step("LoRA on linear layers, embedding and head"):
@@ -134,7 +135,7 @@ def compare_starts(run: Ledger, setting: Setting, size: Size, untouched_english:
         english = []
         for seed in range(size.start_seeds if name in (RANDOM, DEFAULT) else 1):
             subject = setting.started(start, seed, subject)
-            found.setdefault(name, []).append(score(subject, setting.vietnamese_held_out))
+            found.setdefault(name, []).append(score(subject, setting.target_held_out))
             english.append(score(subject, setting.english_held_out))
         bits = {side: float(np.mean([s.bits_per_byte for s in scores])) for side, scores in (("vi", found[name]), ("en", english))}
         rows.append({"start": name if name in ("zip-tie", RANDOM, DEFAULT) else f"zip-tie, {name}", **bits})
@@ -174,10 +175,10 @@ def settle_training(run: Ledger, frozen: Arms, full: Arms, untouched_english: Sc
     """What is claimed about the end of training, and about the gap between starts."""
 
     def last(trained: list[Trained]) -> Sample:
-        return Sample.of_scores([t.vietnamese for t in trained])
+        return Sample.of_scores([t.target for t in trained])
 
     def first(trained: list[Trained]) -> Sample:
-        return Sample.of_scores([t.vietnamese_before for t in trained])
+        return Sample.of_scores([t.target_before for t in trained])
 
     steps, tokens = frozen["zip-tie"][0].steps, frozen["zip-tie"][0].tokens
     how = f"{steps} steps, {tokens:,} tokens, LoRA r=16 on linear layers, embedding and head, lr 1e-3, a tenth English. {NOT_COVERED}"

@@ -6,7 +6,10 @@ from typing import Any
 
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
-from regraft.evaluation import generation_speed, score_text
+from regraft.corpus.pairs import Pair, read_pairs
+from regraft.evaluation import generation_speed, score_text, translate
+from regraft.evaluation.chrf import metric
+from regraft.evaluation.translation import EXAMPLES, TEMPLATE, as_decoder, check_prompt
 from regraft.progress import step
 from regraft.report import Report
 from regraft.vocab.job import sample_texts, say_skipped
@@ -26,13 +29,23 @@ def evaluate(
     stride: int | None = None,
     score_bytes: int | None = None,
     generate: bool = False,
+    pairs: str | Path | tuple[str | Path, str | Path] | None = None,
+    examples: int = EXAMPLES,
+    template: str = TEMPLATE,
+    sentences: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     dtype: str = "auto",
     dry_run: bool = False,
 ) -> tuple[Report, dict[str, Any]]:
-    """Bits per byte of `text` under `model` with an interval, tokens per byte, word and document, and speed: the report and its figures."""
+    """Bits per byte of `text` under `model` with an interval, tokens per byte, word and document, and speed: the report and its figures.
+
+    With `pairs`, a table of sources and references or two files of parallel lines, also chrF of few-shot translation; `examples`,
+    `template` and `sentences` are those of `regraft.evaluation.translate`.
+    """
     check_placement(dtype, device)
+    prompt: dict[str, Any] = {"examples": examples, "template": template, "sentences": sentences}
+    parallel = _parallel(pairs, prompt) if pairs is not None else []
     checkpoint = Checkpoint.open(model)
     tokenizer = Tokenizer.from_directory(checkpoint.path)
     corpus = Corpus.open(text, held_out=0.0, text_column=text_column)
@@ -41,27 +54,46 @@ def evaluate(
     size = sum(len(t.encode()) for t in texts)
     report = Report(f"{checkpoint.path.name} on {corpus.name}")
     if dry_run:
-        figures: dict[str, Any] = {
-            "would_score_bytes": size,
-            "documents": len(texts),
-            "tokens": sum(map(len, tokenizer.encode_batch(texts))),
-        }
+        tokens = sum(map(len, tokenizer.encode_batch(texts)))
+        figures: dict[str, Any] = {"would_score_bytes": size, "documents": len(texts), "tokens": tokens}
+        if parallel:
+            figures["would_translate"] = min(len(parallel) - examples, sentences or len(parallel))
         report.add_table("Dry run", [figures])
         return report, figures
     with step("loading the model"):
         live, live_tokenizer = load_model(checkpoint, dtype, device), load_tokenizer(tokenizer)
+    if parallel:
+        as_decoder(live, live_tokenizer)  # said before the work
     with step(f"scoring {size:,} bytes"), matmul_precision(dtype, device):
         score = score_text(live, live_tokenizer, texts, window=window, stride=stride, seed=seed)
     figures = {"model": str(model), "text": corpus.name, **score.to_dict()}
-    if generate:
-        with step("writing text"):
-            speed = generation_speed(live, live_tokenizer, [t[:PROMPT_CHARACTERS] for t in texts[:PROMPTS]])
-        figures |= speed.to_dict()
     low, high = figures["interval"]
     costs = ("bits_per_byte", "tokens_per_byte", "tokens_per_word", "tokens_per_document")
     shown = {name: figures[name] for name in (*costs, "bytes", "tokens")}
     shown |= {"95% interval": f"{low:.3f} to {high:.3f}", "bytes read per second": score.bytes_per_second}
     report.add_table("", [shown], f"{score.measure} over {len(texts):,} documents")
     if generate:
+        with step("writing text"):
+            speed = generation_speed(live, live_tokenizer, [t[:PROMPT_CHARACTERS] for t in texts[:PROMPTS]])
+        figures |= speed.to_dict()
         report.add_table("Writing", [speed.to_dict()], "greedy, one document at a time, with the cache; a step writes one token")
+    if parallel:
+        with step("translating"), matmul_precision(dtype, device):
+            figures["translation"] = translate(live, live_tokenizer, parallel, **prompt, seed=seed).to_dict(seed)
+        _add_translation(report, figures["translation"], examples)
     return report, figures
+
+
+def _parallel(pairs: str | Path | tuple[str | Path, str | Path], prompt: dict[str, Any]) -> list[Pair]:
+    """The pairs, once all that they will need is known to be there."""
+    metric()
+    found = read_pairs(*pairs) if isinstance(pairs, tuple) else read_pairs(pairs)
+    check_prompt(len(found), **prompt)
+    return found
+
+
+def _add_translation(report: Report, figures: dict[str, Any], examples: int) -> None:
+    low, high = figures["chrf_interval"]
+    names = ("chrf", "sentences", "tokens_per_sentence", "characters_per_step", "seconds")
+    shown = {name: figures[name] for name in names} | {"95% interval": f"{low:.1f} to {high:.1f}"}
+    report.add_table("Translation", [shown], f"greedy, {examples} examples in the prompt, to the end of the line; {figures['signature']}")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.special import digamma
 
+from regraft.corpus.pairs import read_parallel
 from regraft.errors import CorpusError, ParameterError
 from regraft.progress import progress_bar
 
@@ -57,15 +58,7 @@ def read_bitext(source: Path, target: Path) -> tuple[list[str], list[str]]:
 
     Raises `CorpusError`: files that cannot be read, of unequal length, or without any pair.
     """
-    sides: list[list[str]] = []
-    for path in (source, target):
-        try:
-            sides.append(Path(path).read_text("utf-8").removesuffix("\n").split("\n"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise CorpusError(f"{path}: cannot read the parallel text ({error}): give two UTF-8 files, line by line in parallel") from None
-    if len(sides[0]) != len(sides[1]):
-        raise CorpusError(f"{source} has {len(sides[0])} lines and {target} {len(sides[1])}: parallel text needs as many on both sides")
-    pairs = [(a.strip(), b.strip()) for a, b in zip(*sides, strict=True) if a.strip() and b.strip()]
+    pairs = [(a.strip(), b.strip()) for a, b in read_parallel(Path(source), Path(target)) if a.strip() and b.strip()]
     if not pairs:
         raise CorpusError(f"{source}, {target}: no line has text on both sides: give parallel text")
     return [a for a, _ in pairs], [b for _, b in pairs]

@@ -12,7 +12,7 @@ from typing import Any
 
 from regraft.evaluation import Score
 from regraft.progress import console
-from regraft.reproductions.harness.vietnamese import Setting, Subject, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, precision, score
 from regraft.training import Training, TrainingRun, train
 from regraft.training.adapters import untie
 from regraft.vocab.initializer import Initializer
@@ -43,12 +43,16 @@ class Arm:
 
 @dataclass(frozen=True)
 class Trained:
-    """What an arm gave: `curve` of both languages, first and last scores, processor seconds and steps of training."""
+    """What an arm gave: `curve` of both languages, first and last scores, processor seconds and steps of training.
+
+    The target language goes by its own name in the curve, in small letters.
+    """
 
     arm: Arm
+    language: str
     curve: list[Point]
-    vietnamese_before: Score
-    vietnamese: Score
+    target_before: Score
+    target: Score
     english: Score
     cpu_seconds: float
     steps: int
@@ -66,10 +70,9 @@ class Trained:
 
     def row(self) -> dict[str, Any]:
         """One line of a table."""
-        first, last = self.curve[0], self.curve[-1]
-        vi = {"vi before": first["vietnamese"], "vi after": last["vietnamese"]}
-        en = {"en before": first["english"], "en after": last["english"]}
-        return {"arm": self.title, "steps": self.steps, "cpu seconds": self.cpu_seconds, **vi, **en}
+        ends = ("before", self.curve[0]), ("after", self.curve[-1])
+        bits = {f"{name[:2]} {when}": point[name] for name in (self.language, "english") for when, point in ends}
+        return {"arm": self.title, "steps": self.steps, "cpu seconds": self.cpu_seconds, **bits}
 
 
 def step_costs(setting: Setting, arms: Sequence[Arm], *, rounds: int, steps: int) -> dict[str, list[float]]:
@@ -83,42 +86,55 @@ def step_costs(setting: Setting, arms: Sequence[Arm], *, rounds: int, steps: int
                 marks.append(time.process_time())
                 return 0.0
 
-            _train(setting, arm, arm.prepare(setting), {"steps": steps + 1}, 1, mark, texts=setting.vietnamese[:1000])
+            _train(setting, arm, arm.prepare(setting), {"steps": steps + 1}, 1, mark, texts=setting.target[:1000])
             costs[arm.name] += [after - before for before, after in pairwise(marks[1:])]
     return costs
 
 
-def train_arm(setting: Setting, arm: Arm, *, points: int, steps: int | None = None, cpu_seconds: float = 60.0) -> Trained:
-    """Train for `steps` steps, or for `cpu_seconds`; score both languages at the start, the end and about `points` places between."""
-    subject = arm.prepare(setting)
+def train_arm(
+    setting: Setting,
+    arm: Arm,
+    *,
+    points: int,
+    steps: int | None = None,
+    cpu_seconds: float = 60.0,
+    then: Callable[[Subject], object] | None = None,
+) -> Trained:
+    """Train for `steps` steps, or for `cpu_seconds`; score both languages at the start, the end and about `points` places between.
+
+    `then` sees the trained model before it is dropped.
+    """
+    subject, language = arm.prepare(setting), setting.language.lower()
     curve: list[Point] = []
     scores: list[tuple[Score, Score]] = []
     clock = {"began": 0.0, "outside": 0.0}
 
     def measure(model: Any, step: int) -> float:
         entered = time.process_time()
-        vietnamese, english = score(subject, setting.vietnamese_held_out), score(subject, setting.english_held_out)
+        target, english = score(subject, setting.target_held_out), score(subject, setting.english_held_out)
         if not curve:  # packing and the first scores are not training
             clock["began"] = entered
         curve.append(
             {
                 "step": step,
                 "cpu_seconds": entered - clock["began"] - clock["outside"],
-                "vietnamese": vietnamese.bits_per_byte,
+                language: target.bits_per_byte,
                 "english": english.bits_per_byte,
             }
         )
-        scores.append((vietnamese, english))
+        scores.append((target, english))
         clock["outside"] += time.process_time() - entered
-        return vietnamese.bits_per_byte
+        return target.bits_per_byte
 
     budget: dict[str, float] = {"minutes": cpu_seconds / 60} if steps is None else {"steps": steps}
     every = cpu_seconds / 60 / (points + 1) if steps is None else max(1, -(-steps // (points + 1)))
-    run = _train(setting, arm, subject, budget, every, measure, texts=setting.vietnamese)
+    run = _train(setting, arm, subject, budget, every, measure, texts=setting.target)
     first, last = curve[0], curve[-1]
-    moved = ", ".join(f"{name[:2]} {first[name]:.3f} -> {last[name]:.3f}" for name in ("vietnamese", "english"))
+    moved = ", ".join(f"{name[:2]} {first[name]:.3f} -> {last[name]:.3f}" for name in (language, "english"))
     console.print(f"  {arm.name}, seed {arm.seed}: {run.steps} steps, {last['cpu_seconds']:.0f} CPU s, {moved}", highlight=False)
-    return Trained(arm, curve, scores[0][0], *scores[-1], last["cpu_seconds"], run.steps, run.tokens, run.trainable_parameters)
+    if then is not None:
+        then(subject)
+    return Trained(arm, language, curve, scores[0][0], *scores[-1], last["cpu_seconds"], run.steps, run.tokens, run.trainable_parameters)
 
 
 def _train(

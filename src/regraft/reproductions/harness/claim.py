@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from regraft.errors import ParameterError
-from regraft.evaluation.paired import Gap, Sample, paired_effect
+from regraft.evaluation.paired import Gap, Measured, Sample, paired_effect
 
-__all__ = ["VERDICTS", "Claim", "Declared", "Expectation", "Gap", "Sample", "Verdict", "paired_effect"]
+__all__ = ["VERDICTS", "Claim", "Declared", "Expectation", "Gap", "Measured", "Sample", "Verdict", "paired_effect"]
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "inconclusive")
@@ -86,7 +86,7 @@ class Declared:
     kind: Literal["difference", "ratio"] = "difference"
     note: str = ""
 
-    def settle(self, data: str, baseline: Sample | Gap, method: Sample | Gap, note: str = "") -> Claim:
+    def settle(self, data: str, baseline: Measured, method: Measured, note: str = "") -> Claim:
         """The claim with what was measured and its verdict; `note` is added to the declared one."""
         found = paired_effect(baseline, method, self.kind)
         notes = " ".join(part for part in (self.note, note) if part)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
-from regraft.reproductions.harness.vietnamese import Subject
+from regraft.reproductions.harness.setting import Subject
 from regraft.vocab.pairing import Passage
 
 CLOSER = Declared(

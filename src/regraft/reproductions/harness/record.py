@@ -17,7 +17,7 @@ from regraft.errors import OutputError
 from regraft.method import Paper
 from regraft.progress import console
 from regraft.report import Report, plain
-from regraft.reproductions.harness.claim import Claim, Declared, Gap, Sample
+from regraft.reproductions.harness.claim import Claim, Declared, Measured
 
 RESULTS = Path(__file__).parents[1] / "results"
 PACKAGES = ("regraft", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors")
@@ -41,7 +41,7 @@ class Ledger:
     data: str
     claims: list[Claim] = field(default_factory=list)
 
-    def settle(self, declared: Declared, text: str, baseline: Sample | Gap, method: Sample | Gap, note: str = "") -> None:
+    def settle(self, declared: Declared, text: str, baseline: Measured, method: Measured, note: str = "") -> None:
         """Measure a declared claim on `text`, say how it ended, and keep it."""
         claim = declared.settle(f"{self.data}; {text}", baseline, method, note)
         low, high = claim.interval

