@@ -90,7 +90,7 @@ def test_notes_are_in_the_report_also_of_rows_that_were_kept(place, tmp_path, mo
         done = compare(
             place / "model", corpus=[place / "notes.txt"], extend=8, methods=["mean"], training=None, score_bytes=200, out=tmp_path
         )
-        assert done.measured["mean"].notes == ["mean: as well as it could"]
+        assert done.outcomes["mean"].notes == ["mean: as well as it could"]
         (notes,) = [section for section in done.report.sections if section.title == "Notes"]
         assert notes.rows == [{"method": "mean", "note": "mean: as well as it could"}]
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2

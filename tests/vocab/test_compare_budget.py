@@ -50,7 +50,7 @@ def test_a_slow_machine_scores_and_trains_on_a_share(place, slow, tmp_path, caps
     whole = run(place, None)
     done = run(place, 20.0, out=tmp_path)
     assert module.SMALLEST <= done.share < 1
-    scored, all_of_it = (len(c.measured["mean"].document_bits) for c in (done, whole))
+    scored, all_of_it = (len(c.outcomes["mean"].document_bits) for c in (done, whole))
     assert 0 < scored < all_of_it
     said = capsys.readouterr().err
     assert f"{max(1, round(8 * done.share)) * 16:,} tokens a step" in said

@@ -39,13 +39,13 @@ QUALITY = ("bits_per_byte", "bits_per_byte_after", "ordinary_bits_per_byte", "gr
 
 @dataclass
 class Comparison:
-    """`rows` as `regraft compare --json` prints them, best first after the untouched model; `measured` has curves and notes by method.
+    """`rows` as `regraft compare --json` prints them, best first after the untouched model; `outcomes` has curves and notes by method.
 
     `share` is how much of the text and of each step `within` left.
     """
 
     rows: list[Row]
-    measured: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
     report: Report | None = None
     share: float = 1.0
 
@@ -114,8 +114,8 @@ def compare(
         comparison, best = run_all(live, chosen, kept)
     comparison.share = share
     comparison.rows[1:] = sorted(comparison.rows[1:], key=rank)
-    set_behind(comparison.rows, comparison.measured)
-    comparison.report = comparison_report(live.job, comparison.rows, comparison.measured, best, live.budget())
+    set_behind(comparison.rows, comparison.outcomes)
+    comparison.report = comparison_report(live.job, comparison.rows, comparison.outcomes, best, live.budget())
     if out:
         Path(out, "comparison.json").write_text(
             json.dumps({"rows": comparison.rows, "share": share}, indent=1, ensure_ascii=False), encoding="utf-8"
@@ -141,7 +141,7 @@ def run_all(live: "_Live", chosen: Sequence[Initializer], kept: KeptRows) -> tup
             if result is not None and (best is None or rank(measured.row) < best[0]):
                 best = (rank(measured.row), result)
             comparison.rows.append(with_drift(measured.row, untouched.row))
-            comparison.measured[start.name] = measured
+            comparison.outcomes[start.name] = measured
             bar.advance()
     return comparison, best and best[1]
 
