@@ -28,6 +28,7 @@ QLORA: dict[str, Any] = {
 SHORT: dict[str, Any] = {
     "block": 128, "align_documents": True, "batch_size": 8, "accumulate": 1, "lr": 1e-3, "freeze_old_rows": True,
 }  # fmt: skip
+FEW_STEPS: dict[str, Any] = SHORT | {"warmup": 0.3}  # for ten: a twentieth of them is half a step, and the first at full rate does harm
 
 
 @pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
