@@ -1,6 +1,5 @@
 """`regraft adapt`: a trained model gets a new vocabulary."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,10 +111,8 @@ def adapt(
     return {"out": str(done.out), "report": str(done.out / "report.html"), **done.metrics}
 
 
-def training_from(budget: str | None, settings: list[str] | None, *, curve: bool = True, defaults: Mapping[str, Any] | None = None) -> Any:
-    """The `Training` that --train and --train-set ask for, with a `curve` of about six points; None without --train.
-
-    What they leave open is as in `defaults`, which are `SHORT`.
+def training_from(budget: str | None, settings: list[str] | None, *, curve: bool = True) -> Any:
+    """The `Training` that --train and --train-set ask for, by default `SHORT`, with a `curve` of about six points; None without --train.
 
     Adapters on the tables change old rows too: who asks for them does not get `SHORT`'s frozen ones.
     """
@@ -133,7 +130,7 @@ def training_from(budget: str | None, settings: list[str] | None, *, curve: bool
     every = max(next(iter(length.values())) / 5, 1 if "steps" in length else 0.1) if curve and "epochs" not in length else None
     asked = parse_settings(settings or [])
     frozen = not (asked.get("parameters") == "lora" and asked.get("lora_tables"))
-    return configure(Training, dict(defaults or SHORT) | {"freeze_old_rows": frozen, "evaluate_every": every} | length | asked)
+    return configure(Training, SHORT | {"freeze_old_rows": frozen, "evaluate_every": every} | length | asked)
 
 
 def elchat_from(wanted: bool, settings: list[str] | None, training: Any) -> Any:

@@ -113,7 +113,6 @@ def compare(
             dry_run=dry_run,
             json_output=json_output,
         )
-    from regraft.training import FEW_STEPS
     from regraft.vocab.compare import compare as run
     from regraft.vocab.compare import starts
     from regraft.vocab.dry_run import estimate
@@ -124,10 +123,7 @@ def compare(
         if value is not None:
             raise ParameterError(f"--{name} goes with --task: say which with --task tagging, coding, classification or a named one")
     change |= {"ontology": ontology, "route": route, "widen_pretokenizer": widen_pretokenizer}
-    if train is None:
-        training = training_from(TEXT_STEPS, train_settings, curve=False, defaults=FEW_STEPS)
-    else:
-        training = training_from(train, train_settings)
+    training = training_from(TEXT_STEPS if train is None else train, train_settings, curve=train is not None)
     reading: dict[str, Any] = {"corpus": corpus, "text_column": text_column, "held_out": HELD_OUT if held_out is None else held_out}
     if dry_run:
         chosen = starts(names, {})

@@ -2,6 +2,6 @@
 
 from regraft.training.loop import train
 from regraft.training.run import CurvePoint, TrainingRun
-from regraft.training.settings import FEW_STEPS, QLORA, SHORT, Training
+from regraft.training.settings import QLORA, SHORT, Training
 
-__all__ = ["FEW_STEPS", "QLORA", "SHORT", "CurvePoint", "Training", "TrainingRun", "train"]
+__all__ = ["QLORA", "SHORT", "CurvePoint", "Training", "TrainingRun", "train"]

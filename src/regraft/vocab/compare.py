@@ -21,7 +21,7 @@ from regraft.method import list_methods, resolve
 from regraft.output import check_outside
 from regraft.progress import console, progress_bar
 from regraft.report import Report
-from regraft.training import FEW_STEPS, Training, train
+from regraft.training import SHORT, Training, train
 from regraft.vocab.compare_budget import affordable, shrunk
 from regraft.vocab.compare_report import comparison_report
 from regraft.vocab.compare_rows import KeptRows, Outcome, Row, fingerprint, rank, set_behind
@@ -33,7 +33,7 @@ from regraft.vocab.transplant import Transplant, transplant
 
 UNTOUCHED = "untouched"
 SCORE_BYTES = 40_000  # of each text, for each of some twenty methods twice; `adapt` scores more, for it scores one
-DEFAULT_TRAINING = Training(steps=10, **FEW_STEPS)
+DEFAULT_TRAINING = Training(steps=10, **SHORT)
 QUALITY = ("bits_per_byte", "bits_per_byte_after", "ordinary_bits_per_byte", "greedy_hits")
 
 
