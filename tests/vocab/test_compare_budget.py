@@ -15,6 +15,7 @@ from regraft.vocab import compare_budget as module
 from regraft.vocab.compare import compare
 from regraft.vocab.compare_report import comparison_lead
 from regraft.vocab.compare_rows import Outcome, set_behind
+from regraft.vocab.transplant import transplant
 
 SIZE = 2_000
 
@@ -141,3 +142,17 @@ def test_within_reads_times(text, minutes):
 def test_within_is_a_time(text):
     with pytest.raises(ParameterError, match=f"--within {text}: write a time"):
         minutes_from(text, "25min")
+
+
+def test_the_table_has_figures_and_the_failures_stand_below(place, monkeypatch):
+    def broken(checkpoint, tokenizer, change, start, context):
+        if start.name == "normal":
+            raise ParameterError("cut")
+        return transplant(checkpoint, tokenizer, change, start, context)
+
+    monkeypatch.setattr("regraft.vocab.compare.transplant", broken)
+    report = run(place, None, ["mean", "normal", "merge"]).report
+    methods, failed = (section for section in report.sections if section.title in ("Methods", "Failed"))
+    assert {row["method"] for row in methods.rows} == {"untouched", "mean", "merge"}
+    assert sum(row["behind_first"] is None for row in methods.rows) == 1
+    assert failed.rows == [{"method": "normal", "error": "ParameterError: cut"}]

@@ -17,8 +17,12 @@ def comparison_report(job: Job, rows: Sequence[Row], measured: Mapping[str, Outc
     """The table, the plots and the samples of a comparison; `result` is the best method's, to look at."""
     new = len(job.change.new_ids)
     report = Report(f"{job.checkpoint.path.name}: {len(rows) - 1} ways to start {new:,} new tokens", comparison_lead(rows))
-    caption = f"Per byte of held-out text ({budget}); drift is the change on ordinary text; behind first with its 95 % interval."
-    report.add_table("Methods", [shown(row) for row in rows], caption, best=BEST)  # type: ignore[arg-type]
+    caption = f"Per byte of held-out text ({budget}); drift is the change on ordinary text; ± is half the 95 % interval over documents."
+    measured_rows = [row for row in rows if row["error"] is None or row["bits_per_byte"] is not None]  # training alone may have failed
+    report.add_table("Methods", [shown(row) for row in measured_rows], caption, best=BEST)  # type: ignore[arg-type]
+    failed = [{"method": row["method"], "error": row["error"]} for row in rows if row["error"] is not None]
+    if failed:
+        report.add_table("Failed", failed, "The others went on without them.")
     notes = [{"method": name, "note": note} for name, one in measured.items() for note in one.notes]
     if notes:
         report.add_table("Notes", notes, "What the methods had to say.")
@@ -43,12 +47,10 @@ def comparison_report(job: Job, rows: Sequence[Row], measured: Mapping[str, Outc
 
 
 def shown(row: Row) -> Row:
-    """The row for people: the distance to the first and its interval in one cell."""
-    own = {name: value for name, value in row.items() if not name.startswith("behind_first")}
-    behind = row["behind_first"]
-    cell = None if behind is None else f"{behind:+.3f} ({row['behind_first_low']:+.3f} to {row['behind_first_high']:+.3f})"
-    error = own.pop("error")
-    return own | {"behind_first": cell, "error": error}
+    """The row for people: the distance to the first and half its interval in one cell, and no figure that another one holds."""
+    own = {name: value for name, value in row.items() if name not in ("error", "ordinary_bits_per_byte")}
+    behind, low, high = (own.pop(name) for name in ("behind_first", "behind_first_low", "behind_first_high"))
+    return own | {"behind_first": None if behind is None else f"{behind:+.3f}±{(high - low) / 2:.3f}"}
 
 
 def comparison_lead(rows: Sequence[Row]) -> str:
