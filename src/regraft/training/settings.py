@@ -25,9 +25,8 @@ QLORA: dict[str, Any] = {
     "block": 2048, "lr": 2e-4, "warmup": 0.03, "replay": 0.1,
 }  # fmt: skip
 # For minutes on a desktop instead of the paper's two epochs on a GPU: small steps in number, large in size, and old rows left alone.
-# Minutes may be a dozen steps, of which a twentieth is less than one: the first at the full rate then do harm that the rest cannot mend.
 SHORT: dict[str, Any] = {
-    "block": 128, "align_documents": True, "batch_size": 8, "accumulate": 1, "lr": 1e-3, "warmup": 0.3, "freeze_old_rows": True,
+    "block": 128, "align_documents": True, "batch_size": 8, "accumulate": 1, "lr": 1e-3, "freeze_old_rows": True,
 }  # fmt: skip
 
 
