@@ -12,7 +12,7 @@ from regraft.errors import ParameterError
 from regraft.method import configure, parse_settings
 
 TASK_STEPS, TEXT_STEPS = "200", "10"
-SCORE_BYTES, WITHIN = "40000", "25min"
+SCORE_BYTES = "40000"
 HELD_OUT = 0.1
 
 
@@ -77,7 +77,7 @@ def compare(
         str | None,
         typer.Option(
             help="Score less text and train on smaller batches, alike for all methods, so that all end in about this time; none shrinks "
-            "nothing. By default 25min, or none where --train or --score-bytes is given."
+            "nothing, as by default."
         ),
     ] = None,
     seed: Seed = 0,
@@ -137,7 +137,7 @@ def compare(
         source_text=source_text,
         aids=Aids(**files),
         score_bytes=o.parse_score_bytes(score_bytes or SCORE_BYTES),
-        within=minutes_from(within, "none" if train is not None or score_bytes is not None else WITHIN),
+        within=minutes_from(within, "none"),
         seed=seed,
         **placed,
         **reading,
