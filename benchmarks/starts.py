@@ -77,7 +77,6 @@ def main() -> int:
             methods="all" if given.methods == "all" else given.methods.split(","),
             training=training_from(given.train, None, curve=False) if given.train is not None else DEFAULT_TRAINING,
             aids=help_at_hand,
-            within=LIMIT / 60 if given.methods == "all" and given.train is None else None,
             seed=given.seed,
             out=folder / "comparison",
         )

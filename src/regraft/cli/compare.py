@@ -76,8 +76,7 @@ def compare(
     within: Annotated[
         str | None,
         typer.Option(
-            help="Score less text and train on smaller batches, alike for all methods, so that all end in about this time; none shrinks "
-            "nothing, as by default."
+            help="Score less text and train on smaller batches, alike for all methods, so that all end in about this time: 25min."
         ),
     ] = None,
     seed: Seed = 0,
@@ -137,7 +136,7 @@ def compare(
         source_text=source_text,
         aids=Aids(**files),
         score_bytes=o.parse_score_bytes(score_bytes or SCORE_BYTES),
-        within=minutes_from(within, "none"),
+        within=minutes_from(within),
         seed=seed,
         **placed,
         **reading,
@@ -188,16 +187,16 @@ def compare_tasks(
     return done.to_dict()
 
 
-def minutes_from(text: str | None, default: str) -> float | None:
-    """`"25min"` -> 25.0; `"none"` -> None. Raises `ParameterError` for what is no time."""
-    if (text or default).strip().lower() == "none":
+def minutes_from(text: str | None) -> float | None:
+    """`"25min"` -> 25.0; None where nothing is asked. Raises `ParameterError` for what is no time."""
+    if text is None:
         return None
     try:
-        minutes = o.parse_budget(text or default).get("minutes")
+        minutes = o.parse_budget(text).get("minutes")
     except ParameterError:
         minutes = None
     if not minutes:
-        raise ParameterError(f"--within {text}: write a time, such as 90s, 25min or 1h, or none")
+        raise ParameterError(f"--within {text}: write a time, such as 90s, 25min or 1h")
     return float(minutes)
 
 
