@@ -1,7 +1,8 @@
 """Every start in one table: SmolLM2-135M and 500 pieces from 2 MB of Vietnamese or clinical text, or less of another script.
 
-    python benchmarks/run.py starts --text vietnamese --out DIR                         every method; half an hour
+    python benchmarks/run.py starts --text vietnamese --out DIR                         every method; 25 minutes
     python benchmarks/run.py starts --text clinical --methods auto,merge --train 5min   who is first after five minutes
+    ... --score-bytes 40000 --finalists all                                             surer figures, and every start trained
 
 States whether `auto` comes first before and after training (within 1 % at step 0), and what all methods took, bound 25 minutes.
 Vietnamese gets every aid: MiniLM as donor, word vectors of both languages and a dictionary, parallel text. Clinical text gets the donor.
@@ -19,13 +20,14 @@ from inputs import model_folder
 
 from regraft import datasets
 from regraft.cli.adapt import training_from
+from regraft.cli.compare import finalists_from
 from regraft.demo import hpo_documents
 from regraft.progress import console
 from regraft.report.page import Section, terminal_table
 from regraft.reproductions.harness.clinical import encoder_folder
 from regraft.reproductions.harness.vietnamese import read_lines
 from regraft.reproductions.harness.word_vectors import bilingual_aids
-from regraft.vocab.compare import DEFAULT_TRAINING, compare
+from regraft.vocab.compare import DEFAULT_TRAINING, FINALISTS, SCORE_BYTES, compare
 from regraft.vocab.initializer import Aids
 
 LIMIT = 25 * 60.0
@@ -57,6 +59,8 @@ def main() -> int:
     parser.add_argument("--methods", default="all")
     parser.add_argument("--train", help="as `regraft compare --train`: 5min; by default ten steps")
     parser.add_argument("--extend", type=int, default=500)
+    parser.add_argument("--score-bytes", type=int, default=SCORE_BYTES)
+    parser.add_argument("--finalists", type=finalists_from, default=FINALISTS, help="how many starts are trained, or all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--out", type=Path, help="keeps finished rows and the page; the same call goes on there")
@@ -75,6 +79,8 @@ def main() -> int:
             corpus=[corpus],
             extend=given.extend,
             methods="all" if given.methods == "all" else given.methods.split(","),
+            score_bytes=given.score_bytes,
+            finalists=given.finalists,
             training=training_from(given.train, None, curve=False) if given.train is not None else DEFAULT_TRAINING,
             aids=help_at_hand,
             seed=given.seed,

@@ -12,7 +12,7 @@ from regraft.errors import ParameterError
 from regraft.method import configure, parse_settings
 
 TASK_STEPS, TEXT_STEPS = "200", "10"
-SCORE_BYTES = "40000"
+SCORE_BYTES, FINALISTS = "10000", "5"
 HELD_OUT = 0.1
 
 
@@ -71,13 +71,10 @@ def compare(
         float | None, typer.Option(help="Share of documents that is only ever scored; by default 0.1, of labelled examples 0.2.")
     ] = None,
     score_bytes: Annotated[
-        str | None, typer.Option(help="Bytes of each text to score, drawn by hash, by default 40000; all scores everything.")
+        str | None, typer.Option(help="Bytes of each text to score, drawn by hash, by default 10000; all scores everything.")
     ] = None,
-    within: Annotated[
-        str | None,
-        typer.Option(
-            help="Score less text and train on smaller batches, alike for all methods, so that all end in about this time: 25min."
-        ),
+    finalists: Annotated[
+        str | None, typer.Option(help="Train only so many starts, the best at step 0; by default 5. all trains every one.")
     ] = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -100,8 +97,8 @@ def compare(
     placed: dict[str, Any] = {"device": device, "dtype": dtype, "out": out}
     if task is not None:
         refuse_beside_task(change | {"corpus": corpus, "source_text": source_text})
-        if within is not None:
-            raise ParameterError("--within is for comparisons on text: --shares, --seeds and --train say how long a task takes")
+        if finalists is not None:
+            raise ParameterError("--finalists is for comparisons on text: on a task every method is fine-tuned")
         return compare_tasks(
             model,
             task,
@@ -136,7 +133,7 @@ def compare(
         source_text=source_text,
         aids=Aids(**files),
         score_bytes=o.parse_score_bytes(score_bytes or SCORE_BYTES),
-        within=minutes_from(within),
+        finalists=finalists_from(finalists or FINALISTS),
         seed=seed,
         **placed,
         **reading,
@@ -187,17 +184,13 @@ def compare_tasks(
     return done.to_dict()
 
 
-def minutes_from(text: str | None) -> float | None:
-    """`"25min"` -> 25.0; None where nothing is asked. Raises `ParameterError` for what is no time."""
-    if text is None:
+def finalists_from(text: str) -> int | None:
+    """`"5"` -> 5, `"all"` -> None. Raises `ParameterError` for what is no number of starts."""
+    if text.strip().lower() == "all":
         return None
-    try:
-        minutes = o.parse_budget(text).get("minutes")
-    except ParameterError:
-        minutes = None
-    if not minutes:
-        raise ParameterError(f"--within {text}: write a time, such as 90s, 25min or 1h")
-    return float(minutes)
+    if not text.strip().isdigit() or not int(text):
+        raise ParameterError(f"--finalists {text}: give how many starts to train, at least 1, or all; --train 0 trains none")
+    return int(text)
 
 
 def show(report: Any, out: Path | None) -> None:

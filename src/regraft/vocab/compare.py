@@ -1,12 +1,13 @@
 """Every start of new rows on the same tokenizer change, beside the untouched model, in one table.
 
-Enters: a model, text, the names of methods. Leaves: one row a method, also where another failed, as a table, JSON and one HTML page. Rows
-are kept as they finish, so that an interrupted comparison goes on where it stopped.
+Enters: a model, text, the names of methods. Leaves: one row a method, also where another failed, as a table, JSON and one HTML page. First
+every start is made and scored, then the best of them are trained. Rows are kept as they finish, so that an interrupted comparison goes on
+where it stopped.
 """
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,8 @@ from regraft.output import check_outside
 from regraft.progress import console, progress_bar
 from regraft.report import Report
 from regraft.training import SHORT, Training, train
-from regraft.vocab.compare_budget import affordable, shrunk
 from regraft.vocab.compare_report import comparison_report
-from regraft.vocab.compare_rows import KeptRows, Outcome, Row, fingerprint, rank, set_behind
+from regraft.vocab.compare_rows import KeptRows, Outcome, Row, best_starts, fingerprint, rank, set_behind
 from regraft.vocab.hull import share_outside
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
@@ -32,22 +32,18 @@ from regraft.vocab.live import check_placement, install, matmul_precision
 from regraft.vocab.transplant import Transplant, transplant
 
 UNTOUCHED = "untouched"
-SCORE_BYTES = 40_000  # of each text, for each of some twenty methods twice; `adapt` scores more, for it scores one
+SCORE_BYTES = 10_000  # of each text, for each of some twenty methods; `adapt` scores more, for it scores one
+FINALISTS = 5
 DEFAULT_TRAINING = Training(steps=10, **SHORT)
-QUALITY = ("bits_per_byte", "bits_per_byte_after", "ordinary_bits_per_byte", "greedy_hits")
 
 
 @dataclass
 class Comparison:
-    """`rows` as `regraft compare --json` prints them, best first after the untouched model; `outcomes` has curves and notes by method.
-
-    `share` is how much of the text and of each step `within` left.
-    """
+    """`rows` as `regraft compare --json` prints them, best first after the untouched model; `outcomes` has curves and notes by method."""
 
     rows: list[Row]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     report: Report | None = None
-    share: float = 1.0
 
 
 def compare(
@@ -58,7 +54,7 @@ def compare(
     out: str | Path | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     training: Training | None = DEFAULT_TRAINING,
-    within: float | None = None,
+    finalists: int | None = FINALISTS,
     source_text: Sequence[str | Path] | None = None,
     aids: Aids | None = None,
     text_column: str | None = None,
@@ -77,16 +73,17 @@ def compare(
     out : directory for `comparison.json`, `comparison.html` and the rows of finished methods; None keeps nothing.
     settings : hyper-parameters by method name.
     training : the same small budget for every method; None leaves `bits_per_byte_after` empty.
-    within : minutes in which all should end on this machine. Where the whole would take longer, less held-out text is scored and smaller
-        batches are trained on, alike for all methods; the notes say how much. None shrinks nothing.
+    finalists : how many starts are trained: the best at step 0, by bits per byte; None trains all. The rows of the others have no figure
+        after training and come behind.
     request : `extend`, `replace`, `words`, `trim`, `route`, `widen_pretokenizer`; see `TokenizerRequest`.
 
     score_bytes : of each text; None scores all.
 
     The other parameters are those of `adapt`. A method that fails has its message in `error`; the others go on.
     """
-    began = time.perf_counter()
     chosen = starts(methods, settings or {})
+    if finalists is not None and finalists < 1:
+        raise ParameterError(f"finalists={finalists}: train at least one start, or none at all with training=None (--train 0)")
     check_placement(dtype, device)
     if out is not None:
         check_outside(out, [Path(model)] if Path(model).exists() else [])
@@ -107,43 +104,39 @@ def compare(
         job.check_blocks(training)
     kept = KeptRows(Path(out) if out else None)
     with matmul_precision(dtype, device):
-        live = _Live(job, training, dtype, device)
-        share = 1.0
-        if within is not None and live.model is not None:
-            share = live.shrink(chosen, kept, within, began)
-        comparison, best = run_all(live, chosen, kept)
-    comparison.share = share
+        live = _Live(job, training, finalists, dtype, device)
+        comparison = run_all(live, chosen, kept)
     comparison.rows[1:] = sorted(comparison.rows[1:], key=rank)
     set_behind(comparison.rows, comparison.outcomes)
-    comparison.report = comparison_report(live.job, comparison.rows, comparison.outcomes, best, live.budget())
+    best = None if len(comparison.rows) < 2 else live.tables.get(comparison.outcomes[comparison.rows[1]["method"]].digest)
+    comparison.report = comparison_report(job, comparison.rows, comparison.outcomes, best, live.budget())
     if out:
-        Path(out, "comparison.json").write_text(
-            json.dumps({"rows": comparison.rows, "share": share}, indent=1, ensure_ascii=False), encoding="utf-8"
-        )
+        Path(out, "comparison.json").write_text(json.dumps({"rows": comparison.rows}, indent=1, ensure_ascii=False), encoding="utf-8")
         comparison.report.save_html(Path(out) / "comparison.html")
     return comparison
 
 
-def run_all(live: "_Live", chosen: Sequence[Initializer], kept: KeptRows) -> tuple[Comparison, Transplant | None]:
-    """Every method's row, kept as soon as it is there; also the tables of the best method measured here, to look at."""
+def run_all(live: "_Live", chosen: Sequence[Initializer], kept: KeptRows) -> Comparison:
+    """Every method's row, kept as soon as it is there: first all starts, then the training of the best."""
     key = fingerprint(live.job, live.training, live.dtype)
     untouched = kept.found(key, UNTOUCHED) or kept.keep(key, UNTOUCHED, live.untouched())
-    comparison = Comparison([untouched.row], {UNTOUCHED: untouched})
-    best: tuple[tuple[bool, float], Transplant] | None = None
+    outcomes = {UNTOUCHED: untouched}
+    by_name = {start.name: start for start in chosen}
+    settings = {name: f"{name} {start}" for name, start in by_name.items()}
     with progress_bar("comparing", total=len(chosen), unit="methods") as bar:
-        for start in chosen:
-            bar.say(start.name)
-            settings = f"{start.name} {start}"
-            measured, result = kept.found(key, settings), None
-            if measured is None:
-                measured, result = live.measure(start)
-                kept.keep(key, settings, measured)
-            if result is not None and (best is None or rank(measured.row) < best[0]):
-                best = (rank(measured.row), result)
-            comparison.rows.append(with_drift(measured.row, untouched.row))
-            comparison.outcomes[start.name] = measured
+        for name, start in by_name.items():
+            bar.say(name)
+            outcomes[name] = kept.found(key, settings[name]) or kept.keep(key, settings[name], live.measure(start))
             bar.advance()
-    return comparison, best and best[1]
+    final = best_starts([outcomes[name] for name in by_name], live.finalists) if live.training is not None else []
+    with progress_bar("training the best", total=len(final), unit="starts") as bar:
+        for name in final:
+            bar.say(name)
+            if outcomes[name].row["bits_per_byte_after"] is None:
+                outcomes[name] = kept.keep(key, settings[name], live.trained(by_name[name], outcomes[name]))
+            bar.advance()
+    rows = [with_drift(outcome.row, untouched.row) for outcome in outcomes.values()]
+    return Comparison(rows, outcomes)
 
 
 def starts(methods: Sequence[str] | str, settings: Mapping[str, Mapping[str, Any]]) -> list[Initializer]:
@@ -160,29 +153,17 @@ def starts(methods: Sequence[str] | str, settings: Mapping[str, Mapping[str, Any
 class _Live:
     """The loaded model, whose tables are exchanged method by method and whose trained tensors are put back after each."""
 
-    def __init__(self, job: Job, training: Training | None, dtype: str, device: str) -> None:
-        self.job, self.training, self.dtype = job, training, dtype
+    def __init__(self, job: Job, training: Training | None, finalists: int | None, dtype: str, device: str) -> None:
+        self.job, self.training, self.finalists, self.dtype = job, training, finalists, dtype
         self.model: Any = None
-        self.measured: dict[str, Outcome] = {}
+        self.measured: dict[str, Outcome] = {}  # by the digest of the tables
+        self.tables: dict[str, Transplant] = {}  # of the starts that may be trained, by digest
         self.states: dict[bytes, Any] = {}  # of ordinary text, for all starts under which they are the same
         if job.scorable:
             self.model, self.old_tokenizer, self.new_tokenizer = job.load(dtype, device)
             self.untrained = {name: p.detach().clone() for name, p in self._outside_tables().items()}
         else:
             console.print("  the model has no language-model head: only tokenization and cost are compared", style="yellow")
-
-    def shrink(self, chosen: Sequence[Initializer], kept: KeptRows, within: float, began: float) -> float:
-        """Take from here on only the share of text and steps with which all of `chosen` end `within` minutes of `began`."""
-        key = fingerprint(self.job, self.training, self.dtype)
-        share = kept.share(key)
-        if share is None:
-            seconds = 60 * within - (time.perf_counter() - began)
-            share = affordable(self.model, self.old_tokenizer, self.job, chosen, self.training, seconds)
-            kept.keep_share(key, share)
-        if share < 1:
-            self.job, self.training = shrunk(self.job, self.training, share)
-            console.print(f"  for all methods to end in {within:g} minutes here: {self.budget()}", highlight=False)
-        return share
 
     def budget(self) -> str:
         """How much is scored and trained on, in words."""
@@ -192,7 +173,8 @@ class _Live:
         size = self.training.batch_size * self.training.accumulate * self.training.block
         length = {name: getattr(self.training, name) for name in ("steps", "minutes", "epochs")}
         spent = ", ".join(f"{value:g} {name}" for name, value in length.items() if value is not None)
-        return f"{said}; {spent}, {size:,} tokens a step"
+        which = "all starts" if self.finalists is None else f"the best {self.finalists} at step 0"
+        return f"{said}; {which} trained: {spent}, {size:,} tokens a step"
 
     def untouched(self) -> Outcome:
         measured = Outcome(blank_row(UNTOUCHED) | {"tokens_per_byte": tokens_per_byte(self.job, new=False)})
@@ -217,11 +199,42 @@ class _Live:
             for name, parameter in self._outside_tables().items():
                 parameter.copy_(self.untrained[name])
 
-    def measure(self, start: Initializer) -> tuple[Outcome, Transplant | None]:
-        """One method: start, score, train, score; what went wrong instead, if something did."""
-        measured = Outcome(blank_row(start.name))
-        context = replace(self.job.context, memory={}, notes=measured.notes)  # each method pays for what it learns, and nothing of it stays
+    @contextmanager
+    def alone(self, measured: Outcome) -> Iterator[None]:
+        """Whatever fails inside is the row's error, and the other methods go on; the model is put back."""
         try:
+            yield
+        except Exception as error:
+            measured.row["error"] = f"{type(error).__name__}: {error}"
+        finally:
+            if self.model is not None:
+                self._put_back()
+
+    def measure(self, start: Initializer) -> Outcome:
+        """One method at step 0; trained too where all are, for then no tables need wait."""
+        measured, result = self.make(start)
+        if result is not None:
+            if self.finalists is None:
+                with self.alone(measured):
+                    self.train(measured, result)
+            self.keep_tables(measured, result)
+        return measured
+
+    def trained(self, start: Initializer, measured: Outcome) -> Outcome:
+        """The row of `start` with its training. Tables that an earlier call has made are made and scored anew."""
+        result = self.tables.get(measured.digest)
+        if result is None:
+            measured, result = self.make(start)
+        if result is not None:
+            with self.alone(measured):
+                self.train(measured, result)
+        return measured
+
+    def make(self, start: Initializer) -> tuple[Outcome, Transplant | None]:
+        """The tables of `start` and what text costs under them, or what went wrong instead."""
+        measured, result = Outcome(blank_row(start.name)), None
+        context = replace(self.job.context, memory={}, notes=measured.notes)  # each method pays for what it learns, and nothing of it stays
+        with self.alone(measured):
             with metered() as cost:
                 result = transplant(self.job.checkpoint, self.job.tokenizer, self.job.change, start, context)
             measured.row |= {
@@ -230,32 +243,30 @@ class _Live:
                 "in_hull": self.in_hull(result),
                 "tokens_per_byte": tokens_per_byte(self.job, new=True),
             }
+            measured.digest = result.digest()
             if self.model is not None:
-                self.score_and_train(measured, result)
-            return measured, result
-        except Exception as error:  # whatever it is, the other methods go on
-            measured.row["error"] = f"{type(error).__name__}: {error}"
-            return measured, None
-        finally:
-            for note in measured.notes:
-                console.print(f"  {note}", highlight=False, markup=False)
-            if self.model is not None:
-                self._put_back()
+                self.score(measured, result)
+            self.measured.setdefault(measured.digest, measured)
+        for note in measured.notes:
+            console.print(f"  {note}", highlight=False, markup=False)
+        return measured, result if measured.row["error"] is None else None
 
-    def score_and_train(self, measured: Outcome, result: Transplant) -> None:
-        """Fill in what text costs before and after training; tables that were measured before are not measured again."""
-        digest = result.digest()
-        same = self.measured.get(digest)
+    def keep_tables(self, measured: Outcome, result: Transplant) -> None:
+        """Hold the tables of the best starts, as many as will be trained."""
+        self.tables[measured.digest] = result
+        room = self.finalists if self.training is not None and self.finalists is not None else 1
+        if len(self.tables) > room:
+            del self.tables[max(self.tables, key=lambda digest: rank(self.measured[digest].row))]
+
+    def score(self, measured: Outcome, result: Transplant) -> None:
+        """Fill in what text costs at step 0; tables that were measured before are not measured again."""
+        same = self.measured.get(measured.digest)
         if same is not None:  # starts often agree, as where a donor lacks all the new tokens
-            measured.row |= {name: same.row[name] for name in QUALITY}
-            measured.curve, measured.document_bits, measured.document_bytes = same.curve, same.document_bits, same.document_bytes
+            measured.take_figures(same)
             return
         install(self.model, result)
         kept = self.states if self.reads_as_before(result) else None
         self.scored(measured, self.job.score(measured.row["method"], self.model, self.new_tokenizer, kept=kept))
-        if self.training is not None:
-            self.train(measured)
-        self.measured[digest] = measured
 
     def reads_as_before(self, result: Transplant) -> bool:
         """Whether text without new tokens gives the untouched model's hidden states: no layer came with the rows, no old row is another."""
@@ -271,20 +282,25 @@ class _Live:
             return result.certificate.inside
         return 0.0 if share_outside(result, self.job.checkpoint, self.job.tokenizer.vocab_size) == 1.0 else None
 
-    def train(self, measured: Outcome) -> None:
+    def train(self, measured: Outcome, result: Transplant) -> None:
         """Bits per byte after the budget, and the curve: from step 0 to there, or what was measured of a small sample on the way."""
-        assert self.training is not None
-        new_ids = self.job.change.new_ids.tolist()
-        texts = self.job.corpus.documents("train")
+        if self.training is None or self.model is None:
+            return
+        same = self.measured[measured.digest]
+        if same.row["bits_per_byte_after"] is not None:
+            measured.take_figures(same)
+            return
+        install(self.model, result)
+        texts, replayed = self.job.corpus.documents("train"), self.job.replay or None
         watch = None if self.training.evaluate_every is None else self.job.watcher(self.new_tokenizer)
-        run = train(
-            self.model, self.new_tokenizer, texts, self.training, new_ids=new_ids, replay_texts=self.job.replay or None, on_evaluate=watch
-        )
+        new_ids = self.job.change.new_ids.tolist()
+        run = train(self.model, self.new_tokenizer, texts, self.training, new_ids=new_ids, replay_texts=replayed, on_evaluate=watch)
         after = score_text(self.model, self.new_tokenizer, self.job.domain)
         ends = [(0.0, measured.row["bits_per_byte"]), (run.seconds, after.bits_per_byte)]
         measured.curve = [(point.seconds, point.bits_per_byte) for point in run.curve] or ends
         measured.row["bits_per_byte_after"] = after.bits_per_byte
         measured.keep_documents(after)
+        self.measured[measured.digest] = measured
 
 
 def with_drift(row: Row, untouched: Row) -> Row:
