@@ -95,6 +95,20 @@ def test_a_later_call_makes_only_what_it_trains(place, whole, tmp_path, monkeypa
     assert json.loads((tmp_path / "comparison.json").read_text()).keys() == {"rows"}
 
 
+def test_another_training_goes_on_from_the_same_starts(place, tmp_path, monkeypatch):
+    first = run(place, 1, out=tmp_path)
+    made = counted(monkeypatch)
+    longer = run(place, 1, out=tmp_path, training=Training(steps=4, block=16, batch_size=8, accumulate=1, parameters="2x2", lr=0.01))
+    assert made == [first.rows[1]["method"]]
+    assert longer.rows[1]["bits_per_byte"] == pytest.approx(first.rows[1]["bits_per_byte"], rel=1e-6)
+    assert longer.rows[1]["bits_per_byte_after"] < first.rows[1]["bits_per_byte_after"]
+    made.clear()
+    assert figures(run(place, 1, out=tmp_path)) == figures(first)
+    run(place, None, out=tmp_path, methods=["mean"])
+    run(place, None, out=tmp_path, methods=["mean"], training=None)
+    assert made == ["mean"]
+
+
 def test_an_interrupted_training_goes_on_with_the_next(place, whole, tmp_path, monkeypatch):
     trained = []
     train = module.train

@@ -118,24 +118,29 @@ def compare(
 
 def run_all(live: "_Live", chosen: Sequence[Initializer], kept: KeptRows) -> Comparison:
     """Every method's row, kept as soon as it is there: first all starts, then the training of the best."""
-    key = fingerprint(live.job, live.training, live.dtype)
-    untouched = kept.found(key, UNTOUCHED) or kept.keep(key, UNTOUCHED, live.untouched())
-    outcomes = {UNTOUCHED: untouched}
+    key, key_trained = (fingerprint(live.job, training, live.dtype) for training in (None, live.training))
+    outcomes = {UNTOUCHED: kept.found(key, UNTOUCHED) or kept.keep(key, UNTOUCHED, live.untouched())}
     by_name = {start.name: start for start in chosen}
     settings = {name: f"{name} {start}" for name, start in by_name.items()}
+
+    def keep(measured: Outcome) -> Outcome:  # at step 0 a row is the same whatever the training
+        name, trained = measured.row["method"], measured.row["bits_per_byte_after"] is not None
+        return kept.keep(key_trained if trained else key, settings[name], measured)
+
     with progress_bar("comparing", total=len(chosen), unit="methods") as bar:
         for name, start in by_name.items():
             bar.say(name)
-            outcomes[name] = kept.found(key, settings[name]) or kept.keep(key, settings[name], live.measure(start))
+            found = kept.found(key_trained, settings[name]) or kept.found(key, settings[name])
+            outcomes[name] = found or keep(live.measure(start))
             bar.advance()
     final = best_starts([outcomes[name] for name in by_name], live.finalists) if live.training is not None else []
     with progress_bar("training the best", total=len(final), unit="starts") as bar:
         for name in final:
             bar.say(name)
             if outcomes[name].row["bits_per_byte_after"] is None:
-                outcomes[name] = kept.keep(key, settings[name], live.trained(by_name[name], outcomes[name]))
+                outcomes[name] = keep(live.trained(by_name[name], outcomes[name]))
             bar.advance()
-    rows = [with_drift(outcome.row, untouched.row) for outcome in outcomes.values()]
+    rows = [with_drift(outcome.row, outcomes[UNTOUCHED].row) for outcome in outcomes.values()]
     return Comparison(rows, outcomes)
 
 

@@ -78,7 +78,8 @@ class KeptRows:
 
 
 def fingerprint(job: Job, training: Training | None, dtype: str) -> str:
-    """Identifies a comparison: rows of another model, corpus, tokenizer change, aid or budget are not reused."""
+    """Identifies a comparison: rows of another model, corpus, tokenizer change, aid or budget are not reused; without `training`, those at
+    step 0."""
     parts = [
         job.checkpoint.source_hash(),
         job.corpus.sha256,
