@@ -33,8 +33,8 @@ class Membership:
         return ~self.outside & (self.distance <= NEAR)
 
 
-def share_outside(result: Transplant, checkpoint: Checkpoint, vocab_size: int) -> float | None:
-    """Share of the new rows, or of 512 spread among them, that are proved to be outside the hull of the old ones.
+def share_outside(result: Transplant, checkpoint: Checkpoint, vocab_size: int, sampled: int = SAMPLED) -> float | None:
+    """Share of the new rows, or of `sampled` spread among them, that are proved to be outside the hull of the old ones.
 
     Output biases count where there are any. 0 where weights certify all rows; None where there are no new rows, or where the start also
     changed other layers, cut the tables or made one of them, so that the old rows or hidden states are no longer the old ones.
@@ -45,7 +45,7 @@ def share_outside(result: Transplant, checkpoint: Checkpoint, vocab_size: int) -
         return 0.0
     layout = checkpoint.layout
     table = checkpoint.read((layout.head or layout.input)[0])[:vocab_size]
-    places = np.unique(np.linspace(0, len(result.new_ids) - 1, SAMPLED).astype(np.int64))
+    places = np.unique(np.linspace(0, len(result.new_ids) - 1, sampled).astype(np.int64))
     ids = torch.from_numpy(result.new_ids[places])
     rows = (result.input if result.head is None else result.head)[ids].to(torch.float32)
     if result.bias is not None:
