@@ -110,7 +110,7 @@ def compare(
     comparison.rows[1:] = sorted(comparison.rows[1:], key=rank)
     set_behind(comparison.rows, comparison.outcomes)
     best = None if len(comparison.rows) < 2 else live.tables.get(comparison.outcomes[comparison.rows[1]["method"]].digest)
-    comparison.report = comparison_report(job, comparison.rows, comparison.outcomes, best, live.budget())
+    comparison.report = comparison_report(job, comparison.rows, comparison.outcomes, best, live.budget(comparison.rows))
     if out:
         Path(out, "comparison.json").write_text(json.dumps({"rows": comparison.rows}, indent=1, ensure_ascii=False), encoding="utf-8")
         comparison.report.save_html(Path(out) / "comparison.html")
@@ -171,15 +171,16 @@ class _Live:
         else:
             console.print("  the model has no language-model head: only tokenization and cost are compared", style="yellow")
 
-    def budget(self) -> str:
-        """How much is scored and trained on, in words."""
+    def budget(self, rows: Sequence[Row]) -> str:
+        """How much was scored and trained on, in words."""
         said = f"{sum(len(text.encode()) for text in self.job.domain):,} bytes"
         if self.training is None or self.model is None:
             return said
         size = self.training.batch_size * self.training.accumulate * self.training.block
         length = {name: getattr(self.training, name) for name in ("steps", "minutes", "epochs")}
         spent = ", ".join(f"{value:g} {name}" for name, value in length.items() if value is not None)
-        which = "all starts" if self.finalists is None else f"the best {self.finalists} at step 0"
+        every = all(row["bits_per_byte_after"] is not None for row in rows[1:] if row["error"] is None)
+        which = "all starts" if every else f"the best {self.finalists} at step 0"
         return f"{said}; {which} trained: {spent}, {size:,} tokens a step"
 
     def untouched(self) -> Outcome:
