@@ -22,8 +22,6 @@ from regraft import datasets
 from regraft.cli.adapt import training_from
 from regraft.cli.compare import finalists_from
 from regraft.demo import hpo_documents
-from regraft.progress import console
-from regraft.report.page import Section, terminal_table
 from regraft.reproductions.harness.clinical import encoder_folder
 from regraft.reproductions.harness.vietnamese import read_lines
 from regraft.reproductions.harness.word_vectors import bilingual_aids
@@ -87,9 +85,9 @@ def main() -> int:
             out=folder / "comparison",
         )
         seconds = time.perf_counter() - began
-    console.print(
-        terminal_table(Section("table", f"{given.text}, seed {given.seed}, {torch.get_num_threads()} threads", "", rows=done.rows))
-    )
+    print(f"{given.text}, seed {given.seed}, {torch.get_num_threads()} threads")
+    if done.report is not None:
+        done.report.print()
     return verdict(done.rows, seconds if given.methods == "all" else None)
 
 

@@ -239,3 +239,18 @@ def test_new_pieces_are_marked_and_counted() -> None:
     assert "2 pieces" in lines[0]
     assert "piece new" not in lines[0]
     assert '<span class="piece new">ab</span>' in lines[1]
+
+
+def test_a_narrow_terminal_gets_the_columns_in_parts_and_no_figure_is_cut():
+    report = Report("Title")
+    rows = [{"method": f"method {name}", **{f"figure_of_{field}": 1234.5678 + field for field in range(8)}} for name in "ab"]
+    report.add_table("Table", rows, "Caption")
+    for width, parts in ((200, 1), (60, 2), (30, 4)):
+        stream = io.StringIO()
+        report.print(Console(file=stream, width=width))
+        said = stream.getvalue()
+        assert "…" not in said
+        assert said.count("method a") == parts
+        assert said.count("Table") == said.count("Caption") == 1
+        assert all(f"{1234.5678 + field:,.0f}" in said for field in range(8))
+        assert max(map(len, said.splitlines())) <= width

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from jinja2 import Environment
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +29,7 @@ from regraft import __version__
 from regraft.errors import OutputError
 
 MISSING = "–"
-WIDTH = 140
+WIDTH, UNBOUNDED = 140, 10_000
 Row = Mapping[str, Any]
 Best = Mapping[str, Literal["low", "high"]]
 
@@ -106,7 +107,8 @@ class Report:
         for section in self.sections:
             if section.kind == "table":
                 console.print()
-                console.print(terminal_table(section))
+                for part in terminal_tables(section, console):
+                    console.print(part)
                 if section.caption:
                     console.print(Text(section.caption, style="dim"))
 
@@ -234,13 +236,25 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def terminal_table(section: Section) -> Table:
-    """A rich table of a section: numbers to the right, best values bold."""
-    table = Table(title=Text(section.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = section.columns
+def terminal_tables(section: Section, console: Console) -> list[Table]:
+    """Rich tables of a section, to stand below each other: where `console` is too narrow for all columns, each begins with the first."""
+    columns, wide = section.columns, console.options.update(width=UNBOUNDED)
+    parts = [columns[:1]]
+    for column in columns[1:]:
+        if len(parts[-1]) > 1 and console.measure(_table("", [*parts[-1], column]), options=wide).minimum > console.width:
+            parts.append(columns[:1])
+        parts[-1].append(column)
+    return [_table("" if index else section.title, part) for index, part in enumerate(parts)]
+
+
+def _table(title: str, columns: Sequence[Column]) -> Table:
+    """Numbers to the right, best values bold."""
+    table = Table(title=Text(title, style="bold") if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(Text(_folded(column)), justify="right" if column.numeric else "left", no_wrap=column.numeric or index == 0)
-    for row in range(len(section.rows)):
+        head, whole = Text(_folded(column)), column.numeric or index == 0
+        widest = max(map(cell_len, [*head.plain.splitlines(), *column.cells])) if whole else None
+        table.add_column(head, justify="right" if column.numeric else "left", no_wrap=whole, min_width=widest)
+    for row in range(len(columns[0].cells) if columns else 0):
         table.add_row(*(Text(column.cells[row], style="bold green" if row in column.best else "") for column in columns))
     return table
 

@@ -18,7 +18,7 @@ from regraft.errors import CorpusError, OntologyError, ParameterError
 from regraft.evaluation import Score, Speed, generation_speed, greedy_hits, joined, score_text
 from regraft.language_model import remembered_states
 from regraft.progress import console, step
-from regraft.report.page import Section, terminal_table
+from regraft.report.page import Section, terminal_tables
 from regraft.samples import everyday_english
 from regraft.training import Training
 from regraft.vocab.initializer import Aids, Context
@@ -100,7 +100,7 @@ class TokenizerRequest:
         names = {phrase for ontology in self.ontologies for phrase in ontology.phrases}
         held_out = {document for document in corpus.documents("held-out") if document in names}
         rows = [ontology.summary() for ontology in self.ontologies]
-        console.print(terminal_table(Section("table", "ontologies", "", rows=rows)))
+        console.print(*terminal_tables(Section("table", "ontologies", "", rows=rows), console))
         learned = [ontology.within(names - held_out) for ontology in self.ontologies] if held_out else self.ontologies
         change = build(tokenizer, learned, self.k_tokeniser or KTokeniserStart())
         if not len(change.new_ids):

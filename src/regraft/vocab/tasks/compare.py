@@ -18,7 +18,7 @@ from regraft.output import check_outside
 from regraft.progress import console, step
 from regraft.report import Report
 from regraft.report.figures import learning_curves
-from regraft.report.page import Section, terminal_table
+from regraft.report.page import Section, terminal_tables
 from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, open_ontologies
@@ -112,7 +112,7 @@ def compare_on_task(
         data.size(share)
     ontologies = open_ontologies(ontology)
     for rows, title in (([data.summary()], "task"), ([found.summary() for found in ontologies], "ontologies")):
-        console.print(terminal_table(Section("table", title, "", rows=rows)))
+        console.print(*terminal_tables(Section("table", title, "", rows=rows), console))
     for note in data.notes:
         console.print(f"  {note}", style="yellow", highlight=False, markup=False)
     corpus = Corpus.from_texts([example.text for example in data.train], held_out=0.0, name=data.name)
