@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from model_directory import domain_texts, save_decoder
-from regraft.cli.compare import finalists_from
+from regraft.cli.compare import finalists_from, text_training
 from regraft.errors import ParameterError
 from regraft.training import Training
 from regraft.vocab import compare as module
-from regraft.vocab.compare import compare
+from regraft.vocab.compare import DEFAULT_TRAINING, compare
 from regraft.vocab.compare_report import comparison_lead
 from regraft.vocab.compare_rows import Outcome, best_starts, rank, set_behind
 from regraft.vocab.transplant import transplant
@@ -194,6 +194,13 @@ def test_finalists_are_a_number_or_all(text, count):
 def test_finalists_are_no_other_word(text):
     with pytest.raises(ParameterError, match="give how many starts to train"):
         finalists_from(text)
+
+
+def test_the_command_line_trains_as_python_does():
+    assert text_training(None, None) == DEFAULT_TRAINING
+    assert text_training(None, ["warmup=0.1"]).warmup == 0.1
+    assert text_training("30", None).warmup == Training(steps=30).warmup
+    assert text_training("0", None) is None
 
 
 def test_no_finalist_is_not_asked_for_by_0(place):

@@ -11,7 +11,7 @@ from regraft.cli.app import Device, DryRun, Dtype, Json, Seed, verb
 from regraft.errors import ParameterError
 from regraft.method import configure, parse_settings
 
-TASK_STEPS, TEXT_STEPS = "200", "10"
+TASK_STEPS = "200"
 SCORE_BYTES, FINALISTS = "10000", "5"
 HELD_OUT = 0.1
 
@@ -119,7 +119,7 @@ def compare(
         if value is not None:
             raise ParameterError(f"--{name} goes with --task: say which with --task tagging, coding, classification or a named one")
     change |= {"ontology": ontology, "route": route, "widen_pretokenizer": widen_pretokenizer}
-    training = training_from(TEXT_STEPS if train is None else train, train_settings, curve=train is not None)
+    training = text_training(train, train_settings)
     reading: dict[str, Any] = {"corpus": corpus, "text_column": text_column, "held_out": HELD_OUT if held_out is None else held_out}
     if dry_run:
         chosen = starts(names, {})
@@ -182,6 +182,15 @@ def compare_tasks(
     if not json_output:
         show(done.report, arguments["out"])
     return done.to_dict()
+
+
+def text_training(budget: str | None, settings: list[str] | None) -> Any:
+    """The `Training` that --train and --train-set ask for; without --train what `regraft.vocab.compare` does by itself."""
+    from regraft.vocab.compare import DEFAULT_TRAINING
+
+    if budget is not None:
+        return training_from(budget, settings)
+    return training_from(str(DEFAULT_TRAINING.steps), [f"warmup={DEFAULT_TRAINING.warmup}", *(settings or [])], curve=False)
 
 
 def finalists_from(text: str) -> int | None:

@@ -35,7 +35,7 @@ UNTOUCHED = "untouched"
 SCORE_BYTES = 10_000  # of each text, for each of some twenty methods; `adapt` scores more, for it scores one
 FINALISTS = 5
 FEW = 16
-DEFAULT_TRAINING = Training(steps=10, **SHORT)
+DEFAULT_TRAINING = Training(steps=10, **SHORT | {"warmup": 0.3})  # a first step at the full rate can throw a model far off
 
 
 @dataclass
