@@ -141,6 +141,16 @@ def test_a_training_that_fails_is_its_row(place, monkeypatch):
     assert rows[best]["error"] == "ParameterError: cut"
 
 
+def test_a_training_that_makes_it_worse_is_noted(place, capsys):
+    wild = Training(steps=2, block=16, batch_size=2, accumulate=1, parameters="2x2", lr=10.0)
+    done = run(place, 1, ["mean"], training=wild)
+    (row,) = done.rows[1:]
+    assert row["bits_per_byte_after"] > row["bits_per_byte"]
+    (notes,) = [section for section in done.report.sections if section.title == "Notes"]
+    assert notes.rows[0]["note"].startswith("mean: training made it worse, ")
+    assert "training made it worse" in capsys.readouterr().err
+
+
 def test_equal_tables_are_one_finalist_and_trained_once(place, monkeypatch):
     twins = {"subword": "constituent-mean"}
     monkeypatch.setattr(

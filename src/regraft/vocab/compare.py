@@ -254,8 +254,7 @@ class _Live:
             if self.model is not None:
                 self.score(measured, result)
             self.measured.setdefault(measured.digest, measured)
-        for note in measured.notes:
-            console.print(f"  {note}", highlight=False, markup=False)
+        say(measured.notes)
         return measured, result if measured.row["error"] is None else None
 
     def keep_tables(self, measured: Outcome, result: Transplant) -> None:
@@ -302,16 +301,28 @@ class _Live:
             measured.take_figures(same)
             return
         install(self.model, result)
+        before = measured.row["bits_per_byte"]
         texts, replayed = self.job.corpus.documents("train"), self.job.replay or None
         watch = None if self.training.evaluate_every is None else self.job.watcher(self.new_tokenizer)
         new_ids = self.job.change.new_ids.tolist()
         run = train(self.model, self.new_tokenizer, texts, self.training, new_ids=new_ids, replay_texts=replayed, on_evaluate=watch)
         after = score_text(self.model, self.new_tokenizer, self.job.domain)
-        ends = [(0.0, measured.row["bits_per_byte"]), (run.seconds, after.bits_per_byte)]
+        ends = [(0.0, before), (run.seconds, after.bits_per_byte)]
         measured.curve = [(point.seconds, point.bits_per_byte) for point in run.curve] or ends
         measured.row["bits_per_byte_after"] = after.bits_per_byte
+        if after.bits_per_byte > before:
+            measured.notes.append(
+                f"{measured.row['method']}: training made it worse, {before:.3f} to {after.bits_per_byte:.3f} bits per byte. A short training "
+                "can go astray: another --seed or a lower rate (--train-set lr=5e-4) tells whether the start is to blame"
+            )
+            say(measured.notes[-1:])
         measured.keep_documents(after)
         self.measured[measured.digest] = measured
+
+
+def say(notes: Sequence[str]) -> None:
+    for note in notes:
+        console.print(f"  {note}", highlight=False, markup=False)
 
 
 def with_drift(row: Row, untouched: Row) -> Row:
