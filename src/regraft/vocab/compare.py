@@ -312,8 +312,8 @@ class _Live:
         measured.row["bits_per_byte_after"] = after.bits_per_byte
         if after.bits_per_byte > before:
             measured.notes.append(
-                f"{measured.row['method']}: training made it worse, {before:.3f} to {after.bits_per_byte:.3f} bits per byte. A short training "
-                "can go astray: another --seed or a lower rate (--train-set lr=5e-4) tells whether the start is to blame"
+                f"{measured.row['method']}: training made it worse, {before:.3f} to {after.bits_per_byte:.3f} bits per byte. A short "
+                "training can go astray: another --seed or a lower rate (--train-set lr=5e-4) tells whether the start is to blame"
             )
             say(measured.notes[-1:])
         measured.keep_documents(after)
