@@ -2,8 +2,8 @@
 
 A snippet is a passage read for one of the new tokens in it. The plain loop is the original's: every token has snippets of its own, so a
 passage that serves several tokens is read, by teacher and student, for each of them. Ours reads each passage as often, in batches by
-length, and its teacher once. Both take a step of AdamW every 16 readings, in turns. The bound: >= 3 x more snippets a second. Also said,
-without a bound: the first reading alone, where nothing that the teacher said can be used again.
+length, and its teacher once. Both take a step of AdamW every 16 readings, in turns. The bound: >= 3 x more snippets a second, over all
+readings and in the first alone, where nothing that the teacher said can be used again.
 """
 
 import statistics
@@ -60,10 +60,11 @@ def main() -> int:
     plain, first, whole = (statistics.median(values) for values in seconds.values())
     for name, value in zip(routes, (plain, first, whole / readings), strict=True):
         print(f"{name:34} {len(chosen) / value:7.1f} snippets a second")
-    ratio = readings * plain / whole
-    print(f"a passage serves {served:.1f} of the {len(target.ids)} tokens; its first reading alone is {plain / first:.1f} x faster")
-    print(f"{readings} readings {ratio:.1f} x faster, wanted {LIMIT:.0f} x: {'holds' if ratio >= LIMIT else 'MISSED'}")
-    return 0 if ratio >= LIMIT else 1
+    ratios = {"the first reading": plain / first, f"{readings} readings": readings * plain / whole}
+    print(f"a passage serves {served:.1f} of the {len(target.ids)} tokens")
+    for name, ratio in ratios.items():
+        print(f"{name:17} {ratio:.1f} x faster, wanted {LIMIT:.0f} x: {'holds' if ratio >= LIMIT else 'MISSED'}")
+    return 0 if min(ratios.values()) >= LIMIT else 1
 
 
 if __name__ == "__main__":
