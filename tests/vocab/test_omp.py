@@ -85,6 +85,7 @@ def test_a_gram_matrix_beyond_its_room_or_use_is_not_made(monkeypatch):
     targets, atoms = problem()
     expected = matching_pursuit(targets, atoms, 6, products=torch.float32).indices
     monkeypatch.setattr(pursuit, "SMALL_WORK", 3 * 120)
+    monkeypatch.setattr(pursuit, "has_tiles", lambda: False)
     made = []
     matrix = GramMatrix.__init__
     monkeypatch.setattr(GramMatrix, "__init__", lambda self, atoms: made.append(len(atoms)) or matrix(self, atoms))
@@ -95,6 +96,15 @@ def test_a_gram_matrix_beyond_its_room_or_use_is_not_made(monkeypatch):
         monkeypatch.setattr(pursuit, limit, value)
         assert np.array_equal(matching_pursuit(targets, atoms, 6).indices, expected)
     assert made == [120]
+
+
+def test_where_products_cost_next_to_nothing_no_gram_matrix_is_made(monkeypatch):
+    targets, atoms = problem()
+    expected = matching_pursuit(targets, atoms, 6, products=torch.float32).indices
+    monkeypatch.setattr(pursuit, "SMALL_WORK", 3 * 120)
+    monkeypatch.setattr(pursuit, "has_tiles", lambda: True)
+    monkeypatch.setattr(GramMatrix, "__init__", lambda self, atoms: pytest.fail("a Gram matrix was made"))
+    assert np.array_equal(matching_pursuit(targets, atoms, 6).indices, expected)
 
 
 def test_products_are_made_in_float32_whatever_else_is_computed_now(monkeypatch):

@@ -2,7 +2,7 @@ r"""Orthogonal matching pursuit for many targets at once.
 
 Enters: targets (m, d), atoms (n, d), k. Leaves: for each target k atoms and least-squares weights. Each step needs the atom with the
 largest :math:`|\langle r, a\rangle|` for every residual r. `regraft.vocab.gram_pursuit` finds it from the Gram matrix of the atoms; where
-that is too large, `regraft.vocab.screening` from an (m, n) product for the block of targets here.
+that is too large, or products cost next to nothing, `regraft.vocab.screening` from an (m, n) product for the block of targets here.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ import torch
 
 from regraft.graft import iterate_blocks
 from regraft.progress import progress_bar
-from regraft.vocab.number_format import fast_format
+from regraft.vocab.number_format import fast_format, has_tiles
 from regraft.vocab.screening import Ids, Screen, Sign
 
 GRAM_BYTES = 2**30  # for the Gram matrix: up to 23,170 atoms
@@ -58,7 +58,8 @@ def matching_pursuit(
         return Pursuit(np.zeros((0, k), dtype=np.int64), np.zeros((0, k)), np.zeros((0, k + 1), dtype=np.float32))
     n = len(atoms)
     if products is None:
-        products = "gram" if m * n >= SMALL_WORK and 2 * n * n <= GRAM_BYTES and n <= PAYS * m else fast_format()
+        pays = m * n >= SMALL_WORK and 2 * n * n <= GRAM_BYTES and n <= PAYS * m
+        products = "gram" if pays and not (sign == "signed" and has_tiles()) else fast_format()  # non-negative weights take the time there
     block = max(16, min(m, 256, (96 << 20) // (4 * k * d), Screen.room // (4 * n)))
     parts = []
     with progress_bar("matching pursuit", total=m, unit="tokens") as bar, _exact_products():
