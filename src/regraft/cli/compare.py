@@ -186,11 +186,12 @@ def compare_tasks(
 
 def text_training(budget: str | None, settings: list[str] | None) -> Any:
     """The `Training` that --train and --train-set ask for; without --train what `regraft.vocab.compare` does by itself."""
-    from regraft.vocab.compare import DEFAULT_TRAINING
+    from regraft.vocab.compare import DEFAULT_TRAINING, GENTLE
 
     if budget is not None:
         return training_from(budget, settings)
-    return training_from(str(DEFAULT_TRAINING.steps), [f"warmup={DEFAULT_TRAINING.warmup}", *(settings or [])], curve=False)
+    gentle = [f"{name}={value}" for name, value in GENTLE.items()]
+    return training_from(str(DEFAULT_TRAINING.steps), [*gentle, *(settings or [])], curve=False)
 
 
 def finalists_from(text: str) -> int | None:
