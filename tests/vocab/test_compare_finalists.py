@@ -1,6 +1,7 @@
 """A comparison trains the best starts, takes their rows up again, and says how sure its order is."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from model_directory import domain_texts, save_decoder
 from regraft.cli.compare import finalists_from, text_training
 from regraft.errors import ParameterError
-from regraft.training import Training
+from regraft.training import SHORT, Training
 from regraft.vocab import compare as module
 from regraft.vocab.compare import DEFAULT_TRAINING, compare
 from regraft.vocab.compare_report import comparison_lead
@@ -209,7 +210,10 @@ def test_finalists_are_no_other_word(text):
 def test_the_command_line_trains_as_python_does():
     assert text_training(None, None) == DEFAULT_TRAINING
     assert text_training(None, ["warmup=0.1"]).warmup == 0.1
-    assert text_training("30", None).warmup == Training(steps=30).warmup
+    assert replace(text_training("10", None), evaluate_every=None) == DEFAULT_TRAINING
+    assert text_training("10", ["lr=1e-3"]).lr == 1e-3
+    assert text_training("5min", None).lr == SHORT["lr"]
+    assert text_training("5min", None).warmup == Training(minutes=5).warmup
     assert text_training("0", None) is None
 
 

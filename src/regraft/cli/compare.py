@@ -185,13 +185,15 @@ def compare_tasks(
 
 
 def text_training(budget: str | None, settings: list[str] | None) -> Any:
-    """The `Training` that --train and --train-set ask for; without --train what `regraft.vocab.compare` does by itself."""
+    """The `Training` that --train and --train-set ask for; without --train what `regraft.vocab.compare` does by itself.
+
+    A number of steps is trained as gently as that; minutes and epochs have room for the whole rate.
+    """
     from regraft.vocab.compare import DEFAULT_TRAINING, GENTLE
 
-    if budget is not None:
-        return training_from(budget, settings)
-    gentle = [f"{name}={value}" for name, value in GENTLE.items()]
-    return training_from(str(DEFAULT_TRAINING.steps), [*gentle, *(settings or [])], curve=False)
+    length = str(DEFAULT_TRAINING.steps) if budget is None else budget
+    gentle = [f"{name}={value}" for name, value in GENTLE.items()] if "steps" in o.parse_budget(length) else []
+    return training_from(length, [*gentle, *(settings or [])], curve=budget is not None)
 
 
 def finalists_from(text: str) -> int | None:
