@@ -13,7 +13,7 @@ from torch import nn
 import tiny_models
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
-from regraft.factorised import KEY, FactorisedEmbedding, dense, densify, factorise, factorise_model, install_factors, is_factorised
+from regraft.graft.factors import KEY, FactorisedEmbedding, dense, densify, factorise, factorise_model, install_factors, is_factorised
 from regraft.training import Training, train
 from regraft.training.adapters import untie
 from regraft.vocab.factorised_checkpoint import export_dense, load_factorised
@@ -79,7 +79,7 @@ class TestSplit:
 
     def test_blocks_do_not_matter(self, monkeypatch):
         whole = factorise(a_table(), 5)
-        monkeypatch.setattr("regraft.factorised.BLOCK", 37)
+        monkeypatch.setattr("regraft.graft.factors.BLOCK", 37)
         parts = factorise(a_table(), 5)
         torch.testing.assert_close(dense(parts.coordinates, parts.primitives), dense(whole.coordinates, whole.primitives))
 

@@ -50,7 +50,7 @@ OURS = """
 import json, os, sys, time
 import numpy as np, torch
 from regraft.graft import Graft
-from regraft.vocab.similarity import sparsemax_cosine
+from regraft.graft.similarity import sparsemax_cosine
 folder = sys.argv[1]
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 new, anchors, old = (np.load(f"{folder}/{name}.npy") for name in ("new", "anchors", "old"))

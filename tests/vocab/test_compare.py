@@ -14,7 +14,7 @@ from regraft.vocab import compare as module
 from regraft.vocab.compare import compare
 from regraft.vocab.compare_rows import aid_stamps
 from regraft.vocab.initializer import Aids
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 
 
 @pytest.fixture(scope="module")

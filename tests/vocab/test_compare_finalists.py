@@ -14,7 +14,7 @@ from regraft.vocab import compare as module
 from regraft.vocab.compare import DEFAULT_TRAINING, compare
 from regraft.vocab.compare_report import comparison_lead
 from regraft.vocab.compare_rows import Outcome, best_starts, rank, set_behind
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 
 METHODS = ("mean", "merge", "normal", "constituent-mean")
 TRAINING = Training(steps=2, block=16, batch_size=8, accumulate=1, parameters="2x2", lr=0.01)

@@ -30,7 +30,7 @@ from regraft.vocab.job import is_scorable, load_both
 from regraft.vocab.live import install, load_model
 from regraft.vocab.tokenizer import Change, Tokenizer, replace
 from regraft.vocab.tokenizer.change import kept_ids
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 
 D, PADDING = 16, 8
 SPECIAL = ["<unk>", "<s>", "</s>", "<mask>", "<pad>"]

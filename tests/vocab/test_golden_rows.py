@@ -22,7 +22,7 @@ from test_every_start import (  # noqa: F401  # fixtures
 )
 
 from regraft.method import resolve
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 BY_THE_CLOCK = {"auto"}  # learns for minutes

@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
-from regraft.vocab import hull
-from regraft.vocab.hull import NEAR, membership
+from regraft.graft import hull
+from regraft.graft.hull import NEAR, membership
 
 
 def by_least_squares(row, table):

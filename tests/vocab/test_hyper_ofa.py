@@ -15,7 +15,7 @@ from regraft.vocab.coordinate_network import CoordinateNetwork, WordSets, coordi
 from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.hyper_ofa import HyperOFA
 from regraft.vocab.tokenizer import replace
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 from regraft.vocab.vectors import Vectors
 from regraft.vocab.word_space import WordSpace
 from tiny_checkpoints import V, save_models

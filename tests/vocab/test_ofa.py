@@ -154,7 +154,7 @@ class TestMix:
     def test_blocks_do_not_matter(self, vectors, monkeypatch):
         source, target, context = situation(OLD, NEW, vectors=vectors)
         whole = OFA(k=3)(source, target, context)
-        monkeypatch.setattr("regraft.vocab.similarity.BLOCK_BYTES", 64)
+        monkeypatch.setattr("regraft.graft.similarity.BLOCK_BYTES", 64)
         monkeypatch.setattr("regraft.vocab.vectors.WORDS", 2)
         monkeypatch.setattr("regraft.vocab.word_space.WORDS", 4)
         parts = OFA(k=3)(*situation(OLD, NEW, vectors=vectors))

@@ -17,8 +17,8 @@ from regraft import provenance
 from regraft.checkpoint import Checkpoint
 from regraft.cli import app
 from regraft.errors import CheckpointError
-from regraft.factorised import factorise
 from regraft.graft import Graft
+from regraft.graft.factors import factorise
 from regraft.training import Training
 from regraft.vocab.adapt import adapt
 from regraft.vocab.factorised_checkpoint import export_dense, load_factorised
@@ -26,7 +26,7 @@ from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.ofa import OFA
 from regraft.vocab.live import changed_tensors, install, load_model
 from regraft.vocab.tokenizer import replace
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 from regraft.vocab.vector_training import VectorTraining, train_word_vectors
 from regraft.vocab.vectors import Vectors
 from regraft.vocab.word_space import WordSpace

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.vocab.similarity import softmax_nearest, sparsemax_cosine
+from regraft.graft.similarity import softmax_nearest, sparsemax_cosine
 from regraft.vocab.vector_alignment import known_pairs, orthogonal_procrustes
 from regraft.vocab.vectors import Vectors
 

@@ -8,9 +8,9 @@ import torch
 import transformers
 
 import tiny_models
+from regraft.graft.moments import covariance, mean_and_std
 from regraft.method import resolve
 from regraft.vocab.initializer import Context, Source
-from regraft.vocab.moments import covariance, mean_and_std
 from toy_tokenizers import byte_bpe, target
 
 D = 12

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from regraft.errors import ParameterError
-from regraft.vocab import similarity
-from regraft.vocab.similarity import softmax_nearest, sparsemax, sparsemax_cosine, unit_rows
+from regraft.graft import similarity
+from regraft.graft.similarity import softmax_nearest, sparsemax, sparsemax_cosine, unit_rows
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 5), (20, 64), (11, 200), (5, 3000)])

@@ -22,7 +22,7 @@ from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.mean import Mean
 from regraft.vocab.initializers.normal import Normal
 from regraft.vocab.job import Job, TokenizerRequest
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 
 KEYS = {
     "method",

@@ -24,7 +24,7 @@ from regraft.vocab.pairing import passages
 from regraft.vocab.student import Student, Teacher
 from regraft.vocab.tokenizer import Tokenizer, extend
 from regraft.vocab.tokenizer.trim import trim
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 
 TEXTS = [f"{text} flumzor quixzor" for text in tiny_models.texts(60, seed=2)]
 FAST = {"snippets": 6, "length": 12, "batch_size": 4, "minutes": None}

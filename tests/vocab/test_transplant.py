@@ -11,13 +11,13 @@ from regraft.checkpoint import Checkpoint, write
 from regraft.corpus import Corpus
 from regraft.errors import CheckpointError
 from regraft.graft import ORIGINS, Graft, Rows
+from regraft.graft.moments import mean_and_std
 from regraft.method import list_methods, resolve
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.live import changed_tensors, install, load_model
-from regraft.vocab.moments import mean_and_std
 from regraft.vocab.tokenizer import Change, replace
 from regraft.vocab.tokenizer.change import kept_ids
-from regraft.vocab.transplant import full_graft, transplant
+from regraft.vocab.transplant.transplant import full_graft, transplant
 from tiny_checkpoints import V, load, outputs, refusal, save_models, stored_again
 from toy_tokenizers import LETTERS, character_bpe
 

@@ -35,7 +35,7 @@ from regraft.checkpoint.shards import (
     same_bytes,
 )  # fmt: skip
 from regraft.errors import CheckpointError
-from regraft.factorised import KEY
+from regraft.graft.factors import KEY
 from regraft.output import atomic_directory, check_space, fsync, link_or_copy
 
 # The same weights in formats that are not rewritten: beside new tables they would be a model with the old vocabulary.

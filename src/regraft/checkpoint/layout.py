@@ -16,7 +16,7 @@ import torch
 
 from regraft.checkpoint.shards import TensorInfo, Value
 from regraft.errors import CheckpointError
-from regraft.factorised import KEY
+from regraft.graft.factors import KEY
 
 Kind = Literal["decoder", "encoder", "encoder-decoder"]
 Same = Callable[[str, str], bool]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from regraft.evaluation import Score
-from regraft.factorised import dense, factorise, factorise_model
+from regraft.graft.factors import dense, factorise, factorise_model
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import training_curves

@@ -24,7 +24,7 @@ from regraft.vocab.initializers.token_distillation import TokenDistillation
 from regraft.vocab.live import install, load_model, load_tokenizer
 from regraft.vocab.pairing import Passage
 from regraft.vocab.tokenizer import Change, Tokenizer, add_words
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 
 NOUNS = (
     "airspeed", "arizona", "beggar", "cohesiveness", "drizzle", "fadeout", "leyte", "liverpool", "menarche", "missouri", "olympics",

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from regraft.errors import ParameterError
-from regraft.factorised import FactorisedHead, is_factorised
+from regraft.graft.factors import FactorisedHead, is_factorised
 from regraft.training.quantized import Quantization, is_linear
 
 

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from regraft.errors import ParameterError
-from regraft.factorised import FactorisedHead, dense
+from regraft.graft.factors import FactorisedHead, dense
 from regraft.language_model import LanguageModel
 from regraft.progress import Bar, progress_bar
 from regraft.training.adapters import LoraOptions, untie

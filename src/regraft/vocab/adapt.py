@@ -19,7 +19,7 @@ import torch
 from regraft import provenance
 from regraft.checkpoint import Reshaped, Value, write
 from regraft.errors import ParameterError
-from regraft.factorised import KEY
+from regraft.graft.factors import KEY
 from regraft.meter import Cost, metered
 from regraft.method import resolve
 from regraft.output import check_output
@@ -29,12 +29,12 @@ from regraft.training import Training, TrainingRun, train
 from regraft.training.adapters import tied
 from regraft.vocab.adapt_report import adaptation_report
 from regraft.vocab.elchat import ElChat, Repair, check_start, check_training, repair
-from regraft.vocab.hull import share_outside
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.job import Job, Stage, TokenizerRequest
 from regraft.vocab.live import changed_tables, changed_tensors, check_placement, install, matmul_precision, parted_head
-from regraft.vocab.transplant import Transplant, full_graft, transplant
+from regraft.vocab.transplant.hull import share_outside
+from regraft.vocab.transplant.transplant import Transplant, full_graft, transplant
 
 DEFAULT_METHOD = "constituent-mean"
 SCORE_BYTES = 60_000

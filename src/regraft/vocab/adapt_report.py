@@ -8,7 +8,7 @@ from regraft.report.segmentation import nearest_html, segmentation_html
 from regraft.training import TrainingRun
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.job import Job, Stage
-from regraft.vocab.transplant import Transplant
+from regraft.vocab.transplant.transplant import Transplant
 from regraft.vocab.views import nearest_old_tokens, sample_segmentations
 
 Row = dict[str, Any]

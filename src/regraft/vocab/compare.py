@@ -25,11 +25,11 @@ from regraft.report import Report
 from regraft.training import SHORT, Training, train
 from regraft.vocab.compare_report import comparison_report
 from regraft.vocab.compare_rows import KeptRows, Outcome, Row, best_starts, fingerprint, rank, set_behind
-from regraft.vocab.hull import share_outside
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
 from regraft.vocab.live import check_placement, install, matmul_precision
-from regraft.vocab.transplant import Transplant, transplant
+from regraft.vocab.transplant.hull import share_outside
+from regraft.vocab.transplant.transplant import Transplant, transplant
 
 UNTOUCHED = "untouched"
 SCORE_BYTES = 10_000  # of each text, for each of some twenty methods; `adapt` scores more, for it scores one

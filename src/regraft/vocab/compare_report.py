@@ -7,7 +7,7 @@ from regraft.report.figures import bars, token_lengths, trade_off, training_curv
 from regraft.report.segmentation import nearest_html, segmentation_html
 from regraft.vocab.compare_rows import Outcome, Row
 from regraft.vocab.job import Job
-from regraft.vocab.transplant import Transplant
+from regraft.vocab.transplant.transplant import Transplant
 from regraft.vocab.views import nearest_old_tokens, sample_segmentations
 
 BEST = {"bits_per_byte": "low", "bits_per_byte_after": "low", "seconds": "low", "peak_mb": "low"}

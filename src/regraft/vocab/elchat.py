@@ -22,7 +22,7 @@ from regraft.graft import ORIGINS, iterate_blocks
 from regraft.training import Training
 from regraft.vocab.job import Job
 from regraft.vocab.live import live_tables, stored_parameters
-from regraft.vocab.transplant import Transplant
+from regraft.vocab.transplant.transplant import Transplant
 
 Interpolation = Literal["slerp", "linear"]
 Rate = Annotated[float, Ge(0), Le(1)]

@@ -16,7 +16,7 @@ import transformers
 from regraft import provenance
 from regraft.checkpoint import Blocks, Checkpoint, Reshaped, Value, WriteReport, write
 from regraft.errors import CheckpointError
-from regraft.factorised import KEY, dense_blocks, install_factors
+from regraft.graft.factors import KEY, dense_blocks, install_factors
 from regraft.progress import step
 
 PRIMITIVES = ".primitives"

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 
 from regraft.errors import ParameterError
-from regraft.factorised import Factors
 from regraft.graft import Graft, Rows
+from regraft.graft.factors import Factors
 from regraft.method import Method
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from transformers import AutoTokenizer
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError, ParameterError
-from regraft.factorised import densify, install_factors, is_factorised
+from regraft.graft.factors import densify, install_factors, is_factorised
 from regraft.vocab.tokenizer import Tokenizer
-from regraft.vocab.transplant import Transplant, primitives_name
+from regraft.vocab.transplant.transplant import Transplant, primitives_name
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

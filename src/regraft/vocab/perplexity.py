@@ -11,7 +11,7 @@ from regraft.evaluation import score_text
 from regraft.graft import Graft
 from regraft.vocab.initializer import Context, Target
 from regraft.vocab.live import live_tables, load_tokenizer
-from regraft.vocab.transplant import lay_out
+from regraft.vocab.transplant.transplant import lay_out
 
 
 class Perplexity:

@@ -17,7 +17,7 @@ from scipy import sparse
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.graft import iterate_blocks
-from regraft.vocab.similarity import has_vector
+from regraft.graft.similarity import has_vector
 from regraft.vocab.tokenizer import Tokenizer
 
 Floats = npt.NDArray[np.float32]

@@ -8,7 +8,7 @@ import torch
 from regraft.report.segmentation import Neighbors, Segmentation
 from regraft.vocab.job import Job
 from regraft.vocab.tokenizer import Tokenizer
-from regraft.vocab.transplant import Transplant
+from regraft.vocab.transplant.transplant import Transplant
 
 SAMPLES = 6
 SAMPLE_CHARACTERS = 240

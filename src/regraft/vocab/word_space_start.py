@@ -13,12 +13,12 @@ from pydantic import Field
 from scipy import sparse
 
 from regraft.errors import ParameterError
-from regraft.factorised import Factors, Split, factorise
 from regraft.graft import Graft
+from regraft.graft.factors import Factors, Split, factorise
+from regraft.graft.similarity import Floats, has_vector
 from regraft.vocab.fallback import Ids
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.overlap import match_ignoring_case
-from regraft.vocab.similarity import Floats, has_vector
 from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.vector_training import VectorTraining
 from regraft.vocab.vectors import weighted_means

@@ -15,7 +15,7 @@ from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, Ontology, build
 from regraft.vocab.k_tokeniser.choice import BASE
 from regraft.vocab.tokenizer import Tokenizer
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 
 from .conftest import DRUGS, SIGNS, SMALL, wordpiece
 

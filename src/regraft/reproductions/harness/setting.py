@@ -31,7 +31,7 @@ from regraft.vocab.live import install, load_model, load_tokenizer, matmul_preci
 from regraft.vocab.tokenizer import Change, Tokenizer, extend
 from regraft.vocab.tokenizer import replace as exchange
 from regraft.vocab.tokenizer.extend import Route
-from regraft.vocab.transplant import transplant
+from regraft.vocab.transplant.transplant import transplant
 
 MODEL_VARIABLE = "REGRAFT_SMOLLM2"
 Subject = tuple[Any, Any]  # a model and its tokenizer, both as transformers has them

@@ -19,7 +19,7 @@ from regraft.training import SHORT, Training, train
 from regraft.training.trainable import select
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.live import live_tables, load_tokenizer
-from regraft.vocab.transplant import lay_out
+from regraft.vocab.transplant.transplant import lay_out
 
 VALIDATION_BYTES = 12_000
 LARGEST_DRIFT = 1.02

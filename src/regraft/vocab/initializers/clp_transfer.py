@@ -9,10 +9,10 @@ from scipy import sparse
 
 from regraft.errors import ParameterError
 from regraft.graft import Graft, Rows
+from regraft.graft.similarity import Floats, has_vector, unit_rows
 from regraft.method import Paper
 from regraft.vocab.fallback import Ids, complete, empty_rows, over_old
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.similarity import Floats, has_vector, unit_rows
 from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.vectors import donor_vectors
 

@@ -10,11 +10,11 @@ from scipy import sparse
 
 from regraft.errors import ParameterError
 from regraft.graft import Graft, Rows
+from regraft.graft.moments import mean_and_std
+from regraft.graft.similarity import has_vector, sparsemax_cosine
 from regraft.method import Paper
 from regraft.vocab.fallback import complete, empty_rows, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.moments import mean_and_std
-from regraft.vocab.similarity import has_vector, sparsemax_cosine
 from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.vector_files import open_vectors

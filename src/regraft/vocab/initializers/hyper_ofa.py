@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 
 from regraft.graft import Rows
+from regraft.graft.moments import mean_and_std
 from regraft.method import Paper
 from regraft.vocab.coordinate_network import NetworkTraining, WordSets, learn_rows
 from regraft.vocab.fallback import complete, empty_rows, redraw
 from regraft.vocab.initializer import Context, Source, Target
-from regraft.vocab.moments import mean_and_std
 from regraft.vocab.word_space_start import WordSpaceStart
 
 

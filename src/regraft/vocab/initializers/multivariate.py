@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 
 from regraft.graft import Rows
+from regraft.graft.moments import sample_near_mean
 from regraft.method import Paper
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.moments import sample_near_mean
 
 
 class Multivariate(Initializer):

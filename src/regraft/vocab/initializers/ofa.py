@@ -6,11 +6,11 @@ from pydantic import Field
 from scipy import sparse
 
 from regraft.graft import Graft, Rows
+from regraft.graft.moments import mean_and_std
+from regraft.graft.similarity import softmax_nearest
 from regraft.method import Paper
 from regraft.vocab.fallback import Ids, complete, empty_rows, over_old, redraw
 from regraft.vocab.initializer import Context, Source, Target
-from regraft.vocab.moments import mean_and_std
-from regraft.vocab.similarity import softmax_nearest
 from regraft.vocab.word_space_start import WordSpaceStart
 
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 
 from regraft.graft import Rows
+from regraft.graft.moments import mean_and_std
 from regraft.method import Paper
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.moments import mean_and_std
 
 
 class Univariate(Initializer):

@@ -7,11 +7,11 @@ from pydantic import Field
 
 from regraft.errors import ParameterError
 from regraft.graft import Graft, Rows
+from regraft.graft.moments import mean_and_std
+from regraft.graft.similarity import Floats, has_vector, softmax_nearest
 from regraft.method import Paper
 from regraft.vocab.fallback import Ids, complete, empty_rows, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.moments import mean_and_std
-from regraft.vocab.similarity import Floats, has_vector, softmax_nearest
 from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.vector_alignment import align_vectors, read_dictionary

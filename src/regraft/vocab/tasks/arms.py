@@ -25,7 +25,7 @@ from regraft.vocab.k_tokeniser import KTokeniser, Ontology, build
 from regraft.vocab.k_tokeniser.words import collect_words
 from regraft.vocab.live import load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, add_words
-from regraft.vocab.transplant import Transplant, transplant
+from regraft.vocab.transplant.transplant import Transplant, transplant
 
 BASE, ADDED_WORDS, DEFAULT_ROWS, RANDOM_ROWS, K_TOKENISER = "base", "added-words", "default-rows", "random-rows", "k-tokeniser"
 ARMS = (BASE, ADDED_WORDS, DEFAULT_ROWS, RANDOM_ROWS, K_TOKENISER)

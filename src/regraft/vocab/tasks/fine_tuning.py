@@ -20,7 +20,7 @@ from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.vocab.live import install
 from regraft.vocab.tasks.task import Feature, Task, quiet
-from regraft.vocab.transplant import Transplant
+from regraft.vocab.transplant.transplant import Transplant
 
 POOL = 8  # batches of one shuffle that are filled by size together: more saves next to no padding, and mixes texts less
 SHORT = 256  # tokens of a window: texts of such tasks are mostly far shorter, and there plain attention outruns the fused kernel on a CPU

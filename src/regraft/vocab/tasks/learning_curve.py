@@ -26,7 +26,7 @@ from regraft.vocab.tasks.fine_tuning import POOL, FineTuning, fine_tune, start_m
 from regraft.vocab.tasks.narrowing import Narrowing
 from regraft.vocab.tasks.parallel import room, spread
 from regraft.vocab.tasks.task import Counts, Feature, Task
-from regraft.vocab.transplant import Transplant
+from regraft.vocab.transplant.transplant import Transplant
 
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 SEEDS = 3

@@ -16,9 +16,9 @@ from scipy import sparse
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError, ParameterError, TokenizerError
 from regraft.graft import ORIGINS, Graft, HullCertificate, Rows, iterate_blocks
+from regraft.graft.moments import mean_and_std
 from regraft.meter import Cost, metered
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.moments import mean_and_std
 from regraft.vocab.tokenizer import Change, Tokenizer
 
 
