@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from regraft import language_model
 from regraft.errors import CorpusError, EvaluationError, ParameterError
 from regraft.evaluation import generation_speed, greedy_hits, joined, paired_difference, score_text
 from regraft.evaluation.windows import plan_windows
-from regraft.language_model import LanguageModel, remembered_states
+from regraft.language import model as language_model
+from regraft.language.model import LanguageModel, remembered_states
 from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 DOCUMENTS = texts(12)

@@ -12,7 +12,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from regraft.errors import CorpusError, EvaluationError, OutputError, ParameterError
 from regraft.evaluation import score_text
-from regraft.language_model import LanguageModel
+from regraft.language.model import LanguageModel
 from regraft.training import Training, train
 from regraft.training.adapters import tied, untie
 from regraft.training.loop import CLOCKS

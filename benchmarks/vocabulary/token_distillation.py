@@ -14,10 +14,10 @@ import inputs
 import numpy as np
 import torch
 
+from regraft.language.precision import matmul_precision
 from regraft.progress import progress_bar
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.token_distillation import TokenDistillation
-from regraft.vocab.live import matmul_precision
 from regraft.vocab.pairing import Passage, choose, passages
 from regraft.vocab.student import Student, Teacher
 

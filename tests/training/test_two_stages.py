@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from regraft.errors import ParameterError
-from regraft.language_model import LanguageModel
+from regraft.language.model import LanguageModel
 from regraft.training import Training, train
 from regraft.training.loop import _Loop
 from regraft.training.packing import pack

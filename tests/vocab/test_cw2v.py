@@ -12,11 +12,12 @@ from donors import LETTERS, NEW_WORDS, OLD_WORDS, SHARED, edit_table, save_model
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.errors import CorpusError, ParameterError
+from regraft.language.loading import load_model
 from regraft.method import resolve
 from regraft.samples import everyday_english
 from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.cw2v import cut_weights, set_apart, small
-from regraft.vocab.live import load_model, load_tokenizer
+from regraft.vocab.live import load_tokenizer
 from regraft.vocab.perplexity import Perplexity
 from regraft.vocab.skipgram import Batch, SkipGrams
 from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, mean_loss, set_gradients

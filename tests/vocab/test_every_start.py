@@ -24,10 +24,10 @@ from regraft.corpus import Corpus
 from regraft.errors import ParameterError
 from regraft.evaluation import pseudo_likelihood
 from regraft.graft import ORIGINS
+from regraft.language.loading import is_scorable, load_both, load_model
 from regraft.method import list_methods, resolve
 from regraft.vocab.initializer import Aids, Context, Source, Target
-from regraft.vocab.job import is_scorable, load_both
-from regraft.vocab.live import install, load_model
+from regraft.vocab.live import install
 from regraft.vocab.tokenizer import Change, Tokenizer, replace
 from regraft.vocab.tokenizer.change import kept_ids
 from regraft.vocab.transplant.transplant import transplant

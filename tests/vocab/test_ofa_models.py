@@ -19,12 +19,13 @@ from regraft.cli import app
 from regraft.errors import CheckpointError
 from regraft.graft import Graft
 from regraft.graft.factors import factorise
+from regraft.language.loading import load_model
 from regraft.training import Training
 from regraft.vocab.adapt import adapt
 from regraft.vocab.factorised_checkpoint import export_dense, load_factorised
 from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.ofa import OFA
-from regraft.vocab.live import changed_tensors, install, load_model
+from regraft.vocab.live import changed_tensors, install
 from regraft.vocab.tokenizer import replace
 from regraft.vocab.transplant.transplant import transplant
 from regraft.vocab.vector_training import VectorTraining, train_word_vectors

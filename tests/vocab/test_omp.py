@@ -6,13 +6,13 @@ import torch
 from donors import DONOR_WORDS, NEW_WORDS, OLD_WORDS, edit_table, save_model, task
 
 from regraft.errors import ParameterError
+from regraft.language.precision import matmul_precision
 from regraft.method import resolve
 from regraft.vocab import gram_pursuit, pursuit
 from regraft.vocab.donor import Donor
 from regraft.vocab.gram_pursuit import GramMatrix
 from regraft.vocab.initializers.common_interpolation import least_squares
 from regraft.vocab.initializers.landmark_pca import carry
-from regraft.vocab.live import matmul_precision
 from regraft.vocab.pursuit import matching_pursuit
 
 PRODUCTS = ["gram", torch.bfloat16, torch.float32]

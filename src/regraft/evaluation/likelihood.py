@@ -12,7 +12,7 @@ import torch
 
 from regraft.errors import ParameterError
 from regraft.evaluation.windows import batches_by_length, pad, plan_windows
-from regraft.language_model import LanguageModel
+from regraft.language.model import LanguageModel
 from regraft.progress import progress_bar
 
 

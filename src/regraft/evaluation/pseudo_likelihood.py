@@ -16,7 +16,7 @@ import torch
 from regraft.errors import EvaluationError, ParameterError
 from regraft.evaluation.likelihood import Measured
 from regraft.evaluation.windows import batches_by_length, pad
-from regraft.language_model import LanguageModel
+from regraft.language.model import LanguageModel
 from regraft.progress import progress_bar
 
 AFFORDABLE = 4000  # masked positions when `sample` is left open: minutes, not hours, for a base-size model on two cores

@@ -19,7 +19,7 @@ from regraft.errors import CorpusError, EvaluationError, ParameterError
 from regraft.evaluation.likelihood import likelihood
 from regraft.evaluation.pseudo_likelihood import pseudo_likelihood
 from regraft.evaluation.windows import batches_by_length, pad
-from regraft.language_model import LanguageModel, inference
+from regraft.language.model import LanguageModel, inference
 
 WORD = regex.compile(r"[\w\p{M}\u200c\u200d]+")  # \w alone would cut Indic words at every combining mark
 BATCH_TOKENS, DEVICE_BATCH_TOKENS = 512, 16_384  # on a CPU 2048 is a sixth slower: temporaries stay small enough to be reused

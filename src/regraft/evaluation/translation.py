@@ -20,7 +20,7 @@ from regraft.corpus.pairs import Pair, checked_pair
 from regraft.errors import CorpusError, EvaluationError, ParameterError
 from regraft.evaluation.chrf import ChrfSample, Counts, metric, ngram_counts
 from regraft.evaluation.score import DRAWS
-from regraft.language_model import LanguageModel, inference
+from regraft.language.model import LanguageModel, inference
 from regraft.progress import progress_bar
 
 TEMPLATE = "{source} = {reference}"  # names no language, so it serves all

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from regraft.errors import ParameterError
+from regraft.language.loading import check_placement
 from regraft.report import Report
 from regraft.reproductions.harness.record import commit, result_path, results_summary, results_table, to_record, to_report, write_record
-from regraft.vocab.live import check_placement
 
 __all__ = ["available", "results_summary", "results_table", "run"]
 

@@ -19,6 +19,7 @@ from transformers import AutoModel
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.evaluation.paired import Sample
+from regraft.language.precision import matmul_precision
 from regraft.progress import console, step
 from regraft.report.figures import learning_curves
 from regraft.reproductions.harness.claim import Declared, Expectation
@@ -26,7 +27,7 @@ from regraft.reproductions.harness.clinical import ENCODER, encoder_folder, engl
 from regraft.reproductions.harness.record import Findings, Ledger
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser
-from regraft.vocab.live import install, matmul_precision
+from regraft.vocab.live import install
 from regraft.vocab.tasks.arms import ADDED_WORDS, BASE, DEFAULT_ROWS, K_TOKENISER, RANDOM_ROWS, Arm, Subject
 from regraft.vocab.tasks.examples import LabelledData
 from regraft.vocab.tasks.fine_tuning import FineTuning

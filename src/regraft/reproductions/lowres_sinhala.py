@@ -16,13 +16,14 @@ from regraft.corpus.documents import HASH_RANGE, document_digest, split_key
 from regraft.corpus.pairs import Pair, read_pairs
 from regraft.evaluation import Score, Translation, translate
 from regraft.evaluation.chrf import ChrfSample
+from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import training_curves
 from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Setting, Subject, Texts, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, Texts, score
 from regraft.reproductions.harness.starts import score_starts
 from regraft.vocab.initializers.align import Align
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from regraft.evaluation import Score
 from regraft.graft.factors import dense, factorise, factorise_model
+from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import training_curves
@@ -23,7 +24,7 @@ from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.encoder import EncoderSetting, sentence_vectors, word_pairs, word_similarity
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Setting, Subject, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, score
 from regraft.reproductions.harness.starts import TRAINING
 from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.reproductions.harness.word_vectors import bilingual_aids, glove

@@ -14,12 +14,13 @@ import numpy as np
 
 from regraft.errors import InputError
 from regraft.evaluation import Score
+from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import bars
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Setting, Subject, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, score
 from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.omp import OMP

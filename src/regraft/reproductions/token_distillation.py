@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from regraft.evaluation import Score
+from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.hidden_states import CLOSER, distance, stacked
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Setting, Subject, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, score
 from regraft.reproductions.harness.vietnamese import vietnamese_setting
 from regraft.vocab.initializer import Initializer, Target
 from regraft.vocab.initializers.token_distillation import TokenDistillation

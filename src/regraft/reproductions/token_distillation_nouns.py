@@ -12,16 +12,18 @@ import numpy as np
 
 from regraft.checkpoint import Checkpoint
 from regraft.evaluation import Score
+from regraft.language.loading import load_model
+from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.hidden_states import CLOSER, distance, stacked
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Subject, model_folder, precision, score
+from regraft.reproductions.harness.setting import Subject, model_folder, score
 from regraft.vocab.generated import write_passages
 from regraft.vocab.initializer import Context, Initializer, Target
 from regraft.vocab.initializers.token_distillation import TokenDistillation
-from regraft.vocab.live import install, load_model, load_tokenizer
+from regraft.vocab.live import install, load_tokenizer
 from regraft.vocab.pairing import Passage
 from regraft.vocab.tokenizer import Change, Tokenizer, add_words
 from regraft.vocab.transplant.transplant import transplant

@@ -5,10 +5,10 @@ days. Here SmolLM2-135M gets a Vietnamese tokenizer in place of its own; the vec
 dictionary is the paper's. What is expected was declared below before any run: directions from the paper.
 """
 
+from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.reproductions.harness.claim import Declared, Expectation
 from regraft.reproductions.harness.record import Findings
-from regraft.reproductions.harness.setting import precision
 from regraft.reproductions.harness.starts import exchange
 from regraft.vocab.initializers.wechsel import Wechsel
 

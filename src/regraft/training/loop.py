@@ -22,7 +22,7 @@ from torch import nn
 
 from regraft.errors import ParameterError
 from regraft.graft.factors import FactorisedHead, dense
-from regraft.language_model import LanguageModel
+from regraft.language.model import LanguageModel
 from regraft.progress import Bar, progress_bar
 from regraft.training.adapters import LoraOptions, untie
 from regraft.training.footprint import footprint, full_training

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from regraft.language_model import LanguageModel, replaced_forward
+from regraft.language.model import LanguageModel, replaced_forward
 
 Objective = Literal["clm", "mtp", "mlm"]
 MASKED_SHARE = 0.15  # BERT: of these 80 % become the mask token, 10 % a random token, 10 % stay

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.errors import CorpusError
-from regraft.language_model import LanguageModel
+from regraft.language.model import LanguageModel
 from regraft.progress import progress_bar
 
 TEXTS_AT_ONCE = 1000

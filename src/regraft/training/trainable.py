@@ -16,7 +16,7 @@ from torch import nn
 from torch.func import functional_call
 
 from regraft.errors import ParameterError
-from regraft.language_model import table_rows
+from regraft.language.model import table_rows
 from regraft.training.adapters import Adapters, LoraOptions, check_tables, tied
 from regraft.training.quantized import Quantization
 

@@ -20,6 +20,8 @@ from regraft import provenance
 from regraft.checkpoint import Reshaped, Value, write
 from regraft.errors import ParameterError
 from regraft.graft.factors import KEY
+from regraft.language.loading import check_placement
+from regraft.language.precision import matmul_precision
 from regraft.meter import Cost, metered
 from regraft.method import resolve
 from regraft.output import check_output
@@ -32,7 +34,7 @@ from regraft.vocab.elchat import ElChat, Repair, check_start, check_training, re
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import changed_tables, changed_tensors, check_placement, install, matmul_precision, parted_head
+from regraft.vocab.live import changed_tables, changed_tensors, install, parted_head
 from regraft.vocab.transplant.hull import share_outside
 from regraft.vocab.transplant.transplant import Transplant, full_graft, transplant
 

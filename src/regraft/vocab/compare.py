@@ -17,6 +17,8 @@ import torch
 from regraft.corpus import Corpus
 from regraft.errors import ParameterError
 from regraft.evaluation import score_text
+from regraft.language.loading import check_placement
+from regraft.language.precision import matmul_precision
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
 from regraft.output import check_outside
@@ -27,7 +29,7 @@ from regraft.vocab.compare_report import comparison_report
 from regraft.vocab.compare_rows import KeptRows, Outcome, Row, best_starts, fingerprint, rank, set_behind
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import check_placement, install, matmul_precision
+from regraft.vocab.live import install
 from regraft.vocab.transplant.hull import share_outside
 from regraft.vocab.transplant.transplant import Transplant, transplant
 

@@ -10,10 +10,12 @@ from regraft.corpus.pairs import Pair, read_pairs
 from regraft.evaluation import generation_speed, score_text, translate
 from regraft.evaluation.chrf import metric
 from regraft.evaluation.translation import EXAMPLES, TEMPLATE, as_decoder, check_prompt
+from regraft.language.loading import check_placement, load_model
+from regraft.language.precision import matmul_precision
 from regraft.progress import step
 from regraft.report import Report
 from regraft.vocab.job import sample_texts, say_skipped
-from regraft.vocab.live import check_placement, load_model, load_tokenizer, matmul_precision
+from regraft.vocab.live import load_tokenizer
 from regraft.vocab.tokenizer import Tokenizer
 
 PROMPTS = 8

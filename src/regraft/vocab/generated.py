@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from regraft.errors import ParameterError
-from regraft.language_model import LanguageModel, inference
+from regraft.language.model import LanguageModel, inference
 from regraft.progress import progress_bar
 from regraft.vocab.initializer import Target
 from regraft.vocab.pairing import Passage

@@ -10,13 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.errors import CorpusError, OntologyError, ParameterError
 from regraft.evaluation import Score, Speed, generation_speed, greedy_hits, joined, score_text
-from regraft.language_model import remembered_states
+from regraft.language.loading import is_scorable, load_both, load_model
+from regraft.language.model import remembered_states
 from regraft.progress import console, step
 from regraft.report.page import Section, terminal_tables
 from regraft.samples import everyday_english
@@ -24,7 +23,7 @@ from regraft.training import Training
 from regraft.vocab.initializer import Aids, Context
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import Ontology, build, open_ontologies
-from regraft.vocab.live import load_model, load_tokenizer
+from regraft.vocab.live import load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, measure_segmentation, replace, trim, widen_pretokenizer
 from regraft.vocab.tokenizer.loading import make_loadable
 
@@ -293,17 +292,6 @@ def cut_alike(tokenizer: Tokenizer, change: Change, texts: Sequence[str]) -> lis
     """Which of `texts` both tokenizers cut into the same tokens."""
     old, new = tokenizer.encode_batch(texts), change.tokenizer.encode_batch(texts)
     return [a == [int(change.source_ids[i]) for i in b] for a, b in zip(old, new, strict=True)]
-
-
-def is_scorable(checkpoint: Checkpoint) -> bool:
-    """Whether the checkpoint's own class has a causal or masked language-model head."""
-    name = (checkpoint.config.get("architectures") or [""])[0]
-    return name in {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}
-
-
-def load_both(checkpoint: Checkpoint, tokenizer: Tokenizer, dtype: str, device: str) -> tuple[Any, Any]:
-    """The model and its tokenizer as `transformers` objects."""
-    return load_model(checkpoint, dtype, device), load_tokenizer(tokenizer)
 
 
 def say_skipped(corpus: Corpus, shown: int = 3) -> None:

@@ -2,59 +2,17 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import AutoTokenizer
 
 from regraft.checkpoint import Checkpoint
-from regraft.errors import CheckpointError, ParameterError
+from regraft.errors import CheckpointError
 from regraft.graft.factors import densify, install_factors, is_factorised
 from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.transplant.transplant import Transplant, primitives_name
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
-def check_placement(dtype: str, device: str) -> None:
-    """Raise `ParameterError` unless models can be loaded as `dtype` on `device`. Asked before long work."""
-    if dtype not in DTYPES:
-        raise ParameterError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ParameterError(
-            f"--device {device}: not to be had here ({reason}): choose cpu, or cuda, cuda:1, mps where there is one"
-        ) from None
-
-
-def load_model(checkpoint: Checkpoint, dtype: str = "auto", device: str = "cpu") -> Any:
-    """The checkpoint as its own `transformers` class, in evaluation mode. `dtype` "auto" is float32 on a CPU, else the checkpoint's."""
-    names = checkpoint.config.get("architectures") or []
-    model_class = getattr(transformers, names[0], None) if names else None
-    if model_class is None:
-        raise CheckpointError(f"{checkpoint.path}: transformers has no class {names[0] if names else '(none named in config.json)'}")
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours says what is going on
-    wanted = torch.float32 if dtype == "auto" and device == "cpu" else dtype
-    return model_class.from_pretrained(checkpoint.path, dtype=wanted).to(device).eval()
-
-
-@contextmanager
-def matmul_precision(dtype: str, device: str) -> Iterator[None]:
-    """With `dtype` "auto" on a CPU, let float32 products run on bfloat16 units where the processor has them.
-
-    Several times faster there, and without effect elsewhere; on SmolLM2 it moves bits per byte by 3e-4. "float32" keeps exact products.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if dtype == "auto" and device == "cpu" else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def load_tokenizer(tokenizer: Tokenizer) -> Any:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 
 from regraft.graft import iterate_blocks
+from regraft.language.precision import fast_format, has_tiles
 from regraft.progress import progress_bar
-from regraft.vocab.number_format import fast_format, has_tiles
 from regraft.vocab.screening import Ids, Screen, Sign
 
 GRAM_BYTES = 2**30  # for the Gram matrix: up to 23,170 atoms

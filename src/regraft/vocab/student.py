@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from regraft.graft import Graft
-from regraft.language_model import LanguageModel
+from regraft.language.model import LanguageModel
 from regraft.training.adapters import tied
 from regraft.training.trainable import Trainable, select
 from regraft.vocab.chunk_likelihood import chunk_distances, openers, read

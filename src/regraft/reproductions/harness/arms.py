@@ -11,8 +11,9 @@ from itertools import pairwise
 from typing import Any
 
 from regraft.evaluation import Score
+from regraft.language.precision import precision
 from regraft.progress import console
-from regraft.reproductions.harness.setting import Setting, Subject, precision, score
+from regraft.reproductions.harness.setting import Setting, Subject, score
 from regraft.training import Training, TrainingRun, train
 from regraft.training.adapters import untie
 from regraft.vocab.initializer import Initializer

@@ -23,11 +23,12 @@ from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.demo import INSTALL, hpo_documents
 from regraft.errors import InputError
+from regraft.language.loading import load_model
 from regraft.progress import step
 from regraft.reproductions.harness.claim import Sample
 from regraft.reproductions.harness.vietnamese import read_lines
 from regraft.vocab.initializer import Aids, Context, Initializer
-from regraft.vocab.live import install, load_model, load_tokenizer
+from regraft.vocab.live import install, load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, replace
 from regraft.vocab.transplant.transplant import transplant
 

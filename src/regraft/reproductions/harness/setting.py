@@ -24,10 +24,12 @@ from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.demo import write_smollm2
 from regraft.evaluation import Score, score_text
+from regraft.language.loading import load_model
+from regraft.language.precision import matmul_precision, precision
 from regraft.progress import step
 from regraft.reproductions.harness.claim import Sample
 from regraft.vocab.initializer import Aids, Context, Initializer
-from regraft.vocab.live import install, load_model, load_tokenizer, matmul_precision
+from regraft.vocab.live import install, load_tokenizer
 from regraft.vocab.tokenizer import Change, Tokenizer, extend
 from regraft.vocab.tokenizer import replace as exchange
 from regraft.vocab.tokenizer.extend import Route
@@ -120,12 +122,6 @@ def score(subject: Subject, texts: Sequence[str], *, exact: bool = False) -> Sco
     """Bits per byte in bfloat16 where the processor multiplies it, else (and if `exact`) in float32."""
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision() == "bf16" and not exact):
         return score_text(*subject, texts, batch_tokens=1024)
-
-
-def precision() -> str:
-    """The precision of passes, "bf16" or "fp32": bfloat16 only where it has its own instructions, or it would be slower than float32."""
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool), getattr(torch.cpu, "_is_amx_tile_supported", bool)
-    return "bf16" if any(bool(check()) for check in native) else "fp32"
 
 
 def model_folder() -> Path:

@@ -11,7 +11,7 @@ from pydantic import Field
 from regraft.errors import CorpusError, EvaluationError, RegraftError
 from regraft.evaluation import score_text
 from regraft.graft import Graft, Rows
-from regraft.language_model import kind_of
+from regraft.language.model import kind_of
 from regraft.method import Paper, resolve
 from regraft.progress import console
 from regraft.samples import everyday_english

@@ -13,12 +13,12 @@ from scipy import sparse
 
 from regraft.errors import CorpusError
 from regraft.graft import Graft, iterate_blocks
+from regraft.language.precision import fast_format
 from regraft.method import Paper
 from regraft.progress import console, progress_bar
 from regraft.samples import everyday_english
 from regraft.vocab.code_mixing import mix_by_alignment, mix_by_dictionary
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.number_format import fast_format
 from regraft.vocab.perplexity import Perplexity
 from regraft.vocab.skipgram import SkipGrams
 from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, mean_loss, set_gradients

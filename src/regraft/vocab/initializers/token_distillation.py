@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from regraft.errors import CorpusError, ParameterError, TokenizerError
 from regraft.graft import Graft, Rows
-from regraft.language_model import kind_of
+from regraft.language.model import kind_of
 from regraft.method import Paper
 from regraft.progress import Bar, progress_bar
 from regraft.vocab.generated import write_passages

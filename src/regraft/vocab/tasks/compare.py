@@ -13,6 +13,8 @@ from typing import Any
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.errors import ParameterError, TaskError
+from regraft.language.loading import check_placement
+from regraft.language.precision import matmul_precision
 from regraft.method import configure
 from regraft.output import check_outside
 from regraft.progress import console, step
@@ -22,7 +24,6 @@ from regraft.report.page import Section, terminal_tables
 from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, open_ontologies
-from regraft.vocab.live import check_placement, matmul_precision
 from regraft.vocab.tasks.arms import BASE, Arm, Subject, arm_names
 from regraft.vocab.tasks.examples import KINDS, LabelledData
 from regraft.vocab.tasks.kinds import TASKS

