@@ -21,8 +21,9 @@ from regraft.reproductions.harness.claim import VERDICTS, Declared, Expectation,
 from regraft.reproductions.harness.record import RESULTS, Findings, read_records, result_path, to_record, to_report
 from regraft.reproductions.harness.setting import Setting, score
 from regraft.reproductions.harness.starts import score_starts
+from regraft.tokenizer import Tokenizer
+from regraft.vocab.change import extend
 from regraft.vocab.initializers.merge import Merge
-from regraft.vocab.tokenizer import Tokenizer, extend
 from tiny_models import llama, texts, tokenizer
 
 CLAIM_KEYS = {

@@ -6,8 +6,8 @@ import numpy as np
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializer import Target
-from regraft.vocab.tokenizer import Tokenizer
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

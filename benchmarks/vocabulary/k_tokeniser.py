@@ -21,11 +21,11 @@ from transformers import PreTrainedTokenizerFast
 
 from regraft.progress import progress_bar, step
 from regraft.reproductions.harness.clinical import encoder_folder, notes
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, Ontology, build
 from regraft.vocab.k_tokeniser.choice import BASE, choose, roll_back
 from regraft.vocab.k_tokeniser.cutting import SENTENCE_ENDS
-from regraft.vocab.tokenizer import Tokenizer
 
 PHI, RUNS, FEWER = 0.065, 3, 10
 TIMES, RATE = 20.0, 200.0

@@ -66,9 +66,10 @@ print(json.dumps({"seconds": seconds, "cpu_seconds": time.process_time(), "peak_
 def prepare(model: Path, donor: Path, folder: Path, limit: int | None) -> dict[str, int]:
     """Write the shared tokens' rows in both models and the donor's rows of the new tokens."""
     from regraft.checkpoint import Checkpoint
+    from regraft.tokenizer import Tokenizer
+    from regraft.vocab.change import replace
     from regraft.vocab.donor import Donor
     from regraft.vocab.initializer import Context, Source, Target
-    from regraft.vocab.tokenizer import Tokenizer, replace
 
     checkpoint, old = Checkpoint.open(model), Tokenizer.from_directory(model)
     change = replace(old, Tokenizer.from_directory(donor))

@@ -7,9 +7,9 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
 from regraft.checkpoint import Checkpoint
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.overlap import match_tokens
 from regraft.vocab.initializer import Aids, Context, Source, Target
-from regraft.vocab.overlap import match_tokens
-from regraft.vocab.tokenizer import Tokenizer
 
 LETTERS = list("abcdefghij")
 SHARED = [a + b for a in "abcdefg" for b in "abcdefg"]

@@ -9,11 +9,11 @@ from test_token_distillation import FAST, TEXTS, change, context, old, source_of
 
 import tiny_models
 from regraft.errors import ParameterError
+from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.vocab.chunk_likelihood import chunk_distances, divergence, openers, read
 from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.token_distillation import TokenDistillation
-from regraft.vocab.live import load_tokenizer
 from regraft.vocab.pairing import Passage, passages
 from regraft.vocab.student import Student, Teacher
 

@@ -15,14 +15,14 @@ from regraft.errors import CorpusError, ParameterError
 from regraft.language.loading import load_model
 from regraft.method import resolve
 from regraft.samples import everyday_english
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.cw2v import cut_weights, set_apart, small
-from regraft.vocab.live import load_tokenizer
 from regraft.vocab.perplexity import Perplexity
 from regraft.vocab.skipgram import Batch, SkipGrams
 from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, mean_loss, set_gradients
 from regraft.vocab.softmax_rows import Offsets, SoftmaxRows
-from regraft.vocab.tokenizer import Tokenizer
 
 M, N, DIM, R = 5, 7, 4, 3  # 5 new tokens over 7 old ones
 

@@ -9,15 +9,17 @@ import torch
 
 import tiny_models
 from regraft.corpus import Corpus
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.as_transformers import load_tokenizer
+from regraft.vocab.change import add_words, extend
+from regraft.vocab.change.trim import trim
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.initializers.constituent_exponential import ConstituentExponential
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.token_distillation import TokenDistillation, replacing
-from regraft.vocab.live import live_tables, load_tokenizer
+from regraft.vocab.live import live_tables
 from regraft.vocab.pairing import passages
 from regraft.vocab.student import Student, Teacher
-from regraft.vocab.tokenizer import Tokenizer, add_words, extend
-from regraft.vocab.tokenizer.trim import trim
 
 TEXTS = [f"{text} flumzor quixzor" for text in tiny_models.texts(40, seed=2)]
 BAR = SimpleNamespace(say=lambda _: None)

@@ -26,10 +26,11 @@ from regraft.evaluation import pseudo_likelihood
 from regraft.graft import ORIGINS
 from regraft.language.loading import is_scorable, load_both, load_model
 from regraft.method import list_methods, resolve
+from regraft.tokenizer import Tokenizer
+from regraft.vocab.change import Change, replace
+from regraft.vocab.change.change import kept_ids
 from regraft.vocab.initializer import Aids, Context, Source, Target
 from regraft.vocab.live import install
-from regraft.vocab.tokenizer import Change, Tokenizer, replace
-from regraft.vocab.tokenizer.change import kept_ids
 from regraft.vocab.transplant.transplant import transplant
 
 D, PADDING = 16, 8

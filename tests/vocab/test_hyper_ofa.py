@@ -11,10 +11,10 @@ from regraft.errors import ParameterError
 from regraft.graft import Rows
 from regraft.method import resolve
 from regraft.vocab import coordinate_network
+from regraft.vocab.change import replace
 from regraft.vocab.coordinate_network import CoordinateNetwork, WordSets, coordinate_loss
 from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.hyper_ofa import HyperOFA
-from regraft.vocab.tokenizer import replace
 from regraft.vocab.transplant.transplant import transplant
 from regraft.vocab.vectors import Vectors
 from regraft.vocab.word_space import WordSpace

@@ -10,8 +10,8 @@ from regraft.corpus import Corpus
 from regraft.errors import ParameterError
 from regraft.graft import Graft
 from regraft.method import list_methods, resolve
+from regraft.tokenizer.scripts import script_of
 from regraft.vocab.initializer import Context, Source
-from regraft.vocab.scripts import script_of
 from toy_tokenizers import byte_bpe, fallback_bpe, target, wordpiece
 
 D = 12

@@ -8,9 +8,9 @@ from toy_vocabularies import cosine, row_of, situation, word_tokenizer, write_ve
 from regraft.errors import CorpusError, ParameterError
 from regraft.graft import Rows
 from regraft.method import resolve
+from regraft.tokenizer.overlap import match_ignoring_case
 from regraft.vocab.initializers.ofa import OFA
 from regraft.vocab.initializers.wechsel import Wechsel
-from regraft.vocab.overlap import match_ignoring_case
 from regraft.vocab.vector_training import VectorTraining, train_word_vectors
 from regraft.vocab.vectors import Vectors
 from regraft.vocab.word_space import WordSpace, spell_words

@@ -22,11 +22,11 @@ from regraft.graft.factors import factorise
 from regraft.language.loading import load_model
 from regraft.training import Training
 from regraft.vocab.adapt import adapt
+from regraft.vocab.change import replace
 from regraft.vocab.factorised_checkpoint import export_dense, load_factorised
 from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.ofa import OFA
 from regraft.vocab.live import changed_tensors, install
-from regraft.vocab.tokenizer import replace
 from regraft.vocab.transplant.transplant import transplant
 from regraft.vocab.vector_training import VectorTraining, train_word_vectors
 from regraft.vocab.vectors import Vectors

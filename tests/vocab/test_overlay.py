@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from regraft.vocab.overlay import overlay
+from regraft.tokenizer.alignment import overlay
 from toy_tokenizers import byte_bpe, wordpiece
 
 

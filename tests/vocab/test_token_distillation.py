@@ -15,15 +15,16 @@ from regraft.corpus import Corpus
 from regraft.errors import CorpusError, EvaluationError, ParameterError, TokenizerError
 from regraft.graft import ORIGINS, Graft
 from regraft.method import resolve
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.as_transformers import load_tokenizer
+from regraft.vocab.change import extend
+from regraft.vocab.change.trim import trim
 from regraft.vocab.generated import write_passages
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.token_distillation import TokenDistillation, replacing
-from regraft.vocab.live import load_tokenizer
 from regraft.vocab.pairing import passages
 from regraft.vocab.student import Student, Teacher
-from regraft.vocab.tokenizer import Tokenizer, extend
-from regraft.vocab.tokenizer.trim import trim
 from regraft.vocab.transplant.transplant import transplant
 
 TEXTS = [f"{text} flumzor quixzor" for text in tiny_models.texts(60, seed=2)]

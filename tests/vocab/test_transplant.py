@@ -14,10 +14,10 @@ from regraft.graft import ORIGINS, Graft, Rows
 from regraft.graft.moments import mean_and_std
 from regraft.language.loading import load_model
 from regraft.method import list_methods, resolve
+from regraft.vocab.change import Change, replace
+from regraft.vocab.change.change import kept_ids
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.live import changed_tensors, install
-from regraft.vocab.tokenizer import Change, replace
-from regraft.vocab.tokenizer.change import kept_ids
 from regraft.vocab.transplant.transplant import full_graft, transplant
 from tiny_checkpoints import V, load, outputs, refusal, save_models, stored_again
 from toy_tokenizers import LETTERS, character_bpe

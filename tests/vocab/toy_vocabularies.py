@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from regraft.corpus import Corpus
+from regraft.tokenizer import Tokenizer
+from regraft.vocab.change import replace
 from regraft.vocab.initializer import Aids, Context, Source, Target
-from regraft.vocab.tokenizer import Tokenizer, replace
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

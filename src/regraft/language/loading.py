@@ -8,8 +8,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError, ParameterError
-from regraft.vocab.live import load_tokenizer
-from regraft.vocab.tokenizer import Tokenizer
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.as_transformers import load_tokenizer
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

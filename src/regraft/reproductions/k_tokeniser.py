@@ -25,6 +25,7 @@ from regraft.report.figures import learning_curves
 from regraft.reproductions.harness.claim import Declared, Expectation
 from regraft.reproductions.harness.clinical import ENCODER, encoder_folder, english, entities, notes, ontologies, ontology_words
 from regraft.reproductions.harness.record import Findings, Ledger
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser
 from regraft.vocab.live import install
@@ -35,7 +36,6 @@ from regraft.vocab.tasks.kinds import TASKS
 from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point, Run, f1_sample
 from regraft.vocab.tasks.named import open_named
 from regraft.vocab.tasks.task import Task, load_headed
-from regraft.vocab.tokenizer import Tokenizer
 
 Row = dict[str, Any]
 

@@ -21,9 +21,9 @@ from regraft.reproductions.harness.record import Findings, Ledger
 from regraft.reproductions.harness.setting import Setting, Subject, score
 from regraft.reproductions.harness.starts import score_starts
 from regraft.reproductions.harness.vietnamese import vietnamese_setting
+from regraft.vocab.change.extend import Route, extend
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.merge import Merge
-from regraft.vocab.tokenizer.extend import Route, extend
 
 RANDOM, NEAR_MEAN, MEAN = "univariate", "mean", "constituent-mean"  # "Random" and "Mean" of the paper are the first and the last
 STARTS = {

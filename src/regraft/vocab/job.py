@@ -19,13 +19,13 @@ from regraft.language.model import remembered_states
 from regraft.progress import console, step
 from regraft.report.page import Section, terminal_tables
 from regraft.samples import everyday_english
+from regraft.tokenizer import Tokenizer, measure_segmentation, widen_pretokenizer
+from regraft.tokenizer.as_transformers import load_tokenizer, make_loadable
 from regraft.training import Training
+from regraft.vocab.change import Change, add_words, extend, replace, trim
 from regraft.vocab.initializer import Aids, Context
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import Ontology, build, open_ontologies
-from regraft.vocab.live import load_tokenizer
-from regraft.vocab.tokenizer import Change, Tokenizer, add_words, extend, measure_segmentation, replace, trim, widen_pretokenizer
-from regraft.vocab.tokenizer.loading import make_loadable
 
 WATCH_BYTES = 8_000
 PROMPTS, PROMPT_CHARACTERS = 4, 300

@@ -1,25 +1,14 @@
 """A model in memory with its vocabulary exchanged: load, install tables, take changed tensors back out under their names on disk."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError
 from regraft.graft.factors import densify, install_factors, is_factorised
-from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.transplant.transplant import Transplant, primitives_name
-
-
-def load_tokenizer(tokenizer: Tokenizer) -> Any:
-    """`tokenizer` as `transformers` would load it from a saved directory."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(Path(folder))
-        return AutoTokenizer.from_pretrained(folder)
 
 
 def install(model: Any, result: Transplant) -> None:

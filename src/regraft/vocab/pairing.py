@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from regraft.tokenizer.alignment import batches, overlay
 from regraft.vocab.initializer import Target
-from regraft.vocab.overlay import batches, overlay
 
 Ids = npt.NDArray[np.int64]
 

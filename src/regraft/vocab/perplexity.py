@@ -9,8 +9,9 @@ import torch
 
 from regraft.evaluation import score_text
 from regraft.graft import Graft
+from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.vocab.initializer import Context, Target
-from regraft.vocab.live import live_tables, load_tokenizer
+from regraft.vocab.live import live_tables
 from regraft.vocab.transplant.transplant import lay_out
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.errors import ParameterError
+from regraft.tokenizer.undertrained import name_some
 from regraft.vocab.initializer import Context, Target
-from regraft.vocab.undertrained import name_some
 
 INSTEAD = {
     "constituent-mean": "they take the mean of their old pieces",

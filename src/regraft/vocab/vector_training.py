@@ -22,7 +22,7 @@ import regex
 
 from regraft.errors import CorpusError, ParameterError
 from regraft.progress import step
-from regraft.vocab.tokenizer import Tokenizer
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.vectors import Vectors
 
 Floats = npt.NDArray[np.float32]

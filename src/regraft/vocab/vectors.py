@@ -18,7 +18,8 @@ from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.graft import iterate_blocks
 from regraft.graft.similarity import has_vector
-from regraft.vocab.tokenizer import Tokenizer
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.overlap import match_tokens
 
 Floats = npt.NDArray[np.float32]
 WORDS = 100_000  # words that are cut at a time
@@ -179,8 +180,6 @@ def donor_vectors(donor: Path, tokenizer: Tokenizer) -> Floats:
 
     Raises `ParameterError` if the vocabularies share no token.
     """
-    from regraft.vocab.overlap import match_tokens  # overlap and tokenizer import each other: tokenizer has to come first
-
     checkpoint = Checkpoint.open(donor)
     owner = Tokenizer.from_directory(checkpoint.path)
     ids = match_tokens(owner, tokenizer)

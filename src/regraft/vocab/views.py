@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from regraft.report.segmentation import Neighbors, Segmentation
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.job import Job
-from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.transplant.transplant import Transplant
 
 SAMPLES = 6

@@ -15,8 +15,8 @@ from scipy import sparse
 
 from regraft.errors import ParameterError
 from regraft.graft import iterate_blocks
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializer import Context
-from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.vector_alignment import align_vectors, read_dictionary
 from regraft.vocab.vector_files import open_vectors
 from regraft.vocab.vector_training import VectorTraining, train_word_vectors

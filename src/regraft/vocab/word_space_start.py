@@ -16,10 +16,10 @@ from regraft.errors import ParameterError
 from regraft.graft import Graft
 from regraft.graft.factors import Factors, Split, factorise
 from regraft.graft.similarity import Floats, has_vector
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.overlap import match_ignoring_case
 from regraft.vocab.fallback import Ids
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.overlap import match_ignoring_case
-from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.vector_training import VectorTraining
 from regraft.vocab.vectors import weighted_means
 from regraft.vocab.word_space import Keys, WordSpace, open_word_space

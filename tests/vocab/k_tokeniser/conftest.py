@@ -8,9 +8,9 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import Ontology, build
-from regraft.vocab.tokenizer import Tokenizer
 
 ENGLISH = ["the patient was given", "a dog ran home", "after the long day", "no change in state", "he took a walk and then went home again"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

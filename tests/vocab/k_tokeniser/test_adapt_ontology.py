@@ -8,8 +8,8 @@ from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner
 
 from regraft.cli.app import app
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.k_tokeniser import KTokeniser
-from regraft.vocab.tokenizer import Tokenizer
 
 from .conftest import DRUGS, SIGNS
 

@@ -10,11 +10,11 @@ from transformers import AutoTokenizer
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import InputError, OntologyError, ParameterError
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializer import Aids, Context
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, Ontology, build
 from regraft.vocab.k_tokeniser.choice import BASE
-from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.transplant.transplant import transplant
 
 from .conftest import DRUGS, SIGNS, SMALL, wordpiece

@@ -8,9 +8,9 @@ from k_tokeniser.conftest import DRUGS, ENGLISH, SIGNS, SMALL, wordpiece
 from transformers import BertConfig, BertModel
 
 from regraft.checkpoint import Checkpoint
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.k_tokeniser import Ontology
 from regraft.vocab.tasks import Labelled, LabelledData, Subject, Tagged
-from regraft.vocab.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="session")

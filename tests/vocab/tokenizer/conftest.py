@@ -8,7 +8,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 
 from made_text import NEW, OLD, companions
-from regraft.vocab.tokenizer import Tokenizer
+from regraft.tokenizer import Tokenizer
 
 SPECIAL = ["<unk>", "<s>", "</s>"]
 
@@ -81,7 +81,7 @@ def tokenizer(request, tokenizers) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def extended(tokenizer):
-    from regraft.vocab.tokenizer import extend
+    from regraft.vocab.change import extend
 
     return extend(tokenizer, NEW, 40)
 

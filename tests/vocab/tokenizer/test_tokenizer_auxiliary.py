@@ -8,9 +8,10 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from made_text import NEW
 from regraft.errors import TokenizerError
-from regraft.vocab.tokenizer import Tokenizer, check_reachability, extend
-from regraft.vocab.tokenizer.auxiliary import train_auxiliary
-from regraft.vocab.tokenizer.rewrite import read_merges
+from regraft.tokenizer import Tokenizer, check_reachability
+from regraft.vocab.change import extend
+from regraft.vocab.change.rewrite import read_merges
+from regraft.vocab.change.routes.auxiliary import train_auxiliary
 
 JAPANESE = [*["東京 大学 漢字"] * 3, *["東京 大学"] * 4, *["東京"] * 5]
 

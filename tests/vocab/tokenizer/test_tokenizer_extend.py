@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from made_text import NEW, OLD, companions, make_texts
 from regraft.errors import ParameterError, TokenizerError
-from regraft.vocab.tokenizer import Tokenizer, check_reachability, extend
-from regraft.vocab.tokenizer.loading import agrees_with_transformers
+from regraft.tokenizer import Tokenizer, check_reachability
+from regraft.tokenizer.as_transformers import agrees_with_transformers
+from regraft.vocab.change import extend
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60)
 MIXED = st.lists(st.sampled_from([*OLD, *NEW, "\x00", "e\u0301", "中文", "<tool>", "<|end|>", "  "]), max_size=4).map(" ".join)

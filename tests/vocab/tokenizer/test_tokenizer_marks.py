@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from made_text import NEW, OLD, companions
 from regraft.errors import TokenizerError
-from regraft.vocab.tokenizer import Tokenizer, extend, measure_segmentation, scripts_cut_at_marks, widen_pretokenizer
-from regraft.vocab.tokenizer.pretokenizer import LETTERS, script_of, widen_pattern
+from regraft.tokenizer import Tokenizer, measure_segmentation, scripts_cut_at_marks, widen_pretokenizer
+from regraft.tokenizer.pretokenizer import LETTERS, unicode_script, widen_pattern
+from regraft.vocab.change import extend
 
 SINHALA = ["සිංහල භාෂාව ලංකාවේ භාෂාවකි", "ශ්‍රී ලංකාවේ ජනතාව"] * 20
 HINDI = ["हिन्दी भाषा भारत की भाषा है"] * 20
@@ -26,7 +27,7 @@ def test_scripts_that_are_cut_are_found_and_counted(patterned):
     assert scripts_cut_at_marks(patterned, [*HINDI, *SINHALA[:2], *OLD]) == {"Devanagari": 120, "Sinhala": 7}
     assert scripts_cut_at_marks(patterned, DECOMPOSED) == {"Latin": 40}
     assert scripts_cut_at_marks(patterned, OLD + NEW) == {}
-    assert (script_of("ක"), script_of("ห"), script_of("ᱚ")) == ("Sinhala", "Thai", "Ol Chiki")
+    assert (unicode_script("ක"), unicode_script("ห"), unicode_script("ᱚ")) == ("Sinhala", "Thai", "Ol Chiki")
 
 
 def test_tokenizers_that_do_not_cut_are_not_accused(tokenizers):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regraft.errors import TokenizerError
-from regraft.vocab.tokenizer import Tokenizer
+from regraft.tokenizer import Tokenizer
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60)
 KINDS = ["byte-bpe", "sentencepiece-bpe", "wordpiece", "unigram"]

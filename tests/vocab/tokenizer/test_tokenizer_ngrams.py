@@ -15,13 +15,14 @@ from tokenizers import Tokenizer as Backend
 import toy_tokenizers
 from made_text import NEW, OLD, SYLLABLES, companions, make_texts, make_words
 from regraft.errors import TokenizerError
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.as_transformers import agrees_with_transformers
+from regraft.tokenizer.chunk_pattern import BYTE_LEVEL, alternatives, keep_whole, not_behind, takes_phrases
+from regraft.vocab.change import extend
+from regraft.vocab.change.routes.ngram_choice import TokenStream, choose_ngrams
+from regraft.vocab.change.routes.ngram_route import least_needed
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.initializers.constituent_exponential import ConstituentExponential, exponential_weights
-from regraft.vocab.tokenizer import Tokenizer, extend
-from regraft.vocab.tokenizer.chunk_pattern import BYTE_LEVEL, alternatives, keep_whole, not_behind, takes_phrases
-from regraft.vocab.tokenizer.loading import agrees_with_transformers
-from regraft.vocab.tokenizer.ngram_choice import TokenStream, choose_ngrams
-from regraft.vocab.tokenizer.ngram_route import least_needed
 
 BPE = ["byte-bpe", "sentencepiece-bpe", "gpt4"]
 GPT4 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

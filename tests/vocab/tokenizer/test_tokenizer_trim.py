@@ -8,8 +8,9 @@ from tokenizers import processors
 
 from made_text import NEW, OLD, companions
 from regraft.errors import TokenizerError
-from regraft.vocab.overlap import match_tokens
-from regraft.vocab.tokenizer import Tokenizer, add_words, replace, trim
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.overlap import match_tokens
+from regraft.vocab.change import add_words, replace, trim
 
 
 def test_trimmed_text_is_cut_as_before(tokenizer):

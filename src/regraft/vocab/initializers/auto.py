@@ -15,10 +15,11 @@ from regraft.language.model import kind_of
 from regraft.method import Paper, resolve
 from regraft.progress import console
 from regraft.samples import everyday_english
+from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.training import SHORT, Training, train
 from regraft.training.trainable import select
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.live import live_tables, load_tokenizer
+from regraft.vocab.live import live_tables
 from regraft.vocab.transplant.transplant import lay_out
 
 VALIDATION_BYTES = 12_000

@@ -27,7 +27,7 @@ class CommonInterpolation(Initializer):
     metric : "euclidean" or "cosine".
     weights : "inverse_distance" (:math:`w \propto 1/\|x - D_o\|`; the positive part of the similarity where the metric is "cosine"),
         "barycentric" (least squares with :math:`\sum w = 1`), or "least_squares".
-    magikarp : do not build on shared tokens that are under-trained in the donor or in the model (`regraft.vocab.undertrained`).
+    magikarp : do not build on shared tokens that are under-trained in the donor or in the model (`regraft.tokenizer.undertrained`).
 
     Needs --donor. Returns a graft of shape (new tokens, old tokens); in the convex hull with "inverse_distance".
     """

@@ -13,9 +13,9 @@ from regraft.graft import Graft, Rows
 from regraft.graft.moments import mean_and_std
 from regraft.graft.similarity import has_vector, sparsemax_cosine
 from regraft.method import Paper
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.fallback import complete, empty_rows, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.vector_files import open_vectors
 from regraft.vocab.vector_training import VectorTraining, train_token_vectors

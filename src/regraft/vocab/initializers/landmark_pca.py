@@ -21,7 +21,7 @@ class LandmarkPCA(Initializer):
 
     Parameters
     ----------
-    magikarp : do not build on shared tokens that are under-trained in the donor or in the model (`regraft.vocab.undertrained`).
+    magikarp : do not build on shared tokens that are under-trained in the donor or in the model (`regraft.tokenizer.undertrained`).
 
     Needs --donor. Returns rows of shape (new tokens, d); tokens that the donor lacks take the mean of their old pieces.
     """

@@ -31,7 +31,7 @@ class OMP(Initializer):
     atoms : "raw" as published (long rows are favored), or "normalized" (the choice is by angle, scikit-learn's convention).
     weights : "signed" as published; "non_negative" takes positively correlated atoms only and keeps every weight >= 0; "convex" also
         divides by their sum, so that the row lies in the convex hull of the old rows.
-    magikarp : do not build on shared tokens that are under-trained in the donor or in the model (`regraft.vocab.undertrained`).
+    magikarp : do not build on shared tokens that are under-trained in the donor or in the model (`regraft.tokenizer.undertrained`).
 
     Needs --donor. Returns a graft of shape (new tokens, old tokens). Raises `ParameterError` where k is larger than the shared tokens.
     """

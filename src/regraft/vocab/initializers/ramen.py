@@ -11,10 +11,10 @@ from regraft.errors import CorpusError, ParameterError
 from regraft.graft import Graft, Rows
 from regraft.graft.similarity import Floats, has_vector, sparsemax_cosine
 from regraft.method import Paper
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.fallback import Ids, complete, empty_rows, normalized, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.initializers.wechsel import aligned_aids
-from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.vectors import Vectors, vectors_by_words
 from regraft.vocab.word_alignment import Aligner, link_counts, read_bitext

@@ -18,6 +18,9 @@ from regraft.graft import Graft, Rows
 from regraft.language.model import kind_of
 from regraft.method import Paper
 from regraft.progress import Bar, progress_bar
+from regraft.tokenizer.undertrained import undertrained
+from regraft.vocab.change import without
+from regraft.vocab.change.without import dispensable
 from regraft.vocab.generated import write_passages
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.initializers.constituent_exponential import ConstituentExponential
@@ -25,9 +28,6 @@ from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.pairing import Passage, choose, passages
 from regraft.vocab.student import Student, Teacher
-from regraft.vocab.tokenizer import without
-from regraft.vocab.tokenizer.without import dispensable
-from regraft.vocab.undertrained import undertrained
 
 STARTS = {"constituent-mean": ConstituentMean, "constituent-exponential": ConstituentExponential, "merge": Merge}
 MOST_PASSAGES = 200_000
@@ -76,7 +76,7 @@ class TokenDistillation(Initializer):
         corpus lacks.
     temperature : of that writing; 1 draws from the model's own distribution.
     replace_ids : ids of old tokens ("5, 17") whose rows are learned anew as well, from what the other spelling of their bytes leaves; or
-        "undertrained": those that `regraft.vocab.undertrained` finds and that passages show.
+        "undertrained": those that `regraft.tokenizer.undertrained` finds and that passages show.
     magikarp : leave out passages in which the old spelling has an under-trained token, which cannot teach what it never learned.
     head : rows of an untied head: "ce" learns them, "start" keeps their first values, "zero" makes them zero. A tied head is the table.
     start : "constituent-mean", "constituent-exponential" or "merge".

@@ -10,11 +10,11 @@ from scipy import sparse
 from regraft.errors import CorpusError
 from regraft.graft import Graft
 from regraft.method import Paper
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.overlap import special_by_role
 from regraft.vocab.fallback import Ids, complete, empty_rows, normalized
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.overlap import special_by_role
 from regraft.vocab.substrings import smooth
-from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.word_alignment import Aligner, link_counts, read_bitext
 

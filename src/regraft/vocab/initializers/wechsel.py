@@ -10,9 +10,9 @@ from regraft.graft import Graft, Rows
 from regraft.graft.moments import mean_and_std
 from regraft.graft.similarity import Floats, has_vector, softmax_nearest
 from regraft.method import Paper
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.fallback import Ids, complete, empty_rows, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.tokenizer import Tokenizer
 from regraft.vocab.uncovered import report_uncovered
 from regraft.vocab.vector_alignment import align_vectors, read_dictionary
 from regraft.vocab.vector_files import open_vectors

@@ -9,9 +9,9 @@ from scipy import sparse
 
 from regraft.graft import Graft
 from regraft.method import Paper
+from regraft.tokenizer.scripts import script_of
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.initializers.constituent_exponential import exponential_weights
-from regraft.vocab.scripts import script_of
 
 
 class ZipTie(Initializer):

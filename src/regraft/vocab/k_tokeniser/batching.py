@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from transformers import BatchEncoding
 
 from regraft.errors import ParameterError
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.k_tokeniser.cutting import Cut, Offsets
-from regraft.vocab.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from regraft.vocab.k_tokeniser.tokeniser import KTokeniser

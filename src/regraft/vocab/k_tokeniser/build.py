@@ -10,6 +10,11 @@ from itertools import pairwise
 
 from regraft.errors import OntologyError, ParameterError
 from regraft.progress import progress_bar
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.as_transformers import make_loadable
+from regraft.vocab.change import Change
+from regraft.vocab.change.change import kept_ids
+from regraft.vocab.change.rewrite import append_merges, pin_added_tokens, refresh_companions
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser.kbpe import cut_word
 from regraft.vocab.k_tokeniser.knowledge import CONTINUES, Choices, Knowledge, SemanticType, characters, check_kind, piece_string
@@ -18,10 +23,6 @@ from regraft.vocab.k_tokeniser.ontology import Ontology, check_names
 from regraft.vocab.k_tokeniser.sufficient import DeltaPoint, delta_curve
 from regraft.vocab.k_tokeniser.tokeniser import KTokeniser
 from regraft.vocab.k_tokeniser.words import TypeWords, collect_words
-from regraft.vocab.tokenizer import Change, Tokenizer
-from regraft.vocab.tokenizer.change import kept_ids
-from regraft.vocab.tokenizer.loading import make_loadable
-from regraft.vocab.tokenizer.rewrite import append_merges, pin_added_tokens, refresh_companions
 
 DEFAULTS = KTokeniserStart()
 PROBES = 50  # phrases a type on which the saved files must agree with transformers

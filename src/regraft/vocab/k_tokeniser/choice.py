@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from regraft.tokenizer.alphabet import to_stand_ins
 from regraft.vocab.k_tokeniser.knowledge import Knowledge
-from regraft.vocab.tokenizer.alphabet import to_stand_ins
 
 BASE = -1
 

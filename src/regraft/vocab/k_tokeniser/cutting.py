@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from regraft.tokenizer.model import checked
 from regraft.vocab.k_tokeniser.choice import BASE, WordChooser, roll_back
 from regraft.vocab.k_tokeniser.knowledge import Knowledge
-from regraft.vocab.tokenizer.model import checked
 
 BATCH = 512
 REMEMBERED = 1 << 20  # words; past it the memory is emptied

@@ -14,9 +14,9 @@ import tokenizers
 from tokenizers import models
 
 from regraft.errors import TokenizerError
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.alphabet import to_stand_ins
 from regraft.vocab.k_tokeniser.sufficient import DeltaPoint
-from regraft.vocab.tokenizer import Tokenizer
-from regraft.vocab.tokenizer.alphabet import to_stand_ins
 
 KINDS = ("wordpiece", "byte-bpe")
 UNKNOWN = "\U0010fffdunknown"  # what a matcher answers for a word it cannot spell; private use, so no piece is called so

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from regraft.errors import TokenizerError
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.k_tokeniser.knowledge import Choices, Knowledge, SemanticType, vocabulary_text
 from regraft.vocab.k_tokeniser.ontology import TYPE_NAME
 from regraft.vocab.k_tokeniser.sufficient import DeltaPoint
-from regraft.vocab.tokenizer import Tokenizer
 
 FOLDER, INDEX, FREQUENCIES, TYPES = "k_tokeniser", "k_tokeniser.json", "frequencies.json", "types"
 SCHEMA = 1

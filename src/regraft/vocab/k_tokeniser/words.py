@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.alphabet import from_stand_ins
 from regraft.vocab.k_tokeniser.ontology import Ontology
-from regraft.vocab.tokenizer import Tokenizer
-from regraft.vocab.tokenizer.alphabet import from_stand_ins
 
 
 @dataclass

@@ -19,12 +19,13 @@ from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.errors import OntologyError, ParameterError
 from regraft.method import resolve
+from regraft.tokenizer import Tokenizer
+from regraft.tokenizer.as_transformers import load_tokenizer
+from regraft.vocab.change import Change, add_words
 from regraft.vocab.initializer import Aids, Context, Initializer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, Ontology, build
 from regraft.vocab.k_tokeniser.words import collect_words
-from regraft.vocab.live import load_tokenizer
-from regraft.vocab.tokenizer import Change, Tokenizer, add_words
 from regraft.vocab.transplant.transplant import Transplant, transplant
 
 BASE, ADDED_WORDS, DEFAULT_ROWS, RANDOM_ROWS, K_TOKENISER = "base", "added-words", "default-rows", "random-rows", "k-tokeniser"

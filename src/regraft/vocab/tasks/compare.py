@@ -21,6 +21,7 @@ from regraft.progress import console, step
 from regraft.report import Report
 from regraft.report.figures import learning_curves
 from regraft.report.page import Section, terminal_tables
+from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, open_ontologies
@@ -31,7 +32,6 @@ from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point
 from regraft.vocab.tasks.named import NAMED, open_named
 from regraft.vocab.tasks.readers import open_labelled
 from regraft.vocab.tasks.task import Task, check_encoder, quiet
-from regraft.vocab.tokenizer import Tokenizer
 
 Row = dict[str, Any]
 

@@ -18,8 +18,9 @@ from regraft.errors import CheckpointError, ParameterError, TokenizerError
 from regraft.graft import ORIGINS, Graft, HullCertificate, Rows, iterate_blocks
 from regraft.graft.moments import mean_and_std
 from regraft.meter import Cost, metered
+from regraft.tokenizer import Tokenizer
+from regraft.vocab.change import Change
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.tokenizer import Change, Tokenizer
 
 
 @dataclass(frozen=True)

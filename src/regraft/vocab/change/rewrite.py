@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from regraft.vocab.tokenizer.files import BINARY_FILES
-from regraft.vocab.tokenizer.learner import Learner
-from regraft.vocab.tokenizer.model import Tokenizer
+from regraft.tokenizer.files import BINARY_FILES
+from regraft.tokenizer.model import Tokenizer
+from regraft.vocab.change.routes.learner import Learner
 
 # a new Unigram piece outscores the two it joins by this much: far below any gap between trained scores, far above rounding
 EPSILON = 1e-9

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from regraft.vocab.tokenizer import Tokenizer
+from regraft.tokenizer import Tokenizer
 
 Ids = npt.NDArray[np.int64]
 SHARE = 0.01  # of the tokens, shortest rows

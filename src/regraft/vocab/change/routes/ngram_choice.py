@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.progress import progress_bar
-from regraft.vocab.tokenizer.model import Tokenizer, checked
+from regraft.tokenizer.model import Tokenizer, checked
 
 Ids = npt.NDArray[np.int64]
 BATCH = 1000

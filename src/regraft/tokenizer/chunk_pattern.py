@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from regraft.vocab.tokenizer.model import Tokenizer
+from regraft.tokenizer.model import Tokenizer
 
 BYTE_LEVEL = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # what `ByteLevel` applies with `use_regex`
 # kinds of characters that such patterns tell apart, with some of each to try behind a phrase

@@ -1,14 +1,12 @@
 """The one exact-match function: which token of the old tokenizer is the same token as one of the new."""
 
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import regex
 
-if TYPE_CHECKING:  # the tokenizer package itself needs this module
-    from regraft.vocab.tokenizer.model import Tokenizer
+from regraft.tokenizer.model import Tokenizer
 
 # what each special token is for; encoders name the same places differently
 _ROLES = {
@@ -27,7 +25,7 @@ _APART = regex.compile(r"[^\p{L}\p{M}\p{N}]+|[\p{Han}]")
 Key = tuple[str, bytes, str]
 
 
-def match_tokens(source: "Tokenizer", target: "Tokenizer") -> npt.NDArray[np.int64]:
+def match_tokens(source: Tokenizer, target: Tokenizer) -> npt.NDArray[np.int64]:
     """The old id of each new token, shape (target.vocab_size,), -1 where `source` has no such token.
 
     Two tokens match when they stand for the same bytes in the same place of a word: " the" of one that marks spaces is "the" of one that
@@ -52,7 +50,7 @@ def match_tokens(source: "Tokenizer", target: "Tokenizer") -> npt.NDArray[np.int
     return source_ids
 
 
-def match_ignoring_case(source: "Tokenizer", target: "Tokenizer", tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def match_ignoring_case(source: Tokenizer, target: Tokenizer, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The old id (the lowest) that differs from each of the new `tokens` only by case, in the same place of a word; -1 where none does.
 
     Only whole characters have a case: special tokens, single bytes and fragments of characters match nothing here. Shape (len(tokens),).
@@ -65,7 +63,7 @@ def match_ignoring_case(source: "Tokenizer", target: "Tokenizer", tokens: npt.ND
     return np.fromiter(matches, dtype=np.int64, count=len(tokens))
 
 
-def _caseless(tokenizer: "Tokenizer", token: int) -> list[Key]:
+def _caseless(tokenizer: Tokenizer, token: int) -> list[Key]:
     """The keys of a token's text in lower case; none where it has no text."""
     try:
         return [(kind, data.decode("utf-8").lower().encode(), place) for kind, data, place in _keys(tokenizer, token) if kind == "text"]
@@ -73,7 +71,7 @@ def _caseless(tokenizer: "Tokenizer", token: int) -> list[Key]:
         return []
 
 
-def _keys(tokenizer: "Tokenizer", token: int) -> list[Key]:
+def _keys(tokenizer: Tokenizer, token: int) -> list[Key]:
     """(kind, bytes, place in the word) under which a token is known, the closest match first."""
     surface = tokenizer.surface(token)
     if tokenizer.is_special(token):
@@ -93,14 +91,14 @@ def _keys(tokenizer: "Tokenizer", token: int) -> list[Key]:
     return [("text", surface, "inside")]
 
 
-def _canonical(source: "Tokenizer", candidates: list[int]) -> int:
+def _canonical(source: Tokenizer, candidates: list[int]) -> int:
     for token in candidates:
         if source.spell(source.surface(token), source.continues_word(token)) == [token]:
             return token
     return candidates[0]
 
 
-def special_by_role(tokenizer: "Tokenizer") -> dict[str, list[int]]:
+def special_by_role(tokenizer: Tokenizer) -> dict[str, list[int]]:
     """Role -> ids, from `special_tokens_map.json` and `tokenizer_config.json`; the first is the one to copy from."""
     named: dict[str, str] = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):

@@ -14,8 +14,8 @@ from typing import Any, Literal, cast
 import tokenizers
 
 from regraft.errors import TokenizerError
-from regraft.vocab.tokenizer import files
-from regraft.vocab.tokenizer.alphabet import WORD_MARKER, fallback_byte, fallback_piece, from_stand_ins, to_stand_ins
+from regraft.tokenizer import files
+from regraft.tokenizer.alphabet import WORD_MARKER, fallback_byte, fallback_piece, from_stand_ins, to_stand_ins
 
 Algorithm = Literal["byte-bpe", "sentencepiece-bpe", "wordpiece", "unigram"]
 

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from typing import Literal, get_args
 
 from regraft.errors import ParameterError
-from regraft.vocab.overlap import match_tokens
-from regraft.vocab.tokenizer.auxiliary import extend_auxiliary
-from regraft.vocab.tokenizer.change import Change
-from regraft.vocab.tokenizer.continued import check_size, extend_continued
-from regraft.vocab.tokenizer.loading import make_loadable
-from regraft.vocab.tokenizer.model import Tokenizer
-from regraft.vocab.tokenizer.ngram_route import extend_ngrams
-from regraft.vocab.tokenizer.pretokenizer import measure_segmentation, scripts_cut_at_marks, widen_pretokenizer
+from regraft.tokenizer.as_transformers import make_loadable
+from regraft.tokenizer.model import Tokenizer
+from regraft.tokenizer.overlap import match_tokens
+from regraft.tokenizer.pretokenizer import measure_segmentation, scripts_cut_at_marks, widen_pretokenizer
+from regraft.vocab.change.change import Change
+from regraft.vocab.change.routes.auxiliary import extend_auxiliary
+from regraft.vocab.change.routes.continued import check_size, extend_continued
+from regraft.vocab.change.routes.ngram_route import extend_ngrams
 
 Route = Literal["continued", "new-first", "old-first", "n-grams", "adaptivocab"]
 

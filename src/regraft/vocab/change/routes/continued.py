@@ -10,14 +10,14 @@ from typing import Any
 import regex
 
 from regraft.errors import ParameterError, TokenizerError
-from regraft.vocab.tokenizer.alphabet import WORD_MARKER, from_stand_ins, is_inside_character, is_whole_text
-from regraft.vocab.tokenizer.change import Change, kept_ids
-from regraft.vocab.tokenizer.learner import Learner, Step
-from regraft.vocab.tokenizer.model import Tokenizer
-from regraft.vocab.tokenizer.reachability import check_reachability
-from regraft.vocab.tokenizer.rewrite import add_pieces, refresh_companions
-from regraft.vocab.tokenizer.units import Units, count_units
-from regraft.vocab.tokenizer.wordpiece import WordPieceLearner
+from regraft.tokenizer.alphabet import WORD_MARKER, from_stand_ins, is_inside_character, is_whole_text
+from regraft.tokenizer.model import Tokenizer
+from regraft.tokenizer.reachability import check_reachability
+from regraft.tokenizer.units import Units, count_units
+from regraft.vocab.change.change import Change, kept_ids
+from regraft.vocab.change.rewrite import add_pieces, refresh_companions
+from regraft.vocab.change.routes.learner import Learner, Step
+from regraft.vocab.change.routes.wordpiece import WordPieceLearner
 
 Join = Callable[[Learner, int, int], str | None]
 

@@ -7,8 +7,8 @@ token says without it.
 from collections.abc import Collection, Iterable
 
 from regraft.errors import TokenizerError
-from regraft.vocab.tokenizer.model import Tokenizer
-from regraft.vocab.tokenizer.rewrite import read_merges
+from regraft.tokenizer.model import Tokenizer
+from regraft.vocab.change.rewrite import read_merges
 
 UNLIKELY = -1e6  # a Unigram score that loses against any other way to write the same text
 OUT = "\U0010fffdout {}\U0010fffd"  # private-use name of a WordPiece piece that no text is expected to contain

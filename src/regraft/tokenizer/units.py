@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from regraft.progress import progress_bar
-from regraft.vocab.tokenizer.alphabet import WORD_MARKER
-from regraft.vocab.tokenizer.model import Tokenizer, checked, match_longest
+from regraft.tokenizer.alphabet import WORD_MARKER
+from regraft.tokenizer.model import Tokenizer, checked, match_longest
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import Any
 import regex
 
 from regraft.errors import TokenizerError
-from regraft.vocab.tokenizer.model import Tokenizer, checked, parts
+from regraft.tokenizer.model import Tokenizer, checked, parts
 
 # a joiner (ZWJ, ZWNJ) behind a mark binds the next letter: Sinhala and Devanagari conjuncts
 LETTERS = "\\p{L}(?:\\p{L}|\\p{M}+[\u200c\u200d]?)*"
@@ -43,11 +43,11 @@ def scripts_cut_at_marks(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str
     for word, count in words.items():
         borders = {start for _, (start, _) in pre_tokenizer.pre_tokenize_str(word)} - {0}
         if any(_MARK.match(word[border]) or _MARK.match(word[border - 1]) for border in borders if border < len(word)):
-            scripts[script_of(word[0])] += count
+            scripts[unicode_script(word[0])] += count
     return dict(scripts.most_common())
 
 
-def script_of(letter: str) -> str:
+def unicode_script(letter: str) -> str:
     """The script of a letter, as the first words of its Unicode name say it: "Latin", "Devanagari", "Ol Chiki"."""
     return _ROLE.sub("", unicodedata.name(letter, "UNKNOWN")).title()
 

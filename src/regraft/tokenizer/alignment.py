@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from regraft.vocab.tokenizer import Tokenizer
+from regraft.tokenizer.model import Tokenizer
 
 Ids = npt.NDArray[np.int64]
 
@@ -34,7 +32,7 @@ class Overlay:
         return np.where(contains, around, first), np.where(contains, around + 1, last)
 
 
-def overlay(old: "Tokenizer", new: "Tokenizer", texts: Sequence[str]) -> Overlay:
+def overlay(old: Tokenizer, new: Tokenizer, texts: Sequence[str]) -> Overlay:
     """Lay both tokenizations of `texts` over each other; special tokens are dropped.
 
     Spans are counted in bytes of the tokens themselves where both tokenizations spell the same bytes (exact for byte-level models, where
@@ -68,7 +66,7 @@ def batches(texts: Sequence[str], characters: int = 1 << 20) -> Iterator[list[st
         yield batch
 
 
-def _encode(tokenizer: "Tokenizer", texts: Sequence[str]) -> list:  # type: ignore[type-arg]  # tokenizers.Encoding
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list:  # type: ignore[type-arg]  # tokenizers.Encoding
     encodings: list = tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)  # type: ignore[type-arg]
     return encodings
 
@@ -76,7 +74,7 @@ def _encode(tokenizer: "Tokenizer", texts: Sequence[str]) -> list:  # type: igno
 class _Surfaces(dict[int, bytes]):
     """The bytes that tokens stand for, each asked of the tokenizer once."""
 
-    def __init__(self, tokenizer: "Tokenizer") -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     def __missing__(self, token: int) -> bytes:

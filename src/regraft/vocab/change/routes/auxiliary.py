@@ -15,12 +15,12 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from regraft.errors import TokenizerError
 from regraft.progress import step
-from regraft.vocab.tokenizer.alphabet import WORD_MARKER
-from regraft.vocab.tokenizer.change import Change, kept_ids
-from regraft.vocab.tokenizer.model import Tokenizer, checked
-from regraft.vocab.tokenizer.reachability import check_reachability
-from regraft.vocab.tokenizer.rewrite import append_merges, pin_added_tokens, read_merges, refresh_companions
-from regraft.vocab.tokenizer.units import count_units
+from regraft.tokenizer.alphabet import WORD_MARKER
+from regraft.tokenizer.model import Tokenizer, checked
+from regraft.tokenizer.reachability import check_reachability
+from regraft.tokenizer.units import count_units
+from regraft.vocab.change.change import Change, kept_ids
+from regraft.vocab.change.rewrite import append_merges, pin_added_tokens, read_merges, refresh_companions
 
 AUXILIARY_SIZE = 50_000  # arXiv 2406.11477, section on vocabulary expansion
 ROUNDS = 10  # of replacing dead pieces

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from regraft.vocab.tokenizer.learner import Learner
-from regraft.vocab.tokenizer.model import Tokenizer, match_longest
-from regraft.vocab.tokenizer.units import Units
+from regraft.tokenizer.model import Tokenizer, match_longest
+from regraft.tokenizer.units import Units
+from regraft.vocab.change.routes.learner import Learner
 
 if TYPE_CHECKING:
-    from regraft.vocab.tokenizer.continued import Join
+    from regraft.vocab.change.routes.continued import Join
 
 
 class WordPieceLearner(Learner):

@@ -5,12 +5,12 @@ from itertools import pairwise
 from typing import Any
 
 from regraft.errors import TokenizerError
-from regraft.vocab.tokenizer.alphabet import WORD_MARKER
-from regraft.vocab.tokenizer.change import Change, kept_ids
-from regraft.vocab.tokenizer.model import Tokenizer, checked
-from regraft.vocab.tokenizer.reachability import check_reachability
-from regraft.vocab.tokenizer.rewrite import EPSILON, append_merges, pin_added_tokens, refresh_companions
-from regraft.vocab.tokenizer.units import make_splitter
+from regraft.tokenizer.alphabet import WORD_MARKER
+from regraft.tokenizer.model import Tokenizer, checked
+from regraft.tokenizer.reachability import check_reachability
+from regraft.tokenizer.units import make_splitter
+from regraft.vocab.change.change import Change, kept_ids
+from regraft.vocab.change.rewrite import EPSILON, append_merges, pin_added_tokens, refresh_companions
 
 Tree = tuple[int, int, int]  # a span of pieces: start, split, end
 

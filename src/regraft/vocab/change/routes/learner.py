@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from regraft.progress import progress_bar
-from regraft.vocab.tokenizer.units import Units
+from regraft.tokenizer.units import Units
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from regraft.vocab.tokenizer.model import Tokenizer
+from regraft.tokenizer.model import Tokenizer
 
 if TYPE_CHECKING:
     from regraft.report import Report

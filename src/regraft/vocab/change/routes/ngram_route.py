@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from regraft.errors import TokenizerError
-from regraft.vocab.tokenizer.alphabet import is_whole_text
-from regraft.vocab.tokenizer.change import Change, kept_ids
-from regraft.vocab.tokenizer.chunk_pattern import keep_whole, takes_phrases
-from regraft.vocab.tokenizer.continued import longest_number
-from regraft.vocab.tokenizer.model import Tokenizer
-from regraft.vocab.tokenizer.ngram_choice import NGram, TokenStream, choose_ngrams
-from regraft.vocab.tokenizer.reachability import check_reachability
-from regraft.vocab.tokenizer.rewrite import read_merges, refresh_companions
-from regraft.vocab.tokenizer.words import MergeWriter
+from regraft.tokenizer.alphabet import is_whole_text
+from regraft.tokenizer.chunk_pattern import keep_whole, takes_phrases
+from regraft.tokenizer.model import Tokenizer
+from regraft.tokenizer.reachability import check_reachability
+from regraft.vocab.change.change import Change, kept_ids
+from regraft.vocab.change.rewrite import read_merges, refresh_companions
+from regraft.vocab.change.routes.continued import longest_number
+from regraft.vocab.change.routes.ngram_choice import NGram, TokenStream, choose_ngrams
+from regraft.vocab.change.words import MergeWriter
 
 LONGEST = 4  # tokens in an n-gram (ours; the paper's limit is not published)
 ROUNDS = 5  # of choosing again without n-grams that turned out unreachable

@@ -1,4 +1,4 @@
-"""Does `transformers` read the files the way we do?
+"""A tokenizer as `transformers` loads it, and whether that reads the files the way we do.
 
 Its model-specific classes (GPT2Tokenizer, LlamaTokenizer, ...) rebuild normalizer and pre-tokenizer from code and take only vocabulary and
 merges from `tokenizer.json`. Where that gives other ids than the file, the generic class, which follows the file, is named instead.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from regraft.vocab.tokenizer.model import Tokenizer
+from regraft.tokenizer.model import Tokenizer
 
 GENERIC_CLASS = "PreTrainedTokenizerFast"  # known to transformers 4 and 5
 _PROBES = [
@@ -80,3 +80,12 @@ def _read(tokenizer: Tokenizer, name: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def load_tokenizer(tokenizer: Tokenizer) -> Any:
+    """`tokenizer` as `transformers` would load it from a saved directory."""
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        return AutoTokenizer.from_pretrained(folder)

@@ -9,9 +9,9 @@ import numpy as np
 
 from regraft.errors import TokenizerError
 from regraft.progress import progress_bar
-from regraft.vocab.tokenizer.change import Change
-from regraft.vocab.tokenizer.model import Tokenizer
-from regraft.vocab.tokenizer.rewrite import read_merges, refresh_companions
+from regraft.tokenizer.model import Tokenizer
+from regraft.vocab.change.change import Change
+from regraft.vocab.change.rewrite import read_merges, refresh_companions
 
 _BATCH = 256
 

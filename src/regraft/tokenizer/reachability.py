@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from regraft.vocab.tokenizer.alphabet import is_whole_text
-from regraft.vocab.tokenizer.model import Tokenizer
+from regraft.tokenizer.alphabet import is_whole_text
+from regraft.tokenizer.model import Tokenizer
 
 _CONTEXTS = (("", ""), (" ", ""), ("", " "), ("x", ""), ("a ", " a"), ("x", "x"), ("1", ""), (".", ""), (" (", ")"), ("\n", ""))
 _BATCH = 1000

@@ -1,0 +1,1 @@
+"""The ways in which new pieces are learned: continued training, an auxiliary tokenizer, n-grams."""
