@@ -9,8 +9,8 @@ import time
 import inputs
 import numpy as np
 
+from regraft.vectors.skipgram import SkipGrams
 from regraft.vocab.initializers.cw2v import CW2V, set_apart
-from regraft.vocab.skipgram import SkipGrams
 
 LIMIT = 1e6
 

@@ -17,10 +17,10 @@ from regraft.method import resolve
 from regraft.samples import everyday_english
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
+from regraft.vectors.skipgram import Batch, SkipGrams
 from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.cw2v import cut_weights, set_apart, small
 from regraft.vocab.perplexity import Perplexity
-from regraft.vocab.skipgram import Batch, SkipGrams
 from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, mean_loss, set_gradients
 from regraft.vocab.softmax_rows import Offsets, SoftmaxRows
 

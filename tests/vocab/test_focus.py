@@ -9,7 +9,7 @@ from toy_vocabularies import cosine, row_of, situation, word_tokenizer, write_ve
 from regraft.errors import CorpusError, ParameterError
 from regraft.graft import Graft, Rows
 from regraft.method import resolve
-from regraft.vocab import vector_training
+from regraft.vectors import training as vector_training
 from regraft.vocab.initializers.focus import Focus, is_symbol
 
 OLD = word_tokenizer("cat dog Tree 12 ,")

@@ -9,10 +9,10 @@ from regraft.errors import CorpusError, ParameterError
 from regraft.graft import Rows
 from regraft.method import resolve
 from regraft.tokenizer.overlap import match_ignoring_case
+from regraft.vectors.tokens import Vectors
+from regraft.vectors.training import VectorTraining, train_word_vectors
 from regraft.vocab.initializers.ofa import OFA
 from regraft.vocab.initializers.wechsel import Wechsel
-from regraft.vocab.vector_training import VectorTraining, train_word_vectors
-from regraft.vocab.vectors import Vectors
 from regraft.vocab.word_space import WordSpace, spell_words
 from regraft.vocab.word_space_start import align_tokens
 from toy_tokenizers import byte_bpe, fallback_bpe
@@ -155,7 +155,7 @@ class TestMix:
         source, target, context = situation(OLD, NEW, vectors=vectors)
         whole = OFA(k=3)(source, target, context)
         monkeypatch.setattr("regraft.graft.similarity.BLOCK_BYTES", 64)
-        monkeypatch.setattr("regraft.vocab.vectors.WORDS", 2)
+        monkeypatch.setattr("regraft.vectors.tokens.WORDS", 2)
         monkeypatch.setattr("regraft.vocab.word_space.WORDS", 4)
         parts = OFA(k=3)(*situation(OLD, NEW, vectors=vectors))
         assert abs(whole.weights - parts.weights).max() < 1e-7
@@ -262,7 +262,7 @@ def test_word_vectors_of_a_corpus(tmp_path, monkeypatch):
     again = train_word_vectors(lines, training, cache=tmp_path / "b")
     assert np.array_equal(vectors.matrix, again.matrix)
     assert not np.array_equal(vectors.matrix, train_word_vectors(lines, training, seed=1, cache=tmp_path / "a").matrix)
-    monkeypatch.setattr("regraft.vocab.vector_training._fit", None)  # kept: nothing is trained
+    monkeypatch.setattr("regraft.vectors.training._fit", None)  # kept: nothing is trained
     kept = train_word_vectors(lines, training, cache=tmp_path / "a")
     assert kept.words == vectors.words
     assert np.array_equal(kept.matrix, vectors.matrix)

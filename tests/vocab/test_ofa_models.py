@@ -21,6 +21,8 @@ from regraft.graft import Graft
 from regraft.graft.factors import factorise
 from regraft.language.loading import load_model
 from regraft.training import Training
+from regraft.vectors.tokens import Vectors
+from regraft.vectors.training import VectorTraining, train_word_vectors
 from regraft.vocab.adapt import adapt
 from regraft.vocab.change import replace
 from regraft.vocab.factorised_checkpoint import export_dense, load_factorised
@@ -28,8 +30,6 @@ from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.ofa import OFA
 from regraft.vocab.live import changed_tensors, install
 from regraft.vocab.transplant.transplant import transplant
-from regraft.vocab.vector_training import VectorTraining, train_word_vectors
-from regraft.vocab.vectors import Vectors
 from regraft.vocab.word_space import WordSpace
 from tiny_checkpoints import D, V, save_models
 from toy_tokenizers import character_bpe

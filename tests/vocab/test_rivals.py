@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from regraft.graft.similarity import softmax_nearest, sparsemax_cosine
-from regraft.vocab.vector_alignment import known_pairs, orthogonal_procrustes
-from regraft.vocab.vectors import Vectors
+from regraft.vectors.alignment import known_pairs, orthogonal_procrustes
+from regraft.vectors.tokens import Vectors
 
 RIVALS = Path(__file__).parent / "rivals"
 sys.path.insert(0, str(RIVALS))

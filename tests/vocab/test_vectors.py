@@ -11,18 +11,11 @@ from gensim.models.fasttext import save_facebook_model
 from toy_vocabularies import word_tokenizer, write_vectors
 
 from regraft.errors import CorpusError, ParameterError
-from regraft.vocab import vector_training
-from regraft.vocab.vector_alignment import (
-    align_vectors,
-    case_variants,
-    known_pairs,
-    orthogonal_procrustes,
-    read_dictionary,
-    reduce_vectors,
-)
-from regraft.vocab.vector_files import open_vectors
-from regraft.vocab.vector_training import VectorTraining, token_names, train_token_vectors
-from regraft.vocab.vectors import Vectors, vectors_by_look_up, vectors_by_words
+from regraft.vectors import training as vector_training
+from regraft.vectors.alignment import align_vectors, case_variants, known_pairs, orthogonal_procrustes, read_dictionary, reduce_vectors
+from regraft.vectors.files import open_vectors
+from regraft.vectors.tokens import Vectors, vectors_by_look_up, vectors_by_words
+from regraft.vectors.training import VectorTraining, token_names, train_token_vectors
 
 WORDS = {"cat": [1.0, 0.5, -2.0], "dog": [0.0, 3.0, 1.0], "no": [0.0, 0.0, 0.0]}
 

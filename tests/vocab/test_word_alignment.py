@@ -6,8 +6,8 @@ import pytest
 from scipy.special import digamma
 
 from regraft.errors import CorpusError, ParameterError
-from regraft.vocab import word_alignment
-from regraft.vocab.word_alignment import Aligner, fit, link_counts, read_bitext
+from regraft.vectors import word_alignment
+from regraft.vectors.word_alignment import Aligner, fit, link_counts, read_bitext
 
 MODEL_1 = Aligner(iterations=1, tension=0, null=0, alpha=None)
 # the 0 house 1 book 2 a 3; das 0 haus 1 buch 2 ein 3

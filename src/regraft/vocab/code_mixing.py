@@ -13,8 +13,8 @@ import numpy as np
 import regex
 
 from regraft.errors import ParameterError
-from regraft.vocab.vector_alignment import Pairs
-from regraft.vocab.word_alignment import Aligner, link_positions
+from regraft.vectors.alignment import Pairs
+from regraft.vectors.word_alignment import Aligner, link_positions
 
 WORD = regex.compile(r"[\w\p{M}]+|[^\w\s]")
 Link = tuple[int, int]  # places of a source and a target word

@@ -16,9 +16,9 @@ import numpy as np
 from regraft.evaluation import Score
 from regraft.evaluation.paired import Sample, paired_effect
 from regraft.training import Training
+from regraft.vectors.files import open_vectors
 from regraft.vocab.initializer import Aids
 from regraft.vocab.job import Job
-from regraft.vocab.vector_files import open_vectors
 
 Row = dict[str, Any]
 QUALITY = ("bits_per_byte", "bits_per_byte_after", "ordinary_bits_per_byte", "greedy_hits")

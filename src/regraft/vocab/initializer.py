@@ -24,7 +24,7 @@ from regraft.method import Method
 if TYPE_CHECKING:
     from regraft.corpus import Corpus
     from regraft.tokenizer import Tokenizer
-    from regraft.vocab.vector_files import GivenVectors
+    from regraft.vectors.files import GivenVectors
 
 
 T = TypeVar("T")

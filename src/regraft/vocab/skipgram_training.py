@@ -14,7 +14,7 @@ import torch
 from scipy import sparse
 from torch.nn.functional import softplus
 
-from regraft.vocab.skipgram import Batch
+from regraft.vectors.skipgram import Batch
 from regraft.vocab.softmax_rows import SoftmaxRows
 
 Negatives = Literal["standard", "sum_inside"]

@@ -16,11 +16,11 @@ from scipy import sparse
 from regraft.errors import ParameterError
 from regraft.graft import iterate_blocks
 from regraft.tokenizer import Tokenizer
+from regraft.vectors.alignment import align_vectors, read_dictionary
+from regraft.vectors.files import open_vectors
+from regraft.vectors.tokens import WORDS, Vectors, words_of_tokens
+from regraft.vectors.training import VectorTraining, train_word_vectors
 from regraft.vocab.initializer import Context
-from regraft.vocab.vector_alignment import align_vectors, read_dictionary
-from regraft.vocab.vector_files import open_vectors
-from regraft.vocab.vector_training import VectorTraining, train_word_vectors
-from regraft.vocab.vectors import WORDS, Vectors, words_of_tokens
 
 Floats = npt.NDArray[np.float32]
 Keys = Literal["words", "language:word"]

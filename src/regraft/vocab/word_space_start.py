@@ -18,10 +18,10 @@ from regraft.graft.factors import Factors, Split, factorise
 from regraft.graft.similarity import Floats, has_vector
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.overlap import match_ignoring_case
+from regraft.vectors.tokens import weighted_means
+from regraft.vectors.training import VectorTraining
 from regraft.vocab.fallback import Ids
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.vector_training import VectorTraining
-from regraft.vocab.vectors import weighted_means
 from regraft.vocab.word_space import Keys, WordSpace, open_word_space
 
 LISTED = 8  # languages that the note on coverage names

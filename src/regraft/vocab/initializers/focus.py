@@ -14,12 +14,12 @@ from regraft.graft.moments import mean_and_std
 from regraft.graft.similarity import has_vector, sparsemax_cosine
 from regraft.method import Paper
 from regraft.tokenizer import Tokenizer
+from regraft.vectors.files import open_vectors
+from regraft.vectors.tokens import token_text, vectors_by_look_up
+from regraft.vectors.training import VectorTraining, train_token_vectors
 from regraft.vocab.fallback import complete, empty_rows, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.uncovered import report_uncovered
-from regraft.vocab.vector_files import open_vectors
-from regraft.vocab.vector_training import VectorTraining, train_token_vectors
-from regraft.vocab.vectors import token_text, vectors_by_look_up
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]

@@ -12,12 +12,12 @@ from regraft.graft import Graft, Rows
 from regraft.graft.similarity import Floats, has_vector, sparsemax_cosine
 from regraft.method import Paper
 from regraft.tokenizer import Tokenizer
+from regraft.vectors.tokens import Vectors, vectors_by_words
+from regraft.vectors.word_alignment import Aligner, link_counts, read_bitext
 from regraft.vocab.fallback import Ids, complete, empty_rows, normalized, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.initializers.wechsel import aligned_aids
 from regraft.vocab.uncovered import report_uncovered
-from regraft.vocab.vectors import Vectors, vectors_by_words
-from regraft.vocab.word_alignment import Aligner, link_counts, read_bitext
 
 
 class Ramen(Initializer):

@@ -12,11 +12,11 @@ from regraft.graft import Graft
 from regraft.method import Paper
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.overlap import special_by_role
+from regraft.vectors.word_alignment import Aligner, link_counts, read_bitext
 from regraft.vocab.fallback import Ids, complete, empty_rows, normalized
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.substrings import smooth
 from regraft.vocab.uncovered import report_uncovered
-from regraft.vocab.word_alignment import Aligner, link_counts, read_bitext
 
 Word = tuple[int, ...]
 NUMBERS = tuple(dict.fromkeys((*map(str, range(9_999)), *(f"{n:02d}" for n in range(99)))))

@@ -11,12 +11,12 @@ from regraft.graft.moments import mean_and_std
 from regraft.graft.similarity import Floats, has_vector, softmax_nearest
 from regraft.method import Paper
 from regraft.tokenizer import Tokenizer
+from regraft.vectors.alignment import align_vectors, read_dictionary
+from regraft.vectors.files import open_vectors
+from regraft.vectors.tokens import Vectors, vectors_by_look_up, vectors_by_words
 from regraft.vocab.fallback import Ids, complete, empty_rows, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.uncovered import report_uncovered
-from regraft.vocab.vector_alignment import align_vectors, read_dictionary
-from regraft.vocab.vector_files import open_vectors
-from regraft.vocab.vectors import Vectors, vectors_by_look_up, vectors_by_words
 
 
 class Wechsel(Initializer):

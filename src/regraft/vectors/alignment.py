@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.errors import ParameterError
-from regraft.vocab.vectors import Vectors
+from regraft.vectors.tokens import Vectors
 
 Floats = npt.NDArray[np.float32]
 Pairs = Sequence[tuple[str, str]]

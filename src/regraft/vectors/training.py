@@ -23,7 +23,7 @@ import regex
 from regraft.errors import CorpusError, ParameterError
 from regraft.progress import step
 from regraft.tokenizer import Tokenizer
-from regraft.vocab.vectors import Vectors
+from regraft.vectors.tokens import Vectors
 
 Floats = npt.NDArray[np.float32]
 WORD = regex.compile(r"\p{L}[\p{L}\p{M}]*|\p{N}+")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.errors import ParameterError, RegraftError
-from regraft.vocab.vectors import Vectors
+from regraft.vectors.tokens import Vectors
 
 FASTTEXT_MAGIC = (793712314).to_bytes(4, "little")
 PICKLE = b"\x80"  # protocol 2 and later
@@ -205,7 +205,7 @@ def _composed(keyed: Any, word: str) -> Any:
 
 
 def _gensim(part: str) -> Any:
-    from regraft.vocab.vector_training import import_gensim
+    from regraft.vectors.training import import_gensim
 
     models = import_gensim()
     return getattr(models, part)
