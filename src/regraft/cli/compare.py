@@ -157,10 +157,10 @@ def compare_tasks(
 ) -> dict[str, Any]:
     """The same comparison on labelled examples; `reading` are the options of the labels, `planned` those of `Plan`."""
     from regraft.checkpoint import Checkpoint
+    from regraft.tasks.task import check_encoder
     from regraft.vocab.tasks.arms import arm_names
     from regraft.vocab.tasks.compare import compare_on_task, open_task
     from regraft.vocab.tasks.learning_curve import Plan
-    from regraft.vocab.tasks.task import check_encoder
 
     plan, names = Plan(**planned), arm_names(arguments["methods"])
     if reading["held_out"] is None:
@@ -228,7 +228,7 @@ def parse_shares(text: str) -> tuple[float, ...]:
 
 def fine_tuning_from(budget: str | None, settings: list[str] | None) -> Any:
     """The `FineTuning` that --train and --train-set ask for."""
-    from regraft.vocab.tasks.fine_tuning import FineTuning
+    from regraft.tasks.fine_tuning import FineTuning
 
     text = (budget or TASK_STEPS).strip().lower()
     length = o.parse_budget(text)

@@ -25,17 +25,17 @@ from regraft.report.figures import learning_curves
 from regraft.reproductions.harness.claim import Declared, Expectation
 from regraft.reproductions.harness.clinical import ENCODER, encoder_folder, english, entities, notes, ontologies, ontology_words
 from regraft.reproductions.harness.record import Findings, Ledger
+from regraft.tasks.fine_tuning import FineTuning
+from regraft.tasks.kinds import TASKS
+from regraft.tasks.labelled.examples import LabelledData
+from regraft.tasks.labelled.named import open_named
+from regraft.tasks.task import Task, load_headed
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser
 from regraft.vocab.live import install
 from regraft.vocab.tasks.arms import ADDED_WORDS, BASE, DEFAULT_ROWS, K_TOKENISER, RANDOM_ROWS, Arm, Subject
-from regraft.vocab.tasks.examples import LabelledData
-from regraft.vocab.tasks.fine_tuning import FineTuning
-from regraft.vocab.tasks.kinds import TASKS
 from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point, Run, f1_sample
-from regraft.vocab.tasks.named import open_named
-from regraft.vocab.tasks.task import Task, load_headed
 
 Row = dict[str, Any]
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from regraft.errors import ParameterError
+from regraft.tasks.parallel import MOST, room, spread
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.tasks import Curves, FineTuning, Plan, Subject, Tagging, learning_curve
 from regraft.vocab.tasks.learning_curve import KeptRuns, Run, f1_sample, micro_f1
-from regraft.vocab.tasks.parallel import MOST, room, spread
 
 TUNING = FineTuning(steps=12, batch_size=8, lr=3e-3)
 

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from regraft.errors import TaskError
+from regraft.tasks.labelled.examples import split_by_hash
+from regraft.tasks.labelled.readers import read_examples
 from regraft.vocab.tasks import Labelled, LabelledData, Tagged, open_labelled, open_task
-from regraft.vocab.tasks.examples import split_by_hash
-from regraft.vocab.tasks.readers import read_examples
 
 CONLL = "-DOCSTART- O\n\nGiven O\nketostatin B-Drug\n\nno X O\n"
 

@@ -5,10 +5,10 @@ import torch
 from transformers import AutoModelForTokenClassification
 
 from regraft.errors import OutputError, TaskError
+from regraft.tasks.classification import MeanPooledClassifier, reads_by_mean
+from regraft.tasks.narrowing import Narrowing
+from regraft.tasks.task import load_headed
 from regraft.vocab.tasks import Classification, Coding, Tagging, load_task, save_task, start_model
-from regraft.vocab.tasks.classification import MeanPooledClassifier, reads_by_mean
-from regraft.vocab.tasks.narrowing import Narrowing
-from regraft.vocab.tasks.task import load_headed
 
 TASKS = {"tagging": Tagging, "coding": Coding, "classification": Classification}
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.vocab.tasks.spans import count_exact, spans_of, tags_of
+from regraft.tasks.spans import count_exact, spans_of, tags_of
 
 
 @pytest.mark.parametrize(

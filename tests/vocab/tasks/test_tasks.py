@@ -6,11 +6,11 @@ import torch
 from k_tokeniser.conftest import DRUGS
 
 from regraft.errors import TaskError
+from regraft.tasks.coding import LabelAttentionCoder
+from regraft.tasks.fine_tuning import POOL, FineTuning, batched_order
+from regraft.tasks.narrowing import Narrowing
+from regraft.tasks.task import IGNORED, check_encoder
 from regraft.vocab.tasks import Classification, Coding, LabelAttention, Labelled, Tagged, Tagging, fine_tune, start_model
-from regraft.vocab.tasks.coding import LabelAttentionCoder
-from regraft.vocab.tasks.fine_tuning import POOL, FineTuning, batched_order
-from regraft.vocab.tasks.narrowing import Narrowing
-from regraft.vocab.tasks.task import IGNORED, check_encoder
 
 TASKS = {"tagging": Tagging, "coding": Coding, "classification": Classification}
 KINDS = list(TASKS)

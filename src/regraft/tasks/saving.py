@@ -18,12 +18,12 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoMode
 
 from regraft.errors import TaskError
 from regraft.output import atomic_directory
+from regraft.tasks.classification import MeanPooledClassifier
+from regraft.tasks.coding import Coding, LabelAttentionCoder
+from regraft.tasks.kinds import TASKS
+from regraft.tasks.task import Task, quiet
 from regraft.vocab.k_tokeniser import KTokeniser
 from regraft.vocab.k_tokeniser.storage import FOLDER, INDEX
-from regraft.vocab.tasks.classification import MeanPooledClassifier
-from regraft.vocab.tasks.coding import Coding, LabelAttentionCoder
-from regraft.vocab.tasks.kinds import TASKS
-from regraft.vocab.tasks.task import Task, quiet
 
 FILE, HEAD = "task.json", "head.safetensors"
 SCHEMA = 1

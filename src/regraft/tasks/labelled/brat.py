@@ -6,8 +6,8 @@ from pathlib import Path
 
 from regraft.corpus.readers import open_text
 from regraft.errors import TaskError
-from regraft.vocab.tasks.examples import Tagged
-from regraft.vocab.tasks.spans import Span, tags_of
+from regraft.tasks.labelled.examples import Tagged
+from regraft.tasks.spans import Span, tags_of
 
 WORD = re.compile(r"\w+|[^\w\s]")
 SPAN = re.compile(r"(\d+) (\d+)")

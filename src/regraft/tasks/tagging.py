@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModelForTokenClassification
 
 from regraft.checkpoint import Checkpoint
-from regraft.vocab.tasks.examples import OUTSIDE, Example, LabelledData, Tagged
-from regraft.vocab.tasks.spans import count_exact
-from regraft.vocab.tasks.task import IGNORED, Counts, Feature, Task, encoded, load_headed, pad, padding_id
+from regraft.tasks.labelled.examples import OUTSIDE, Example, LabelledData, Tagged
+from regraft.tasks.spans import count_exact
+from regraft.tasks.task import IGNORED, Counts, Feature, Task, encoded, load_headed, pad, padding_id
 
 
 class Tagging(Task):

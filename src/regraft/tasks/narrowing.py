@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from regraft.vocab.tasks.task import Feature, Task
+from regraft.tasks.task import Feature, Task
 
 
 class Narrowing:

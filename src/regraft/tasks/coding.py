@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModel
 
 from regraft.checkpoint import Checkpoint
-from regraft.vocab.tasks.examples import Example
-from regraft.vocab.tasks.task import Counts, Feature, Task, load_headed, pad, padding_id, quiet
+from regraft.tasks.labelled.examples import Example
+from regraft.tasks.task import Counts, Feature, Task, load_headed, pad, padding_id, quiet
 
 CHUNK = 128
 THRESHOLDS = [i / 20 for i in range(1, 20)]

@@ -16,7 +16,7 @@ import transformers
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import TaskError
-from regraft.vocab.tasks.examples import Example, Kind, LabelledData
+from regraft.tasks.labelled.examples import Example, Kind, LabelledData
 
 Feature = dict[str, Any]  # what one example is to a model: `input_ids` and labels, lists of numbers
 Counts = npt.NDArray[np.int64]  # (examples, 3): true positives, false positives, false negatives

@@ -13,8 +13,8 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from regraft.checkpoint import Checkpoint
-from regraft.vocab.tasks.examples import Example
-from regraft.vocab.tasks.task import Counts, Feature, Task, encoded, load_headed, pad, padding_id
+from regraft.tasks.labelled.examples import Example
+from regraft.tasks.task import Counts, Feature, Task, encoded, load_headed, pad, padding_id
 
 
 class MeanPooledClassifier(torch.nn.Module):

@@ -17,8 +17,8 @@ from typing import Any
 
 from regraft.corpus.readers import UnreadableError, open_text
 from regraft.errors import TaskError
-from regraft.vocab.tasks.brat import read_brat
-from regraft.vocab.tasks.examples import OUTSIDE, Example, Kind, Labelled, LabelledData, Tagged, split_by_hash
+from regraft.tasks.labelled.brat import read_brat
+from regraft.tasks.labelled.examples import OUTSIDE, Example, Kind, Labelled, LabelledData, Tagged, split_by_hash
 
 TAG = re.compile(r"(O|[BIES]-\S+)\Z")
 TABLES = (".csv", ".tsv")

@@ -1,0 +1,1 @@
+"""Tasks on labelled data: their heads, fine-tuning, and models kept on disk."""
