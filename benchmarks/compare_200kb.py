@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from regraft.demo import write_corpus, write_smollm2
+from regraft.datasets.clinical import write_corpus
+from regraft.datasets.models import write_smollm2
 from regraft.vocab.compare import compare
 
 METHODS = ["mean", "transformers-default", "constituent-mean", "merge", "align"]

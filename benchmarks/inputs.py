@@ -13,8 +13,9 @@ from pathlib import Path
 import pooch
 
 from regraft.corpus import Corpus
-from regraft.demo import hpo_documents
-from regraft.reproductions.harness.setting import Setting, model_folder
+from regraft.datasets.clinical import hpo_documents
+from regraft.datasets.models import model_folder
+from regraft.reproductions.harness.setting import Setting
 from regraft.reproductions.harness.vietnamese import read_lines, vietnamese_setting
 from regraft.vocab.initializer import Context, Source, Target
 

@@ -21,8 +21,8 @@ from inputs import model_folder
 from regraft import datasets
 from regraft.cli.adapt import training_from
 from regraft.cli.compare import finalists_from
-from regraft.demo import hpo_documents
-from regraft.reproductions.harness.clinical import encoder_folder
+from regraft.datasets.clinical import hpo_documents
+from regraft.datasets.models import encoder_folder
 from regraft.reproductions.harness.vietnamese import read_lines
 from regraft.reproductions.harness.word_vectors import bilingual_aids
 from regraft.vocab.compare import DEFAULT_TRAINING, FINALISTS, SCORE_BYTES, compare
@@ -43,7 +43,7 @@ def documents(text: str) -> list[str]:
 
 
 def aids(text: str, folder: Path) -> Aids:
-    donor = Path(str(encoder_folder()))
+    donor = encoder_folder()
     if text != "vietnamese":
         return Aids(donor=donor)
     words = bilingual_aids(folder, read_lines("en.train"), read_lines("vi.train"), seed=0)

@@ -8,7 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import pytest
 
-from regraft.demo import write_smollm2
+from regraft.datasets.models import write_smollm2
 
 # Written for these tests: short notes with words that SmolLM2's tokenizer breaks up.
 NOTES = [

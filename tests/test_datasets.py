@@ -8,8 +8,7 @@ from typing import Any
 import pooch
 import pytest
 
-from regraft import datasets
-from regraft.datasets import DataFile, DataSet, data_sets, fetch, files, list_data_sets
+from regraft.datasets import DataFile, DataSet, data_sets, fetch, files, list_data_sets, registry
 from regraft.errors import CorpusError, ParameterError
 
 CONTENT = b"xin ch\xc3\xa0o\n"
@@ -19,7 +18,7 @@ CONTENT = b"xin ch\xc3\xa0o\n"
 def greetings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DataSet:
     file = DataFile("vi.txt", "https://raw.example.invalid/vi.txt", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
     entry = DataSet("greetings", "someone/greetings", "0" * 40, "none stated", False, "two words", {"vi.txt": file})
-    monkeypatch.setattr(datasets, "data_sets", lambda: {"greetings": entry})
+    monkeypatch.setattr(registry, "data_sets", lambda: {"greetings": entry})
     monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
     monkeypatch.delenv("REGRAFT_DATA", raising=False)
     return entry

@@ -13,10 +13,10 @@ from torch import nn
 import tiny_models
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
+from regraft.export import export_dense, load_factorised
 from regraft.graft.factors import KEY, FactorisedEmbedding, dense, densify, factorise, factorise_model, install_factors, is_factorised
 from regraft.training import Training, train
 from regraft.training.adapters import untie
-from regraft.vocab.factorised_checkpoint import export_dense, load_factorised
 from tiny_checkpoints import MODELS, D, V, edit_json, load, outputs, refusal, save_models, stored_again
 
 RANK = 6

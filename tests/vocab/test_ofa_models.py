@@ -17,6 +17,7 @@ from regraft import provenance
 from regraft.checkpoint import Checkpoint
 from regraft.cli import app
 from regraft.errors import CheckpointError
+from regraft.export import export_dense, load_factorised
 from regraft.graft import Graft
 from regraft.graft.factors import factorise
 from regraft.language.loading import load_model
@@ -25,7 +26,6 @@ from regraft.vectors.tokens import Vectors
 from regraft.vectors.training import VectorTraining, train_word_vectors
 from regraft.vocab.adapt import adapt
 from regraft.vocab.change import replace
-from regraft.vocab.factorised_checkpoint import export_dense, load_factorised
 from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.ofa import OFA
 from regraft.vocab.live import changed_tensors, install

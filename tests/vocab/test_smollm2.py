@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from regraft import provenance
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
+from regraft.evaluation.checkpoint import evaluate
 from regraft.graft import ORIGINS, Graft
 from regraft.method import list_methods
 from regraft.training import Training
 from regraft.vocab.adapt import adapt
 from regraft.vocab.compare import compare
-from regraft.vocab.evaluate import evaluate
 from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.mean import Mean
 from regraft.vocab.initializers.normal import Normal

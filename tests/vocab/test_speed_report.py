@@ -5,9 +5,9 @@ import json
 import pytest
 
 from model_directory import domain_texts, save_decoder
+from regraft.evaluation.checkpoint import evaluate
 from regraft.vocab.adapt import adapt
 from regraft.vocab.adapt_report import stage_rows
-from regraft.vocab.evaluate import evaluate
 
 STEPS = ("bytes_written_per_second", "bytes_per_step", "characters_per_step")
 

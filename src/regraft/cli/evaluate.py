@@ -31,7 +31,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score text: bits per byte with an interval, tokens per byte, word and document, bytes per second; on request chrF of translations."""
     from regraft.errors import ParameterError
-    from regraft.vocab.evaluate import evaluate as run
+    from regraft.evaluation.checkpoint import evaluate as run
 
     if pairs is not None and bitext is not None:
         raise ParameterError("--pairs and --bitext are both given: give the pairs in one way")

@@ -16,7 +16,7 @@ def export(
     json_output: Json = False,
 ) -> dict[str, Any]:
     """Multiply the factors of DIR's tables out: a checkpoint that plain transformers opens."""
-    from regraft.vocab.factorised_checkpoint import export_dense
+    from regraft.export import export_dense
 
     done = export_dense(directory, out, overwrite=overwrite)
     if not json_output:

@@ -18,12 +18,13 @@ from transformers import AutoModel
 
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
+from regraft.datasets.models import ENCODER, encoder_folder
 from regraft.evaluation.paired import Sample
 from regraft.language.precision import matmul_precision
 from regraft.progress import console, step
 from regraft.report.figures import learning_curves
 from regraft.reproductions.harness.claim import Declared, Expectation
-from regraft.reproductions.harness.clinical import ENCODER, encoder_folder, english, entities, notes, ontologies, ontology_words
+from regraft.reproductions.harness.clinical import english, entities, notes, ontologies, ontology_words
 from regraft.reproductions.harness.record import Findings, Ledger
 from regraft.tasks.fine_tuning import FineTuning
 from regraft.tasks.kinds import TASKS

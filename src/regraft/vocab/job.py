@@ -1,7 +1,6 @@
 """What `adapt` and `compare` share: a model, its new tokenizer, and the texts on which both are scored."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from typing import Any
 
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
+from regraft.corpus.sampling import open_source_text, sample_texts, say_skipped
 from regraft.errors import CorpusError, OntologyError, ParameterError
 from regraft.evaluation import Score, Speed, generation_speed, greedy_hits, joined, score_text
 from regraft.language.loading import is_scorable, load_both, load_model
 from regraft.language.model import remembered_states
 from regraft.progress import console, step
 from regraft.report.page import Section, terminal_tables
-from regraft.samples import everyday_english
 from regraft.tokenizer import Tokenizer, measure_segmentation, widen_pretokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer, make_loadable
 from regraft.training import Training
@@ -292,39 +291,6 @@ def cut_alike(tokenizer: Tokenizer, change: Change, texts: Sequence[str]) -> lis
     """Which of `texts` both tokenizers cut into the same tokens."""
     old, new = tokenizer.encode_batch(texts), change.tokenizer.encode_batch(texts)
     return [a == [int(change.source_ids[i]) for i in b] for a, b in zip(old, new, strict=True)]
-
-
-def say_skipped(corpus: Corpus, shown: int = 3) -> None:
-    """Tell the user which files of the corpus were not read, and what is odd about its split."""
-    if corpus.skipped:
-        first = "; ".join(f"{path}: {why}" for path, why in corpus.skipped[:shown])
-        more = f"; and {len(corpus.skipped) - shown} more" if len(corpus.skipped) > shown else ""
-        console.print(f"skipped {len(corpus.skipped)} files of the corpus ({first}{more})", style="yellow", highlight=False, markup=False)
-    for note in corpus.notes:
-        console.print(note, style="yellow", highlight=False, markup=False)
-
-
-def sample_texts(texts: Iterable[str], limit: int | None) -> list[str]:
-    """Whole texts up to `limit` bytes in all (at least one), in an order that depends only on each text; without a limit all, as given."""
-    if limit is None:
-        return list(texts)
-    chosen: list[str] = []
-    size = 0
-    for text in sorted(texts, key=lambda text: hashlib.blake2b(text.encode(), digest_size=8).digest()):
-        bytes_here = len(text.encode())
-        if not chosen or size + bytes_here <= limit:
-            chosen.append(text)
-            size += bytes_here
-    return chosen
-
-
-def open_source_text(paths: Sequence[str | Path] | None, held_out: float) -> Corpus:
-    """Text in the model's own language, on which drift is measured: `paths`, or a page of everyday English that ships with regraft."""
-    return (
-        Corpus.open(paths, held_out=held_out)
-        if paths
-        else Corpus.from_texts(everyday_english(), held_out=held_out, name="everyday English")
-    )
 
 
 def read_words(path: Path) -> list[str]:

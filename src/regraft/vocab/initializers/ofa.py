@@ -25,7 +25,7 @@ class OFA(WordSpaceStart):
 
     With a `rank` below the table's dimension, :math:`E \approx F P` by the uncentred SVD, the same weights mix rows of *F*, and the model
     keeps *F* and *P* (shared between embedding and head where they are tied) instead of *E*: all rows, copied ones too, are then cut to
-    the span of *P*. The checkpoint is smaller; `regraft.vocab.factorised_checkpoint.load_factorised` opens it for training, and
+    the span of *P*. The checkpoint is smaller; `regraft.export.load_factorised` opens it for training, and
     `regraft export` makes an ordinary one of it.
 
     Parameters

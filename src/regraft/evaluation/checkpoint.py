@@ -7,6 +7,7 @@ from typing import Any
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.corpus.pairs import Pair, read_pairs
+from regraft.corpus.sampling import sample_texts, say_skipped
 from regraft.evaluation import generation_speed, score_text, translate
 from regraft.evaluation.chrf import metric
 from regraft.evaluation.translation import EXAMPLES, TEMPLATE, as_decoder, check_prompt
@@ -16,7 +17,6 @@ from regraft.progress import step
 from regraft.report import Report
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
-from regraft.vocab.job import sample_texts, say_skipped
 
 PROMPTS = 8
 PROMPT_CHARACTERS = 200
