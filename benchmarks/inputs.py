@@ -15,8 +15,8 @@ import pooch
 from regraft.corpus import Corpus
 from regraft.datasets.clinical import hpo_documents
 from regraft.datasets.models import model_folder
-from regraft.reproductions.harness.setting import Setting
-from regraft.reproductions.harness.vietnamese import read_lines, vietnamese_setting
+from regraft.reproductions.harness.vocab.setting import Setting
+from regraft.reproductions.harness.vocab.vietnamese import read_lines, vietnamese_setting
 from regraft.vocab.initializer import Context, Source, Target
 
 # what pip is called with, call by call; {torch} is the version that regraft runs on

@@ -23,8 +23,8 @@ from regraft.cli.adapt import training_from
 from regraft.cli.compare import finalists_from
 from regraft.datasets.clinical import hpo_documents
 from regraft.datasets.models import encoder_folder
-from regraft.reproductions.harness.vietnamese import read_lines
-from regraft.reproductions.harness.word_vectors import bilingual_aids
+from regraft.reproductions.harness.vocab.vietnamese import read_lines
+from regraft.reproductions.harness.vocab.word_vectors import bilingual_aids
 from regraft.vocab.compare import DEFAULT_TRAINING, FINALISTS, SCORE_BYTES, compare
 from regraft.vocab.initializer import Aids
 

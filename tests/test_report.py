@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from regraft.errors import OutputError
-from regraft.report.figures import UNTOUCHED, bars, spread, token_lengths, trade_off, training_curves
+from regraft.report.figures import UNTOUCHED, bars, spread, training_curves
 from regraft.report.page import MISSING, Report, plain, table_columns
-from regraft.report.segmentation import Neighbors, Segmentation, nearest_html, segmentation_html, visible_html
+from regraft.vocab.report.figures import token_lengths, trade_off
+from regraft.vocab.report.segmentation import Neighbors, Segmentation, nearest_html, segmentation_html, visible_html
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 ROWS = [

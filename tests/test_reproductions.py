@@ -16,11 +16,11 @@ from regraft.evaluation.chrf import ngram_counts
 from regraft.method import Paper
 from regraft.reproductions import available, results_table, run
 from regraft.reproductions.harness import record
-from regraft.reproductions.harness.arms import Arm, step_costs, train_arm
 from regraft.reproductions.harness.claim import VERDICTS, Declared, Expectation, Sample, paired_effect
 from regraft.reproductions.harness.record import RESULTS, Findings, read_records, result_path, to_record, to_report
-from regraft.reproductions.harness.setting import Setting, score
-from regraft.reproductions.harness.starts import score_starts
+from regraft.reproductions.harness.vocab.arms import Arm, step_costs, train_arm
+from regraft.reproductions.harness.vocab.setting import Setting, score
+from regraft.reproductions.harness.vocab.starts import score_starts
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.change import extend
 from regraft.vocab.initializers.merge import Merge

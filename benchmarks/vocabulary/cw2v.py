@@ -10,7 +10,8 @@ import inputs
 import numpy as np
 
 from regraft.vectors.skipgram import SkipGrams
-from regraft.vocab.initializers.cw2v import CW2V, set_apart
+from regraft.vocab.initializers.cw2v import CW2V
+from regraft.vocab.initializers.cw2v.method import set_apart
 
 LIMIT = 1e6
 

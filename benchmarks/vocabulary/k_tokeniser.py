@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from regraft.datasets.models import encoder_folder
 from regraft.progress import progress_bar, step
-from regraft.reproductions.harness.clinical import notes
+from regraft.reproductions.harness.vocab.clinical import notes
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, Ontology, build

@@ -47,7 +47,7 @@ OURS = """
 import json, os, sys, time
 import numpy as np, torch
 from regraft.graft import Graft
-from regraft.vocab.donor import Bridge
+from regraft.vocab.mixing.donor import Bridge
 from regraft.vocab.initializers.omp import OMP
 folder, k = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -68,8 +68,8 @@ def prepare(model: Path, donor: Path, folder: Path, limit: int | None) -> dict[s
     from regraft.checkpoint import Checkpoint
     from regraft.tokenizer import Tokenizer
     from regraft.vocab.change import replace
-    from regraft.vocab.donor import Donor
     from regraft.vocab.initializer import Context, Source, Target
+    from regraft.vocab.mixing.donor import Donor
 
     checkpoint, old = Checkpoint.open(model), Tokenizer.from_directory(model)
     change = replace(old, Tokenizer.from_directory(donor))
@@ -102,7 +102,7 @@ def wrap_as_llama(donor: Path, folder: Path) -> Path:
     """The donor's table as a one-layer Llama, with its tokenizer."""
     import transformers
 
-    from regraft.vocab.donor import Donor
+    from regraft.vocab.mixing.donor import Donor
 
     table = Donor.open(donor).table()
     config = transformers.LlamaConfig(

@@ -18,8 +18,8 @@ from regraft.language.precision import matmul_precision
 from regraft.progress import progress_bar
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.token_distillation import TokenDistillation
-from regraft.vocab.pairing import Passage, choose, passages
-from regraft.vocab.student import Student, Teacher
+from regraft.vocab.initializers.token_distillation.pairing import Passage, choose, passages
+from regraft.vocab.initializers.token_distillation.student import Student, Teacher
 
 PASSAGES, RUNS, LIMIT = 96, 3, 3.0
 

@@ -18,6 +18,7 @@ from regraft.samples import everyday_english
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.vocab.change import extend
+from regraft.vocab.change.request import TokenizerRequest
 from regraft.vocab.initializer import Aids, Context, Source, Target
 from regraft.vocab.initializers import auto
 from regraft.vocab.initializers.auto import Auto, _Trial, choose, compare_starts, keep_apart, settle
@@ -25,8 +26,8 @@ from regraft.vocab.initializers.constituent_exponential import ConstituentExpone
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.focus import Focus
 from regraft.vocab.initializers.merge import Merge
-from regraft.vocab.job import Job, TokenizerRequest
-from regraft.vocab.live import live_tables
+from regraft.vocab.job import Job
+from regraft.vocab.transplant.installed import live_tables
 
 TEXTS = [f"{text} flumzor quixzor" for text in tiny_models.texts(60, seed=2)]
 ORDINARY = tiny_models.texts(8, seed=5)

@@ -13,8 +13,8 @@ from regraft.errors import CheckpointError, CorpusError, InputError, OutputError
 from regraft.method import list_methods
 from regraft.training import Training
 from regraft.vocab.adapt import adapt
+from regraft.vocab.change.request import TokenizerRequest, read_words
 from regraft.vocab.dry_run import estimate
-from regraft.vocab.job import TokenizerRequest, read_words
 
 
 @pytest.fixture(scope="module")

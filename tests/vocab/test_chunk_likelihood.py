@@ -10,12 +10,12 @@ from test_token_distillation import FAST, TEXTS, change, context, old, source_of
 import tiny_models
 from regraft.errors import ParameterError
 from regraft.tokenizer.as_transformers import load_tokenizer
-from regraft.vocab.chunk_likelihood import chunk_distances, divergence, openers, read
 from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.token_distillation import TokenDistillation
-from regraft.vocab.pairing import Passage, passages
-from regraft.vocab.student import Student, Teacher
+from regraft.vocab.initializers.token_distillation.chunk_likelihood import chunk_distances, divergence, openers, read
+from regraft.vocab.initializers.token_distillation.pairing import Passage, passages
+from regraft.vocab.initializers.token_distillation.student import Student, Teacher
 
 
 def test_divergence_is_that_of_two_coins_and_nothing_where_they_are_one():
@@ -91,7 +91,7 @@ def test_words_begin_with_white_space(old, change):  # noqa: F811
 @pytest.fixture
 def words_begin_anywhere(monkeypatch):
     """The random model gives white space a tenth of the chance, at most."""
-    monkeypatch.setattr("regraft.vocab.chunk_likelihood.LEAST_OPENING", 0.0)
+    monkeypatch.setattr("regraft.vocab.initializers.token_distillation.chunk_likelihood.LEAST_OPENING", 0.0)
 
 
 @pytest.mark.usefixtures("words_begin_anywhere")
@@ -117,7 +117,7 @@ def test_an_untied_head_learns_from_likelihoods_alone(old, change, monkeypatch):
 
 
 def test_a_batch_without_a_chunk_teaches_nothing(old, change, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("regraft.vocab.chunk_likelihood.LEAST_OPENING", 1.0)
+    monkeypatch.setattr("regraft.vocab.initializers.token_distillation.chunk_likelihood.LEAST_OPENING", 1.0)
     target = target_of(old, change)
     start = ConstituentMean()(source_of(old), target, Context()).apply(source_of(old).table)
     rows = TokenDistillation(**FAST, loss="alm", lr=0.02)(source_of(old), target, context(old)).values

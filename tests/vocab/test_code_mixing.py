@@ -5,7 +5,7 @@ import pytest
 
 from regraft.errors import ParameterError
 from regraft.vectors.word_alignment import Aligner, link_counts, link_positions
-from regraft.vocab.code_mixing import WORD, Limits, agreed_links, aligned_spans, mix_by_alignment, mix_by_dictionary
+from regraft.vocab.initializers.cw2v.code_mixing import WORD, Limits, agreed_links, aligned_spans, mix_by_alignment, mix_by_dictionary
 
 PAIRS = [("house", "nhà"), ("home", "nhà"), ("water", "nước"), ("tree", "Cây")]
 

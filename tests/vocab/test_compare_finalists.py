@@ -12,8 +12,8 @@ from regraft.errors import ParameterError
 from regraft.training import SHORT, Training
 from regraft.vocab import compare as module
 from regraft.vocab.compare import DEFAULT_TRAINING, compare
-from regraft.vocab.compare_report import comparison_lead
 from regraft.vocab.compare_rows import Outcome, best_starts, rank, set_behind
+from regraft.vocab.report.compare_report import comparison_lead
 from regraft.vocab.transplant.transplant import transplant
 
 METHODS = ("mean", "merge", "normal", "constituent-mean")

@@ -19,10 +19,10 @@ from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.vectors.skipgram import Batch, SkipGrams
 from regraft.vocab.initializer import Aids
-from regraft.vocab.initializers.cw2v import cut_weights, set_apart, small
-from regraft.vocab.perplexity import Perplexity
-from regraft.vocab.skipgram_training import Side, Vocabulary, loss_and_slopes, mean_loss, set_gradients
-from regraft.vocab.softmax_rows import Offsets, SoftmaxRows
+from regraft.vocab.initializers.cw2v.method import cut_weights, set_apart, small
+from regraft.vocab.initializers.cw2v.perplexity import Perplexity
+from regraft.vocab.initializers.cw2v.skipgram_training import Side, Vocabulary, loss_and_slopes, mean_loss, set_gradients
+from regraft.vocab.initializers.cw2v.softmax_rows import Offsets, SoftmaxRows
 
 M, N, DIM, R = 5, 7, 4, 3  # 5 new tokens over 7 old ones
 

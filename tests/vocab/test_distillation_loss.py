@@ -16,10 +16,11 @@ from regraft.vocab.change.trim import trim
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.initializers.constituent_exponential import ConstituentExponential
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
-from regraft.vocab.initializers.token_distillation import TokenDistillation, replacing
-from regraft.vocab.live import live_tables
-from regraft.vocab.pairing import passages
-from regraft.vocab.student import Student, Teacher
+from regraft.vocab.initializers.token_distillation import TokenDistillation
+from regraft.vocab.initializers.token_distillation.method import replacing
+from regraft.vocab.initializers.token_distillation.pairing import passages
+from regraft.vocab.initializers.token_distillation.student import Student, Teacher
+from regraft.vocab.transplant.installed import live_tables
 
 TEXTS = [f"{text} flumzor quixzor" for text in tiny_models.texts(40, seed=2)]
 BAR = SimpleNamespace(say=lambda _: None)

@@ -8,8 +8,8 @@ from donors import DONOR_WORDS, NEW_WORDS, OLD_WORDS, SHARED, edit_table, save_m
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError, ParameterError
 from regraft.graft import Graft
-from regraft.vocab.donor import Donor
 from regraft.vocab.initializer import Context
+from regraft.vocab.mixing.donor import Donor
 
 
 @pytest.fixture(scope="module")

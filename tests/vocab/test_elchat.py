@@ -19,9 +19,9 @@ from regraft.cli import app
 from regraft.errors import ParameterError
 from regraft.method import configure
 from regraft.training import Training
-from regraft.vocab import elchat
 from regraft.vocab.adapt import adapt
-from regraft.vocab.elchat import ElChat, check_start, depth, mix
+from regraft.vocab.transplant import elchat
+from regraft.vocab.transplant.elchat import ElChat, check_start, depth, mix
 from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 SOURCE = ElChat(outer=1, inner=1, rows=1)

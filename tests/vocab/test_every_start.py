@@ -30,7 +30,7 @@ from regraft.tokenizer import Tokenizer
 from regraft.vocab.change import Change, replace
 from regraft.vocab.change.change import kept_ids
 from regraft.vocab.initializer import Aids, Context, Source, Target
-from regraft.vocab.live import install
+from regraft.vocab.transplant.installed import install
 from regraft.vocab.transplant.transplant import transplant
 
 D, PADDING = 16, 8

@@ -11,13 +11,12 @@ from regraft.errors import ParameterError
 from regraft.graft import Rows
 from regraft.method import resolve
 from regraft.vectors.tokens import Vectors
-from regraft.vocab import coordinate_network
 from regraft.vocab.change import replace
-from regraft.vocab.coordinate_network import CoordinateNetwork, WordSets, coordinate_loss
 from regraft.vocab.initializer import Context
-from regraft.vocab.initializers.hyper_ofa import HyperOFA
+from regraft.vocab.initializers.hyper_ofa import HyperOFA, coordinate_network
+from regraft.vocab.initializers.hyper_ofa.coordinate_network import CoordinateNetwork, WordSets, coordinate_loss
+from regraft.vocab.mixing.word_space import WordSpace
 from regraft.vocab.transplant.transplant import transplant
-from regraft.vocab.word_space import WordSpace
 from tiny_checkpoints import V, save_models
 from toy_tokenizers import character_bpe
 

@@ -13,8 +13,8 @@ from regraft.vectors.tokens import Vectors
 from regraft.vectors.training import VectorTraining, train_word_vectors
 from regraft.vocab.initializers.ofa import OFA
 from regraft.vocab.initializers.wechsel import Wechsel
-from regraft.vocab.word_space import WordSpace, spell_words
-from regraft.vocab.word_space_start import align_tokens
+from regraft.vocab.mixing.word_space import WordSpace, spell_words
+from regraft.vocab.mixing.word_space_start import align_tokens
 from toy_tokenizers import byte_bpe, fallback_bpe
 
 OLD = word_tokenizer("cat dog tree house")
@@ -156,7 +156,7 @@ class TestMix:
         whole = OFA(k=3)(source, target, context)
         monkeypatch.setattr("regraft.graft.similarity.BLOCK_BYTES", 64)
         monkeypatch.setattr("regraft.vectors.tokens.WORDS", 2)
-        monkeypatch.setattr("regraft.vocab.word_space.WORDS", 4)
+        monkeypatch.setattr("regraft.vocab.mixing.word_space.WORDS", 4)
         parts = OFA(k=3)(*situation(OLD, NEW, vectors=vectors))
         assert abs(whole.weights - parts.weights).max() < 1e-7
 

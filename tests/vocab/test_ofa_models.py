@@ -28,9 +28,9 @@ from regraft.vocab.adapt import adapt
 from regraft.vocab.change import replace
 from regraft.vocab.initializer import Context
 from regraft.vocab.initializers.ofa import OFA
-from regraft.vocab.live import changed_tensors, install
+from regraft.vocab.mixing.word_space import WordSpace
+from regraft.vocab.transplant.installed import changed_tensors, install
 from regraft.vocab.transplant.transplant import transplant
-from regraft.vocab.word_space import WordSpace
 from tiny_checkpoints import D, V, save_models
 from toy_tokenizers import character_bpe
 

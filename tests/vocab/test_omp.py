@@ -8,12 +8,12 @@ from donors import DONOR_WORDS, NEW_WORDS, OLD_WORDS, edit_table, save_model, ta
 from regraft.errors import ParameterError
 from regraft.language.precision import matmul_precision
 from regraft.method import resolve
-from regraft.vocab import gram_pursuit, pursuit
-from regraft.vocab.donor import Donor
-from regraft.vocab.gram_pursuit import GramMatrix
 from regraft.vocab.initializers.common_interpolation import least_squares
 from regraft.vocab.initializers.landmark_pca import carry
-from regraft.vocab.pursuit import matching_pursuit
+from regraft.vocab.initializers.omp import gram_pursuit, pursuit
+from regraft.vocab.initializers.omp.gram_pursuit import GramMatrix
+from regraft.vocab.initializers.omp.pursuit import matching_pursuit
+from regraft.vocab.mixing.donor import Donor
 
 PRODUCTS = ["gram", torch.bfloat16, torch.float32]
 

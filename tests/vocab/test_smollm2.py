@@ -17,11 +17,12 @@ from regraft.graft import ORIGINS, Graft
 from regraft.method import list_methods
 from regraft.training import Training
 from regraft.vocab.adapt import adapt
+from regraft.vocab.change.request import TokenizerRequest
 from regraft.vocab.compare import compare
 from regraft.vocab.initializer import Aids
 from regraft.vocab.initializers.mean import Mean
 from regraft.vocab.initializers.normal import Normal
-from regraft.vocab.job import Job, TokenizerRequest
+from regraft.vocab.job import Job
 from regraft.vocab.transplant.transplant import transplant
 
 KEYS = {

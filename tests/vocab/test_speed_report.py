@@ -7,7 +7,7 @@ import pytest
 from model_directory import domain_texts, save_decoder
 from regraft.evaluation.checkpoint import evaluate
 from regraft.vocab.adapt import adapt
-from regraft.vocab.adapt_report import stage_rows
+from regraft.vocab.report.adapt_report import stage_rows
 
 STEPS = ("bytes_written_per_second", "bytes_per_step", "characters_per_step")
 

@@ -19,12 +19,13 @@ from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.vocab.change import extend
 from regraft.vocab.change.trim import trim
-from regraft.vocab.generated import write_passages
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.initializers.constituent_mean import ConstituentMean
-from regraft.vocab.initializers.token_distillation import TokenDistillation, replacing
-from regraft.vocab.pairing import passages
-from regraft.vocab.student import Student, Teacher
+from regraft.vocab.initializers.token_distillation import TokenDistillation
+from regraft.vocab.initializers.token_distillation.generated import write_passages
+from regraft.vocab.initializers.token_distillation.method import replacing
+from regraft.vocab.initializers.token_distillation.pairing import passages
+from regraft.vocab.initializers.token_distillation.student import Student, Teacher
 from regraft.vocab.transplant.transplant import transplant
 
 TEXTS = [f"{text} flumzor quixzor" for text in tiny_models.texts(60, seed=2)]
@@ -201,7 +202,7 @@ class TestLearning:
         torch.testing.assert_close(keeping(found), expected, rtol=1e-4, atol=1e-5)
         assert not keeping(found).is_inference()  # it takes part in a loss
 
-        monkeypatch.setattr("regraft.vocab.student.KEPT", keeping(found[:1]).nbytes)
+        monkeypatch.setattr("regraft.vocab.initializers.token_distillation.student.KEPT", keeping(found[:1]).nbytes)
         full, sizes = Teacher(student, keep=True), len(read)
         full(found[:1])
         full(found)
@@ -231,7 +232,7 @@ class TestLearning:
             asked.update(wanted)
             return iter(())
 
-        monkeypatch.setattr("regraft.vocab.initializers.token_distillation.write_passages", spy)
+        monkeypatch.setattr("regraft.vocab.initializers.token_distillation.method.write_passages", spy)
         rare = [*TEXTS[:2], *[text.replace("flumzor", "").replace("quixzor", "") for text in TEXTS[2:]]]
         TokenDistillation(**FAST, snippets_from="both")(source_of(old), target_of(old, change), context(old, texts=rare))
         assert set(asked) == set(change.new_ids.tolist())

@@ -8,8 +8,9 @@ from toy_vocabularies import row_of, situation, word_tokenizer
 
 from regraft.errors import CorpusError, ParameterError
 from regraft.tokenizer import Tokenizer
-from regraft.vocab.initializers.trans_tokenizer import TransTokenizer, copy_votes, cut_words, number_pairs, spread
-from regraft.vocab.substrings import VOTE, longest_parts, smooth, starting_with
+from regraft.vocab.initializers.trans_tokenizer import TransTokenizer
+from regraft.vocab.initializers.trans_tokenizer.method import copy_votes, cut_words, number_pairs, spread
+from regraft.vocab.initializers.trans_tokenizer.substrings import VOTE, longest_parts, smooth, starting_with
 from toy_tokenizers import fallback_bpe, target
 
 OLD = word_tokenizer("cat dog tree house 1 2 12 ##2")

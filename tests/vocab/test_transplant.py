@@ -17,7 +17,7 @@ from regraft.method import list_methods, resolve
 from regraft.vocab.change import Change, replace
 from regraft.vocab.change.change import kept_ids
 from regraft.vocab.initializer import Context, Source, Target
-from regraft.vocab.live import changed_tensors, install
+from regraft.vocab.transplant.installed import changed_tensors, install
 from regraft.vocab.transplant.transplant import full_graft, transplant
 from tiny_checkpoints import V, load, outputs, refusal, save_models, stored_again
 from toy_tokenizers import LETTERS, character_bpe

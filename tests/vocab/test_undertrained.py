@@ -8,7 +8,7 @@ from donors import DONOR_WORDS, NEW_WORDS, OLD_WORDS, SHARED, edit_table, save_m
 from regraft.errors import ParameterError
 from regraft.method import resolve
 from regraft.tokenizer.undertrained import NEVER_IN_UTF8, never_used, undertrained
-from regraft.vocab.donor import Donor
+from regraft.vocab.mixing.donor import Donor
 from toy_tokenizers import byte_bpe, wordpiece
 
 WORDS = [a + b for a in "abcdefghijklmno" for b in "abcdefghijklmn"]

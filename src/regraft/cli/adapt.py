@@ -137,7 +137,7 @@ def elchat_from(wanted: bool, settings: list[str] | None, training: Any) -> Any:
     """The `ElChat` that --elchat and --elchat-set ask for after `training`; None without --elchat."""
     from regraft.errors import ParameterError
     from regraft.method import configure
-    from regraft.vocab.elchat import ElChat, check_training
+    from regraft.vocab.transplant.elchat import ElChat, check_training
 
     if not wanted:
         if settings:

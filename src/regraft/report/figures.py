@@ -4,9 +4,7 @@ Colours come from a palette that colour-blind readers can tell apart and that st
 and marks by shape, so no plot is read by colour alone. Fonts, grids and backgrounds are the page's (see `regraft.report`).
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -22,60 +20,6 @@ LABEL_CHARACTERS = 26
 MARGIN = {"l": 56, "t": 12, "b": 56}
 
 
-def trade_off(
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    x: str = "tokens_per_byte",
-    y: str = "bits_per_byte",
-    label: str = "method",
-    drift: str | None = "drift_bits_per_byte",
-    untouched: str = "untouched",
-    x_title: str = "tokens per byte",
-    y_title: str = "bits per byte",
-    height: int = 460,
-) -> go.Figure:
-    """One mark per method; lower left is better. Rows that lack x or y (a method that failed) are left out.
-
-    Parameters
-    ----------
-    rows : as `regraft compare --json` prints them. `drift` is an optional key: the more drift, the larger the mark.
-    untouched : label of the model as it was, drawn as a grey cross with guide lines.
-    """
-    points = [row for row in rows if row.get(x) is not None and row.get(y) is not None]
-    worst = max((abs(row.get(drift) or 0.0) for row in points), default=0.0) if drift else 0.0
-    figure = go.Figure()
-    colors = _colors([str(row[label]) for row in points], untouched)
-    for index, row in enumerate(points):
-        name, moved = str(row[label]), abs((row.get(drift) or 0.0) if drift else 0.0)
-        size = 11 + (14 * moved / worst if worst else 0)
-        about = f"<b>{escape(name)}</b><br>{x_title} {row[x]:.4g}<br>{y_title} {row[y]:.4g}"
-        if drift and row.get(drift) is not None:
-            about += f"<br>{escape(drift.replace('_', ' '))} {row[drift]:+.4g}"
-        symbol = "x" if name == untouched else SYMBOLS[index // len(PALETTE) % len(SYMBOLS)]
-        marker = {
-            "size": size,
-            "color": colors[name],
-            "symbol": symbol,
-            "opacity": 0.9,
-            "line": {"width": 1, "color": "rgba(128,128,128,0.5)"},
-        }
-        figure.add_scatter(
-            x=[row[x]], y=[row[y]], mode="markers", name=escape(name), marker=marker, hovertemplate=about + "<extra></extra>"
-        )
-        if name == untouched:
-            figure.data[-1].marker.size = 13
-            figure.add_hline(y=row[y], line={"color": UNTOUCHED, "width": 1, "dash": "dot"})
-            figure.add_vline(x=row[x], line={"color": UNTOUCHED, "width": 1, "dash": "dot"})
-    low, high = _range([float(row[x]) for row in points])
-    for row in points:
-        if row[label] != untouched:
-            line = {"color": colors[str(row[label])], "width": 1, "dash": "dot"}
-            figure.add_scatter(x=[row[x], high], y=[row[y]] * 2, mode="lines", opacity=0.45, line=line, hoverinfo="skip")
-    figure.update_xaxes(title=x_title, range=[low, high])
-    _label_right(figure, [(str(row[label]), float(row[x]), float(row[y]), colors[str(row[label])]) for row in points], height)
-    return figure.update_layout(height=height, showlegend=False, yaxis_title=y_title)
-
-
 def training_curves(
     curves: Mapping[str, Sequence[tuple[float, float]]],
     *,
@@ -86,7 +30,7 @@ def training_curves(
 ) -> go.Figure:
     """One line per method of (seconds, bits per byte); the untouched model's bits per byte is a dashed level line."""
     figure = go.Figure()
-    colors = _colors(list(curves))
+    colors = line_colors(list(curves))
     ends = []
     for index, (name, points) in enumerate(curves.items()):
         if not points:
@@ -104,7 +48,7 @@ def training_curves(
     if untouched is not None:
         figure.add_hline(y=untouched, line={"color": UNTOUCHED, "width": 2, "dash": "dash"})
         ends.append(("untouched", last, untouched, UNTOUCHED))
-    _label_right(figure, ends, height, values)
+    label_right(figure, ends, height, values)
     return figure.update_layout(height=height, showlegend=False, yaxis_title=y_title)
 
 
@@ -118,7 +62,7 @@ def learning_curves(
 ) -> go.Figure:
     """One line per way of (examples, score, low, high) on a logarithmic axis, with its interval as a bar; `reference` is grey, dashed."""
     figure = go.Figure()
-    colors = _colors(list(curves), reference)
+    colors = line_colors(list(curves), reference)
     ends = []
     for index, (name, points) in enumerate(curves.items()):
         examples, scores, lows, highs = (list(column) for column in zip(*points, strict=True))
@@ -139,29 +83,8 @@ def learning_curves(
         ends.append((name, float(examples[-1]), float(scores[-1]), colors[name]))
     ticks = sorted({point[0] for points in curves.values() for point in points})
     figure.update_xaxes(title=x_title, type="log", tickvals=ticks, ticktext=[f"{tick:,.0f}" for tick in ticks])
-    _label_right(figure, ends, height, [bound for points in curves.values() for point in points for bound in point[2:]])
+    label_right(figure, ends, height, [bound for points in curves.values() for point in points for bound in point[2:]])
     return figure.update_layout(height=height, showlegend=False, yaxis_title=y_title)
-
-
-def token_lengths(surfaces: Sequence[bytes], *, height: int = 320) -> go.Figure:
-    """How long new pieces are: a bar per length, in bytes and in characters (pieces that are not whole characters count in bytes only)."""
-    in_bytes = Counter(len(surface) for surface in surfaces)
-    in_characters = Counter(length for length in map(_characters, surfaces) if length is not None)
-    figure = go.Figure()
-    for name, counts, color in (("characters", in_characters, PALETTE[0]), ("bytes", in_bytes, PALETTE[1])):
-        lengths = sorted(counts)
-        about = f"%{{y:,}} pieces of %{{x}} {name}<extra></extra>"
-        figure.add_bar(x=lengths, y=[counts[n] for n in lengths], name=name, marker={"color": color}, hovertemplate=about)
-    figure.update_xaxes(title="length of a new piece", rangemode="tozero", tickformat="d")
-    figure.update_layout(
-        height=height,
-        barmode="group",
-        bargap=0.2,
-        yaxis_title="pieces",
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
-        margin={**MARGIN, "t": 32, "r": 24},
-    )
-    return figure
 
 
 def bars(values: Mapping[str, float | None], *, title: str, untouched: str = "untouched", ascending: bool = True) -> go.Figure:
@@ -186,19 +109,12 @@ def bars(values: Mapping[str, float | None], *, title: str, untouched: str = "un
     return figure.update_layout(height=90 + 30 * len(names), bargap=0.28, margin={**MARGIN, "l": 12, "r": 24})
 
 
-def _characters(surface: bytes) -> int | None:
-    try:
-        return len(surface.decode())
-    except UnicodeDecodeError:
-        return None
-
-
-def _colors(names: Sequence[str], untouched: str = "untouched") -> dict[str, str]:
+def line_colors(names: Sequence[str], untouched: str = "untouched") -> dict[str, str]:
     others = [name for name in names if name != untouched]
     return {untouched: UNTOUCHED} | {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(others)}
 
 
-def _range(values: Sequence[float], pad: float = 0.08) -> tuple[float, float]:
+def padded_range(values: Sequence[float], pad: float = 0.08) -> tuple[float, float]:
     if not values:
         return (0.0, 1.0)
     low, high = min(values), max(values)
@@ -206,11 +122,11 @@ def _range(values: Sequence[float], pad: float = 0.08) -> tuple[float, float]:
     return (low - room, high + room)
 
 
-def _label_right(
+def label_right(
     figure: go.Figure, ends: Sequence[tuple[str, float, float, str]], height: int, values: Sequence[float] | None = None
 ) -> None:
     """Name each (label, x, y, colour) in the right margin, moved apart where they would overlap; a thin line leads to its height."""
-    low, high = _range(list(values) if values else [y for _, _, y, _ in ends])
+    low, high = padded_range(list(values) if values else [y for _, _, y, _ in ends])
     plot_height = height - MARGIN["t"] - MARGIN["b"]
     scale = plot_height / (high - low)
     ordered = sorted(ends, key=lambda end: end[2])

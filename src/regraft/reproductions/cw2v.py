@@ -18,13 +18,13 @@ from regraft.evaluation import Score, greedy_hits
 from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import console, step
-from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Setting, Subject, score
-from regraft.reproductions.harness.starts import Contest
-from regraft.reproductions.harness.vietnamese import read_lines, vietnamese_setting
-from regraft.reproductions.harness.word_vectors import bilingual_aids
+from regraft.reproductions.harness.vocab.arms import Arm, Trained, train_arm
+from regraft.reproductions.harness.vocab.setting import Setting, Subject, score
+from regraft.reproductions.harness.vocab.starts import Contest
+from regraft.reproductions.harness.vocab.vietnamese import read_lines, vietnamese_setting
+from regraft.reproductions.harness.vocab.word_vectors import bilingual_aids
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.cw2v import CW2V
 from regraft.vocab.initializers.ofa import OFA

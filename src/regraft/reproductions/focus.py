@@ -9,7 +9,7 @@ from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.reproductions.harness.claim import Declared, Expectation
 from regraft.reproductions.harness.record import Findings
-from regraft.reproductions.harness.starts import exchange
+from regraft.reproductions.harness.vocab.starts import exchange
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.focus import Focus
 from regraft.vocab.initializers.wechsel import Wechsel

@@ -24,8 +24,8 @@ from regraft.language.precision import matmul_precision
 from regraft.progress import console, step
 from regraft.report.figures import learning_curves
 from regraft.reproductions.harness.claim import Declared, Expectation
-from regraft.reproductions.harness.clinical import english, entities, notes, ontologies, ontology_words
 from regraft.reproductions.harness.record import Findings, Ledger
+from regraft.reproductions.harness.vocab.clinical import english, entities, notes, ontologies, ontology_words
 from regraft.tasks.fine_tuning import FineTuning
 from regraft.tasks.kinds import TASKS
 from regraft.tasks.labelled.examples import LabelledData
@@ -34,9 +34,9 @@ from regraft.tasks.task import Task, load_headed
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser
-from regraft.vocab.live import install
 from regraft.vocab.tasks.arms import ADDED_WORDS, BASE, DEFAULT_ROWS, K_TOKENISER, RANDOM_ROWS, Arm, Subject
 from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point, Run, f1_sample
+from regraft.vocab.transplant.installed import install
 
 Row = dict[str, Any]
 

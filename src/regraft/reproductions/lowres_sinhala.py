@@ -20,11 +20,11 @@ from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import training_curves
-from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Setting, Subject, Texts, score
-from regraft.reproductions.harness.starts import score_starts
+from regraft.reproductions.harness.vocab.arms import Arm, Trained, train_arm
+from regraft.reproductions.harness.vocab.setting import Setting, Subject, Texts, score
+from regraft.reproductions.harness.vocab.starts import score_starts
 from regraft.vocab.initializers.align import Align
 
 DATA, HELD_OUT = "ntrex-128", 0.1

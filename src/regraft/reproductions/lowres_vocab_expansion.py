@@ -15,12 +15,12 @@ from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import step
 from regraft.report.figures import training_curves
-from regraft.reproductions.harness.arms import Arm, Trained, step_costs, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Setting, Subject, score
-from regraft.reproductions.harness.starts import score_starts
-from regraft.reproductions.harness.vietnamese import vietnamese_setting
+from regraft.reproductions.harness.vocab.arms import Arm, Trained, step_costs, train_arm
+from regraft.reproductions.harness.vocab.setting import Setting, Subject, score
+from regraft.reproductions.harness.vocab.starts import score_starts
+from regraft.reproductions.harness.vocab.vietnamese import vietnamese_setting
 from regraft.vocab.change.extend import Route, extend
 from regraft.vocab.initializer import Initializer
 from regraft.vocab.initializers.merge import Merge

@@ -21,14 +21,14 @@ from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import training_curves
-from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
-from regraft.reproductions.harness.encoder import EncoderSetting, sentence_vectors, word_pairs, word_similarity
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Setting, Subject, score
-from regraft.reproductions.harness.starts import TRAINING
-from regraft.reproductions.harness.vietnamese import vietnamese_setting
-from regraft.reproductions.harness.word_vectors import bilingual_aids
+from regraft.reproductions.harness.vocab.arms import Arm, Trained, train_arm
+from regraft.reproductions.harness.vocab.encoder import EncoderSetting, sentence_vectors, word_pairs, word_similarity
+from regraft.reproductions.harness.vocab.setting import Setting, Subject, score
+from regraft.reproductions.harness.vocab.starts import TRAINING
+from regraft.reproductions.harness.vocab.vietnamese import vietnamese_setting
+from regraft.reproductions.harness.vocab.word_vectors import bilingual_aids
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.ofa import OFA
 

@@ -18,8 +18,8 @@ from regraft.progress import console, step
 from regraft.report.figures import bars
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Setting, Subject, score
-from regraft.reproductions.harness.vietnamese import vietnamese_setting
+from regraft.reproductions.harness.vocab.setting import Setting, Subject, score
+from regraft.reproductions.harness.vocab.vietnamese import vietnamese_setting
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.change import replace as exchange
 from regraft.vocab.initializer import Aids, Initializer

@@ -14,15 +14,15 @@ from regraft.evaluation import Score
 from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import console, step
-from regraft.reproductions.harness.arms import Arm, Trained, train_arm
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
-from regraft.reproductions.harness.hidden_states import CLOSER, distance, stacked
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Setting, Subject, score
-from regraft.reproductions.harness.vietnamese import vietnamese_setting
+from regraft.reproductions.harness.vocab.arms import Arm, Trained, train_arm
+from regraft.reproductions.harness.vocab.hidden_states import CLOSER, distance, stacked
+from regraft.reproductions.harness.vocab.setting import Setting, Subject, score
+from regraft.reproductions.harness.vocab.vietnamese import vietnamese_setting
 from regraft.vocab.initializer import Initializer, Target
 from regraft.vocab.initializers.token_distillation import TokenDistillation
-from regraft.vocab.pairing import Passage, passages
+from regraft.vocab.initializers.token_distillation.pairing import Passage, passages
 
 START, FAST = "constituent-mean", "token-distillation, lr 1e-3"
 VI, EN = "held-out Vietnamese", "held-out English"

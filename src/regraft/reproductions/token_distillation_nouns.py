@@ -18,17 +18,17 @@ from regraft.language.precision import precision
 from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
-from regraft.reproductions.harness.hidden_states import CLOSER, distance, stacked
 from regraft.reproductions.harness.record import Findings, Ledger
-from regraft.reproductions.harness.setting import Subject, score
+from regraft.reproductions.harness.vocab.hidden_states import CLOSER, distance, stacked
+from regraft.reproductions.harness.vocab.setting import Subject, score
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.vocab.change import Change, add_words
-from regraft.vocab.generated import write_passages
 from regraft.vocab.initializer import Context, Initializer, Target
 from regraft.vocab.initializers.token_distillation import TokenDistillation
-from regraft.vocab.live import install
-from regraft.vocab.pairing import Passage
+from regraft.vocab.initializers.token_distillation.generated import write_passages
+from regraft.vocab.initializers.token_distillation.pairing import Passage
+from regraft.vocab.transplant.installed import install
 from regraft.vocab.transplant.transplant import transplant
 
 NOUNS = (

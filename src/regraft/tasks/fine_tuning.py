@@ -19,7 +19,7 @@ from transformers import Trainer, TrainingArguments
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.tasks.task import Feature, Task, quiet
-from regraft.vocab.live import install
+from regraft.vocab.transplant.installed import install
 from regraft.vocab.transplant.transplant import Transplant
 
 POOL = 8  # batches of one shuffle that are filled by size together: more saves next to no padding, and mixes texts less

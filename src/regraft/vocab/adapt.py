@@ -29,13 +29,14 @@ from regraft.progress import console, step
 from regraft.report import Report
 from regraft.training import Training, TrainingRun, train
 from regraft.training.adapters import tied
-from regraft.vocab.adapt_report import adaptation_report
-from regraft.vocab.elchat import ElChat, Repair, check_start, check_training, repair
+from regraft.vocab.change.request import TokenizerRequest
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
-from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import changed_tables, changed_tensors, install, parted_head
+from regraft.vocab.job import Job, Stage
+from regraft.vocab.report.adapt_report import adaptation_report
+from regraft.vocab.transplant.elchat import ElChat, Repair, check_start, check_training, repair
 from regraft.vocab.transplant.hull import share_outside
+from regraft.vocab.transplant.installed import changed_tables, changed_tensors, install, parted_head
 from regraft.vocab.transplant.transplant import Transplant, full_graft, transplant
 
 DEFAULT_METHOD = "constituent-mean"

@@ -25,12 +25,13 @@ from regraft.output import check_outside
 from regraft.progress import console, progress_bar
 from regraft.report import Report
 from regraft.training import SHORT, Training, train
-from regraft.vocab.compare_report import comparison_report
+from regraft.vocab.change.request import TokenizerRequest
 from regraft.vocab.compare_rows import KeptRows, Outcome, Row, best_starts, fingerprint, rank, set_behind
 from regraft.vocab.initializer import Aids, Initializer
-from regraft.vocab.job import Job, Stage, TokenizerRequest
-from regraft.vocab.live import install
+from regraft.vocab.job import Job, Stage
+from regraft.vocab.report.compare_report import comparison_report
 from regraft.vocab.transplant.hull import share_outside
+from regraft.vocab.transplant.installed import install
 from regraft.vocab.transplant.transplant import Transplant, transplant
 
 UNTOUCHED = "untouched"

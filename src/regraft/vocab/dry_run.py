@@ -10,8 +10,8 @@ from regraft.method import resolve
 from regraft.output import check_output
 from regraft.report import Report
 from regraft.tokenizer import Tokenizer
+from regraft.vocab.change.request import TokenizerRequest
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
-from regraft.vocab.job import TokenizerRequest
 
 MEGABYTE = 1e6
 

@@ -19,7 +19,7 @@ from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.training import SHORT, Training, train
 from regraft.training.trainable import select
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.live import live_tables
+from regraft.vocab.transplant.installed import live_tables
 from regraft.vocab.transplant.transplant import lay_out
 
 VALIDATION_BYTES = 12_000

@@ -12,9 +12,9 @@ from regraft.graft import Graft, Rows
 from regraft.graft.similarity import Floats, has_vector, unit_rows
 from regraft.method import Paper
 from regraft.vectors.tokens import donor_vectors
-from regraft.vocab.fallback import Ids, complete, empty_rows, over_old
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.uncovered import report_uncovered
+from regraft.vocab.mixing.fallback import Ids, complete, empty_rows, over_old
+from regraft.vocab.mixing.uncovered import report_uncovered
 
 DENSE_WEIGHTS = 20_000_000  # beyond this many weights (240 MB) the rows are computed block by block
 LARGEST_SUM = 10.0  # of a row's absolute weights, which add to 1 with their signs: beyond it the row is the difference of two large sums

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from regraft.graft import Graft, iterate_blocks
 from regraft.method import Paper
-from regraft.vocab.donor import Donor
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.initializers.omp import check_k, spread
+from regraft.vocab.initializers.omp.method import check_k, spread
+from regraft.vocab.mixing.donor import Donor
 
 BLOCK = 512  # new tokens at a time: their distances to all anchors are in memory
 GATHERED = 64 << 20  # bytes of their neighbors in float64

@@ -17,9 +17,9 @@ from regraft.tokenizer import Tokenizer
 from regraft.vectors.files import open_vectors
 from regraft.vectors.tokens import token_text, vectors_by_look_up
 from regraft.vectors.training import VectorTraining, train_token_vectors
-from regraft.vocab.fallback import complete, empty_rows, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.uncovered import report_uncovered
+from regraft.vocab.mixing.fallback import complete, empty_rows, over_old, redraw
+from regraft.vocab.mixing.uncovered import report_uncovered
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]

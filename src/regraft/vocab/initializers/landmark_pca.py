@@ -7,8 +7,8 @@ import torch
 
 from regraft.graft import Graft, Rows
 from regraft.method import Paper
-from regraft.vocab.donor import Donor
 from regraft.vocab.initializer import Context, Initializer, Source, Target
+from regraft.vocab.mixing.donor import Donor
 
 
 class LandmarkPCA(Initializer):

@@ -9,9 +9,9 @@ from regraft.graft import Graft, Rows
 from regraft.graft.moments import mean_and_std
 from regraft.graft.similarity import softmax_nearest
 from regraft.method import Paper
-from regraft.vocab.fallback import Ids, complete, empty_rows, over_old, redraw
 from regraft.vocab.initializer import Context, Source, Target
-from regraft.vocab.word_space_start import WordSpaceStart
+from regraft.vocab.mixing.fallback import Ids, complete, empty_rows, over_old, redraw
+from regraft.vocab.mixing.word_space_start import WordSpaceStart
 
 
 class OFA(WordSpaceStart):

@@ -14,10 +14,10 @@ from regraft.method import Paper
 from regraft.tokenizer import Tokenizer
 from regraft.vectors.tokens import Vectors, vectors_by_words
 from regraft.vectors.word_alignment import Aligner, link_counts, read_bitext
-from regraft.vocab.fallback import Ids, complete, empty_rows, normalized, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
 from regraft.vocab.initializers.wechsel import aligned_aids
-from regraft.vocab.uncovered import report_uncovered
+from regraft.vocab.mixing.fallback import Ids, complete, empty_rows, normalized, over_old, redraw
+from regraft.vocab.mixing.uncovered import report_uncovered
 
 
 class Ramen(Initializer):

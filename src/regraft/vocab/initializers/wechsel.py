@@ -14,9 +14,9 @@ from regraft.tokenizer import Tokenizer
 from regraft.vectors.alignment import align_vectors, read_dictionary
 from regraft.vectors.files import open_vectors
 from regraft.vectors.tokens import Vectors, vectors_by_look_up, vectors_by_words
-from regraft.vocab.fallback import Ids, complete, empty_rows, over_old, redraw
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.uncovered import report_uncovered
+from regraft.vocab.mixing.fallback import Ids, complete, empty_rows, over_old, redraw
+from regraft.vocab.mixing.uncovered import report_uncovered
 
 
 class Wechsel(Initializer):

@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 
 from regraft.report import Report, escape
 from regraft.report.figures import DASHES, PALETTE
-from regraft.report.segmentation import visible_html
 from regraft.vocab.k_tokeniser.choice import BASE
 from regraft.vocab.k_tokeniser.cutting import Cutter, Record
 from regraft.vocab.k_tokeniser.knowledge import SemanticType
+from regraft.vocab.report.segmentation import visible_html
 
 EXAMPLES, EXAMPLE_CHARACTERS = 8, 240
 

@@ -17,9 +17,7 @@ from regraft.tokenizer.units import Units, count_units
 from regraft.vocab.change.change import Change, kept_ids
 from regraft.vocab.change.rewrite import add_pieces, refresh_companions
 from regraft.vocab.change.routes.learner import Learner, Step
-from regraft.vocab.change.routes.wordpiece import WordPieceLearner
-
-Join = Callable[[Learner, int, int], str | None]
+from regraft.vocab.change.routes.wordpiece import Join, WordPieceLearner
 
 # joining these keeps SentencePiece pieces within one kind of character, as its own trainer does
 _LETTERS = regex.compile(r"[\p{L}\p{M}\u200c\u200d'’]+")

@@ -3,14 +3,12 @@
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from regraft.tokenizer.model import Tokenizer, match_longest
 from regraft.tokenizer.units import Units
 from regraft.vocab.change.routes.learner import Learner
 
-if TYPE_CHECKING:
-    from regraft.vocab.change.routes.continued import Join
+Join = Callable[[Learner, int, int], str | None]  # the piece that two symbols make, or None where they may not be joined
 
 
 class WordPieceLearner(Learner):
@@ -22,7 +20,7 @@ class WordPieceLearner(Learner):
     def for_tokenizer(cls, tokenizer: Tokenizer) -> "Callable[[Units, Join, int, int], WordPieceLearner]":
         """A constructor with `Learner`'s arguments."""
 
-        def make(units: Units, join: "Join", first_symbol: int, min_frequency: int) -> "WordPieceLearner":
+        def make(units: Units, join: Join, first_symbol: int, min_frequency: int) -> "WordPieceLearner":
             learner = cls.__new__(cls)
             learner.tokenizer = tokenizer
             learner._prepare(units)

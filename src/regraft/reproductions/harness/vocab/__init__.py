@@ -1,0 +1,1 @@
+"""What the reproductions of the vocabulary family share: settings, starts, arms of training."""

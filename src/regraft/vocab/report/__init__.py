@@ -1,0 +1,1 @@
+"""What only the reports of a changed vocabulary show."""
