@@ -21,6 +21,7 @@ from regraft.corpus import Corpus
 from regraft.datasets.models import ENCODER, encoder_folder
 from regraft.evaluation.paired import Sample
 from regraft.language.precision import matmul_precision
+from regraft.method import resolve
 from regraft.progress import console, step
 from regraft.report.figures import learning_curves
 from regraft.reproductions.harness.claim import Declared, Expectation
@@ -32,7 +33,6 @@ from regraft.tasks.labelled.examples import LabelledData
 from regraft.tasks.labelled.named import open_named
 from regraft.tasks.task import Task, load_headed
 from regraft.tokenizer import Tokenizer
-from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser
 from regraft.vocab.tasks.arms import ADDED_WORDS, BASE, DEFAULT_ROWS, K_TOKENISER, RANDOM_ROWS, Arm, Subject
 from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point, Run, f1_sample
@@ -203,7 +203,7 @@ def reproduce(quick: bool, device: str = "cpu") -> Findings:
         extract(Ledger(f"{ENCODER}; {ontology_words(learned)}", run.claims), study)
     seconds = sum(one.seconds for one in kept.found.values())
     study.extra["fine_tunings"] = {"runs": len(kept.found), "runs_taken_over": taken_over, "seconds": seconds}
-    return Findings(KTokeniserStart.paper, run.claims, study.extra, study.tables, study.figures)
+    return Findings(resolve("initializer", K_TOKENISER).paper, run.claims, study.extra, study.tables, study.figures)
 
 
 def coding(run: Ledger, study: Study, whole: LabelledData, data: LabelledData) -> None:
@@ -410,7 +410,7 @@ def try_others(study: Study, data: LabelledData, curves: Curves, share: float) -
         if set(changed) == {"phi"}:
             arm = replace(default, encoder=KTokeniser(k_tokeniser(subject).knowledge, **changed))
         else:
-            arm = replace(subject, method=KTokeniserStart(**changed)).arm(K_TOKENISER)
+            arm = replace(subject, method=resolve("initializer", K_TOKENISER, changed)).arm(K_TOKENISER)
         rows.append(gain(title, arm, ran([arm], tuning), curves))
     for rate in study.size.rates:
         if rate != tuning.lr:

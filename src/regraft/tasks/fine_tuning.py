@@ -7,8 +7,8 @@ and schedule depend on the seed and the settings alone, so that two vocabularies
 import gc
 import logging
 import tempfile
-from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,8 +19,8 @@ from transformers import Trainer, TrainingArguments
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.tasks.task import Feature, Task, quiet
-from regraft.vocab.transplant.installed import install
-from regraft.vocab.transplant.transplant import Transplant
+
+Prepare = Callable[[Any], None]  # changes a `transformers` model in place
 
 POOL = 8  # batches of one shuffle that are filled by size together: more saves next to no padding, and mixes texts less
 SHORT = 256  # tokens of a window: texts of such tasks are mostly far shorter, and there plain attention outruns the fused kernel on a CPU
@@ -75,12 +75,12 @@ def batched_order(sizes: Sequence[int], batch_size: int, steps: int, seed: int) 
     return order
 
 
-def start_model(task: Task, checkpoint: Checkpoint, tables: Transplant | None, seed: int) -> torch.nn.Module:
-    """A model with a fresh head that depends on `seed` alone, on the old vocabulary or on the new `tables`."""
+def start_model(task: Task, checkpoint: Checkpoint, prepare: Prepare | None, seed: int) -> torch.nn.Module:
+    """A model with a fresh head that depends on `seed` alone; `prepare` may change the encoder inside, as by a new vocabulary."""
     torch.manual_seed(seed)
     model = task.build(checkpoint)
-    if tables is not None:
-        install(task.table(model), tables)
+    if prepare is not None:
+        prepare(task.table(model))
     return model
 
 

@@ -8,6 +8,7 @@ Models with a head of `transformers` open there by themselves; the encoder of th
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,22 @@ from regraft.tasks.classification import MeanPooledClassifier
 from regraft.tasks.coding import Coding, LabelAttentionCoder
 from regraft.tasks.kinds import TASKS
 from regraft.tasks.task import Task, quiet
-from regraft.vocab.k_tokeniser import KTokeniser
-from regraft.vocab.k_tokeniser.storage import FOLDER, INDEX
 
 FILE, HEAD = "task.json", "head.safetensors"
 SCHEMA = 1
+Load = Callable[[Path], Any]
+ENCODERS: dict[str, Load] = {}  # what loads a tokenizer that is none of `transformers`, by the folder that it keeps in its directory
+
+
+def register_encoder(folder: str, load: Load) -> None:
+    """Let `load_task` open directories with `folder` inside by `load`. A tokenizer of a family's own says so where it is defined."""
+    ENCODERS[folder] = load
 
 
 def save_task(task: Task, model: torch.nn.Module, encoder: Any, out: str | Path, *, overwrite: bool = False) -> Path:
-    """Write model, tokenizer (`encoder`, a `KTokeniser` or one of `transformers`) and labels to the directory `out`, whole or not at all.
+    """Write model, tokenizer and labels to the directory `out`, whole or not at all.
+
+    `encoder` is a tokenizer of `transformers`, or another that saves itself and is known to `register_encoder`.
 
     Raises `OutputError` where `out` is in the way, and `TaskError` for a model whose table was narrowed to a comparison's tokens.
     """
@@ -46,6 +54,7 @@ def save_task(task: Task, model: torch.nn.Module, encoder: Any, out: str | Path,
         if not isinstance(model, PreTrainedModel):
             head = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if not name.startswith("encoder.")}
             save_file(head, folder / HEAD)
+        about["encoder"] = _kept_by(folder)
         (folder / FILE).write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
     return Path(out)
 
@@ -60,11 +69,20 @@ def load_task(directory: str | Path) -> tuple[Task, torch.nn.Module, Any]:
             task.chunk, task.threshold = int(about["chunk"]), float(about["threshold"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TaskError(f"{folder}: no fine-tuned model ({type(error).__name__}: {FILE}): give a directory that save_task wrote") from None
-    known = (folder / FOLDER / INDEX).is_file()
-    encoder = KTokeniser.from_pretrained(folder) if known else AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    kept = about.get("encoder") or _kept_by(folder)
+    if kept is not None and kept not in ENCODERS:
+        raise TaskError(
+            f"{folder}: its tokenizer ({kept}) is of a kind that is not imported: import the module that defines it first"
+        )
+    encoder = AutoTokenizer.from_pretrained(folder, local_files_only=True) if kept is None else ENCODERS[kept](folder)
     with quiet():
         model = _model(task, folder)
     return task, model.eval(), encoder
+
+
+def _kept_by(folder: Path) -> str | None:
+    """The folder inside `folder` by which one of the registered tokenizers is known."""
+    return next((inside for inside in ENCODERS if (folder / inside).is_dir()), None)
 
 
 def _model(task: Task, folder: Path) -> torch.nn.Module:

@@ -31,7 +31,6 @@ from regraft.training import Training, TrainingRun, train
 from regraft.training.adapters import tied
 from regraft.vocab.change.request import TokenizerRequest
 from regraft.vocab.initializer import Aids, Initializer
-from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.job import Job, Stage
 from regraft.vocab.report.adapt_report import adaptation_report
 from regraft.vocab.transplant.elchat import ElChat, Repair, check_start, check_training, repair
@@ -123,7 +122,7 @@ def adapt(
         words=words,
         trim=trim,
         ontology=ontology,
-        k_tokeniser=initializer if isinstance(initializer, KTokeniserStart) else None,
+        start=initializer,
         route=route,
         widen_pretokenizer=widen_pretokenizer,
     )

@@ -11,7 +11,6 @@ from regraft.output import check_output
 from regraft.report import Report
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.change.request import TokenizerRequest
-from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 
 MEGABYTE = 1e6
 
@@ -38,9 +37,7 @@ def estimate(
 ) -> Estimate:
     """Check everything that can be checked before the work, and size it up: nothing is learned, loaded or written."""
     initializer = resolve("initializer", method, settings)
-    if isinstance(initializer, KTokeniserStart):
-        request["k_tokeniser"] = initializer
-    change = TokenizerRequest(**request)
+    change = TokenizerRequest(**request, start=initializer)
     checkpoint = Checkpoint.open(model)
     if out is not None:
         check_output(out, overwrite=overwrite, sources=[checkpoint.root])

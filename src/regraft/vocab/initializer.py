@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from regraft.corpus import Corpus
     from regraft.tokenizer import Tokenizer
     from regraft.vectors.files import GivenVectors
+    from regraft.vocab.change import Change
+    from regraft.vocab.k_tokeniser.ontology import Ontology
 
 
 T = TypeVar("T")
@@ -169,6 +171,10 @@ class Initializer(Method):
     @abstractmethod
     def __call__(self, source: Source, target: Target, context: Context) -> Graft | Rows:
         """Start the rows of `target` from `source`."""
+
+    def change(self, tokenizer: "Tokenizer", corpus: "Corpus | None", ontologies: "Sequence[Ontology]") -> "Change | None":
+        """The change of `tokenizer` that the method is about, learned on `corpus` or from `ontologies`; None: the request's own."""
+        return None
 
     def factorise(self, table: torch.Tensor) -> Factors | None:
         """The old table (vocab_size, d) as two factors, of which the coordinates are then started; None: whole rows are."""

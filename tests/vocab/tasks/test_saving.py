@@ -19,7 +19,7 @@ def test_what_is_loaded_says_what_was_saved(checkpoint, subject, data, tmp_path,
     task, arm, examples = TASKS[kind].of(data[kind], 48), subject.arm(name), data[kind].test
     if kind == "coding":
         task.threshold, task.chunk = 0.35, 16
-    model = start_model(task, checkpoint, subject.tables(arm, 0), 1).eval()
+    model = start_model(task, checkpoint, subject.prepare(arm, 0), 1).eval()
     features = task.encode(arm.encoder, examples)
     save_task(task, model, arm.encoder, tmp_path / "out")
     again, loaded, encoder = load_task(tmp_path / "out")
@@ -85,3 +85,13 @@ def test_what_cannot_be_saved_or_loaded_says_why(checkpoint, subject, data, tmp_
     (tmp_path / "full" / "file").touch()
     with pytest.raises(OutputError):
         save_task(task, start_model(task, checkpoint, None, 0), arm.encoder, tmp_path / "full")
+
+
+def test_a_tokenizer_of_a_kind_that_is_not_imported_is_refused(checkpoint, subject, data, tmp_path, monkeypatch):
+    task, arm = Tagging.of(data["tagging"]), subject.arm("k-tokeniser")
+    model = start_model(task, checkpoint, subject.prepare(arm, 0), 0)
+    save_task(task, model, arm.encoder, tmp_path / "out")
+    assert type(load_task(tmp_path / "out")[2]) is type(arm.encoder)
+    monkeypatch.setattr(saving, "ENCODERS", {})
+    with pytest.raises(TaskError, match="k_tokeniser.*import the module that defines it"):
+        load_task(tmp_path / "out")

@@ -98,7 +98,7 @@ def test_chunks_hold_the_text_and_its_special_tokens(arm):
 
 def test_padding_and_company_do_not_change_a_text(checkpoint, arm, subject):
     task = Coding(["a", "b"], chunk=12)
-    model = start_model(task, checkpoint, subject.tables(arm, 0), 0).eval()
+    model = start_model(task, checkpoint, subject.prepare(arm, 0), 0).eval()
     short, long = task.encode(arm.encoder, [Labelled("the patient", ()), Labelled(" ".join(DRUGS[:12]), ("a",))])
     with torch.no_grad():
         alone = [model(**task.collate([feature]))["logits"][0] for feature in (short, long)]
@@ -130,7 +130,7 @@ def test_head_depends_on_the_seed_alone(checkpoint, subject, data, kind):
     task = TASKS[kind].of(data[kind])
 
     def head(name, seed):
-        model = start_model(task, checkpoint, subject.tables(subject.arm(name), seed), seed)
+        model = start_model(task, checkpoint, subject.prepare(subject.arm(name), seed), seed)
         inside = {id(p) for p in task.table(model).base_model.parameters()}
         return [p for p in model.parameters() if id(p) not in inside]
 
@@ -150,7 +150,7 @@ def test_a_narrow_table_changes_nothing(checkpoint, subject, data, kind):
     tuning = FineTuning(steps=3, batch_size=4, lr=1e-3, weight_decay=0.0)
     outputs = []
     for narrow in (False, True):
-        model = start_model(task, checkpoint, subject.tables(arm, 0), 0)
+        model = start_model(task, checkpoint, subject.prepare(arm, 0), 0)
         given = narrowing.features(task, features) if narrow else features
         if narrow:
             narrowing.narrow(task.table(model))
@@ -166,7 +166,7 @@ def test_fine_tuning_learns_and_repeats_itself(checkpoint, subject, data, kind):
     features = task.encode(arm.encoder, data[kind].train)
     losses = []
     for _ in range(2):
-        model = start_model(task, checkpoint, subject.tables(arm, 0), 0)
+        model = start_model(task, checkpoint, subject.prepare(arm, 0), 0)
         with torch.no_grad():
             before = float(model(**task.collate(features))["loss"])
         fine_tune(task, model, features, FineTuning(steps=25, batch_size=8, lr=5e-3), seed=3)

@@ -1,12 +1,17 @@
 """K-Tokeniser: subwords from an ontology, each starting as the mean of the old pieces that used to spell it."""
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from regraft.corpus import Corpus
 from regraft.graft import Graft
 from regraft.method import Paper
+from regraft.tokenizer import Tokenizer
+from regraft.vocab.change import Change
 from regraft.vocab.initializer import Context, Initializer, Source, Target
+from regraft.vocab.k_tokeniser import Ontology, build
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -55,6 +60,10 @@ class KTokeniserStart(Initializer):
     unit: Literal["sentence", "text"] = "sentence"
     lowercase: bool | None = None
     compat: Literal["released"] | None = None
+
+    def change(self, tokenizer: Tokenizer, corpus: Corpus | None, ontologies: Sequence[Ontology]) -> Change | None:
+        """The tokenizer with the pieces of `ontologies`; None where there are none."""
+        return build(tokenizer, ontologies, self) if ontologies else None
 
     def __call__(self, source: Source, target: Target, context: Context) -> Graft:
         context.aids.need("ontology", self.name)

@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from transformers import BatchEncoding
 
 from regraft.errors import ParameterError
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.k_tokeniser.cutting import Cut, Offsets
-
-if TYPE_CHECKING:
-    from regraft.vocab.k_tokeniser.tokeniser import KTokeniser
+from regraft.vocab.k_tokeniser.knowledge import Knowledge
 
 NOWHERE = (0, 0)
 STRATEGIES = ("longest_first", "only_first", "only_second", "do_not_truncate")
+
+
+class Owner(Protocol):
+    """What a batch asks of the tokenizer that made it."""
+
+    @property
+    def knowledge(self) -> Knowledge: ...
 
 
 @dataclass
@@ -186,14 +191,14 @@ class KEncoding(BatchEncoding):
     """A `BatchEncoding` that knows the word and the piece of each token."""
 
     rows: list[Row]
-    owner: "KTokeniser"
+    owner: Owner
 
     @classmethod
     def of(
         cls,
         rows: list[Row],
         names: Sequence[str],
-        owner: "KTokeniser",
+        owner: Owner,
         *,
         single: bool,
         return_tensors: str | None,

@@ -15,20 +15,19 @@ from regraft.tokenizer.as_transformers import make_loadable
 from regraft.vocab.change import Change
 from regraft.vocab.change.change import kept_ids
 from regraft.vocab.change.rewrite import append_merges, pin_added_tokens, refresh_companions
-from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser.kbpe import cut_word
 from regraft.vocab.k_tokeniser.knowledge import CONTINUES, Choices, Knowledge, SemanticType, characters, check_kind, piece_string
 from regraft.vocab.k_tokeniser.ngrams import count_ngrams
 from regraft.vocab.k_tokeniser.ontology import Ontology, check_names
+from regraft.vocab.k_tokeniser.parameters import Parameters
 from regraft.vocab.k_tokeniser.sufficient import DeltaPoint, delta_curve
 from regraft.vocab.k_tokeniser.tokeniser import KTokeniser
 from regraft.vocab.k_tokeniser.words import TypeWords, collect_words
 
-DEFAULTS = KTokeniserStart()
 PROBES = 50  # phrases a type on which the saved files must agree with transformers
 
 
-def build(tokenizer: Tokenizer, ontologies: Sequence[Ontology], method: KTokeniserStart = DEFAULTS) -> Change:
+def build(tokenizer: Tokenizer, ontologies: Sequence[Ontology], method: Parameters) -> Change:
     """The changed tokenizer; `change.companion` is its `KTokeniser`.
 
     Raises `TokenizerError` for a base tokenizer that is neither WordPiece nor byte-level BPE, `OntologyError` where type names clash or a
@@ -36,7 +35,7 @@ def build(tokenizer: Tokenizer, ontologies: Sequence[Ontology], method: KTokenis
     """
     check_kind(tokenizer)
     check_names([ontology.name for ontology in ontologies])
-    if isinstance(method.pieces, dict):
+    if isinstance(method.pieces, Mapping):
         _check_types(method.pieces, ontologies)
     union: Counter[str] = Counter()
     kinds: list[SemanticType] = []
@@ -75,7 +74,7 @@ def build(tokenizer: Tokenizer, ontologies: Sequence[Ontology], method: KTokenis
     return Change(ready, kept_ids(tokenizer, ready), unused, [*notes, *more], k_tokeniser)
 
 
-def candidate_pieces(words: Mapping[str, int], table: Mapping[str, int], method: KTokeniserStart, name: str = "words") -> dict[str, int]:
+def candidate_pieces(words: Mapping[str, int], table: Mapping[str, int], method: Parameters, name: str = "words") -> dict[str, int]:
     """Step C over all words of a type: piece (`##` inside a word) -> its n-gram count."""
     found: dict[str, int] = {}
     with progress_bar(f"cutting {name}", total=len(words), unit="words") as bar:
@@ -89,9 +88,9 @@ def candidate_pieces(words: Mapping[str, int], table: Mapping[str, int], method:
     return found
 
 
-def keep_pieces(candidates: Mapping[str, int], curve: Sequence[DeltaPoint], method: KTokeniserStart, name: str) -> list[str]:
+def keep_pieces(candidates: Mapping[str, int], curve: Sequence[DeltaPoint], method: Parameters, name: str) -> list[str]:
     """Step D: the most frequent candidates, as many as asked for; as released, the alphabetically first."""
-    wanted = method.pieces.get(name, 1.0) if isinstance(method.pieces, dict) else method.pieces
+    wanted = method.pieces.get(name, 1.0) if isinstance(method.pieces, Mapping) else method.pieces
     size = curve[method.delta_k - 1].size if curve else 0
     # a number is a count, a share is of the delta-sufficient set
     count = wanted if isinstance(wanted, int) else round(wanted * size)
@@ -148,7 +147,7 @@ def _counts(tokenizer: Tokenizer, union: Mapping[str, int]) -> tuple[dict[str, i
     return {text: union[text] for text in sorted(texts) if text in union}, sum(union.values())
 
 
-def _choices(tokenizer: Tokenizer, method: KTokeniserStart) -> Choices:
+def _choices(tokenizer: Tokenizer, method: Parameters) -> Choices:
     released = method.compat == "released"
     default = tokenizer.algorithm == "wordpiece" and not released
     lowercase = default if method.lowercase is None else method.lowercase

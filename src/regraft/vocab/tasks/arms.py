@@ -12,20 +12,22 @@ Any other name of a start (`regraft methods`) puts its rows under the pieces of 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.errors import OntologyError, ParameterError
 from regraft.method import resolve
+from regraft.tasks.fine_tuning import Prepare
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.vocab.change import Change, add_words
 from regraft.vocab.initializer import Aids, Context, Initializer
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
-from regraft.vocab.k_tokeniser import KTokeniser, Ontology, build
+from regraft.vocab.k_tokeniser import KTokeniser, Ontology
 from regraft.vocab.k_tokeniser.words import collect_words
+from regraft.vocab.transplant.installed import install
 from regraft.vocab.transplant.transplant import Transplant, transplant
 
 BASE, ADDED_WORDS, DEFAULT_ROWS, RANDOM_ROWS, K_TOKENISER = "base", "added-words", "default-rows", "random-rows", "k-tokeniser"
@@ -71,8 +73,8 @@ class Subject:
     @cached_property
     def pieces(self) -> Change:
         """The base vocabulary and the pieces of every ontology. Raises `OntologyError` where there is no new one."""
-        change = build(self.tokenizer, self.ontologies, self.method)
-        if not len(change.new_ids):
+        change = self.method.change(self.tokenizer, self.corpus, self.ontologies)
+        if change is None or not len(change.new_ids):
             raise OntologyError(f"{self._sources}: no new piece: the base vocabulary has them all; give a larger ontology")
         return change
 
@@ -120,6 +122,11 @@ class Subject:
             else:
                 self._encoders[vocabulary] = load_tokenizer(self.tokenizer if vocabulary == "base" else self.whole_words.tokenizer)
         return self._encoders[vocabulary]
+
+    def prepare(self, arm: Arm, seed: int) -> Prepare | None:
+        """What gives a model the arm's tables; it may be sent to another process."""
+        tables = self.tables(arm, seed)
+        return None if tables is None else partial(install, result=tables)
 
     def tables(self, arm: Arm, seed: int) -> Transplant | None:
         """The arm's tables; starts that draw do so by `seed`."""

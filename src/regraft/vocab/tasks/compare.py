@@ -15,7 +15,7 @@ from regraft.corpus import Corpus
 from regraft.errors import ParameterError, TaskError
 from regraft.language.loading import check_placement
 from regraft.language.precision import matmul_precision
-from regraft.method import configure
+from regraft.method import resolve
 from regraft.output import check_outside
 from regraft.progress import console, step
 from regraft.report import Report
@@ -28,9 +28,8 @@ from regraft.tasks.labelled.readers import open_labelled
 from regraft.tasks.task import Task, check_encoder, quiet
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializer import Aids
-from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, open_ontologies
-from regraft.vocab.tasks.arms import BASE, Arm, Subject, arm_names
+from regraft.vocab.tasks.arms import BASE, K_TOKENISER, Arm, Subject, arm_names
 from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point
 
 Row = dict[str, Any]
@@ -117,7 +116,7 @@ def compare_on_task(
     for note in data.notes:
         console.print(f"  {note}", style="yellow", highlight=False, markup=False)
     corpus = Corpus.from_texts([example.text for example in data.train], held_out=0.0, name=data.name)
-    method = configure(KTokeniserStart, settings or {})
+    method = resolve("initializer", K_TOKENISER, settings)
     tokenizer = Tokenizer.from_directory(checkpoint.path)
     subject = Subject(checkpoint, tokenizer, ontologies, method, corpus=corpus, aids=aids or Aids(ontology=tuple(ontology)))
     with step("building the vocabularies"):

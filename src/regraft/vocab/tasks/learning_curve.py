@@ -20,13 +20,12 @@ from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.evaluation.paired import Effect, Sample, paired_effect
 from regraft.progress import progress_bar
-from regraft.tasks.fine_tuning import POOL, FineTuning, fine_tune, start_model
+from regraft.tasks.fine_tuning import POOL, FineTuning, Prepare, fine_tune, start_model
 from regraft.tasks.labelled.examples import Example, LabelledData
 from regraft.tasks.narrowing import Narrowing
 from regraft.tasks.parallel import room, spread
 from regraft.tasks.task import Counts, Feature, Task
 from regraft.vocab.tasks.arms import BASE, Arm, Subject
-from regraft.vocab.transplant.transplant import Transplant
 
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 SEEDS = 3
@@ -136,7 +135,7 @@ class Job:
     share: float
     seed: int
     checkpoint: Checkpoint
-    tables: Transplant | None
+    prepare: Prepare | None
     narrowing: Narrowing
     task: Task
     tuning: FineTuning
@@ -150,7 +149,7 @@ class Job:
 def measure(job: Job) -> Run:
     """Fine-tune one model and score it on the test side."""
     started, task = time.perf_counter(), job.task
-    model = start_model(task, job.checkpoint, job.tables, job.seed)
+    model = start_model(task, job.checkpoint, job.prepare, job.seed)
     job.narrowing.narrow(task.table(model))
     model.to(job.device)
     sizes = [len(example.text) for example in job.examples]
@@ -219,7 +218,7 @@ class Curves:
             share,
             seed,
             self.subject.checkpoint,
-            self.subject.tables(arm, seed),
+            self.subject.prepare(arm, seed),
             narrowing,
             self.task,
             self.plan.tuning,

@@ -1,0 +1,108 @@
+"""The house holds: no arrow goes up a floor, no family knows another, nothing goes round in a circle, and no folder overflows."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src"
+FAMILIES = {"vocab", "grow", "tables", "text", "graph", "bias", "multimodal", "code", "concepts", "align", "probe"}
+FLOORS = [
+    {"", "errors", "progress", "meter", "samples"},
+    {"output", "method", "corpus", "report", "graft", "tokenizer"},
+    {"datasets", "checkpoint"},
+    {"language", "vectors", "provenance", "export"},
+    {"training", "evaluation", "tasks"},
+    {"comparison"},
+    FAMILIES,
+    {"reproductions", "demo"},
+    {"cli", "studio", "recipe", "__main__"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
+MOST_FILES = 12
+METHOD_FOLDERS = {  # one file a method, or all that belongs to one method
+    "regraft.vocab.initializers",
+    "regraft.vocab.k_tokeniser",
+    "regraft.reproductions",
+}
+
+
+def read_house(root=SOURCE):
+    """Source text by the dotted name of its module; a package has the name of its folder."""
+    names = {path: ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for path in root.rglob("*.py")}
+    return {name: path.read_text("utf-8") for path, name in names.items()}
+
+
+def arrows(house):
+    """Which modules each module imports, lazily or for types too."""
+    found = {}
+    for name, text in house.items():
+        asked = set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                asked |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                asked |= {full if (full := f"{node.module}.{alias.name}") in house else node.module for alias in node.names}
+        found[name] = {one for one in asked if one in house} - {name}
+    return found
+
+
+def room(name):
+    return [*name.split("."), ""][1]
+
+
+def upward(house):
+    return [(a, b) for a, to in arrows(house).items() for b in to if FLOOR[room(b)] > FLOOR[room(a)]]
+
+
+def between_families(house):
+    found = ((a, b) for a, to in arrows(house).items() for b in to)
+    return [(a, b) for a, b in found if {room(a), room(b)} <= FAMILIES and room(a) != room(b)]
+
+
+def circles(house):
+    """What is left when modules that import nothing left, or that nothing left imports, are taken away, again and again."""
+    left = arrows(house)
+    while free := [n for n, to in left.items() if not to & left.keys() or not any(n in other for other in left.values())]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+def overfull(house):
+    packages = {name.rpartition(".")[0] for name in house}
+    loose = {p: [n for n in house if n.rpartition(".")[0] == p and n not in packages] for p in packages - METHOD_FOLDERS}
+    return [folder for folder, files in loose.items() if len(files) > MOST_FILES]
+
+
+RULES = [upward, between_families, circles, overfull]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_house_keeps(rule):
+    assert not rule(read_house())
+
+
+PLANTED = {
+    upward: {"regraft.graft.planted": "def f():\n    from regraft.training import Training"},
+    between_families: {"regraft.grow": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import regraft.vocab.adapt"},
+    circles: {"regraft.corpus.a": "from regraft.corpus import b", "regraft.corpus.b": "def f():\n    import regraft.corpus.a"},
+    overfull: {f"regraft.report.planted{number}": "" for number in range(MOST_FILES)},
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_planted_fault_is_found(rule):
+    assert rule(read_house() | PLANTED[rule])
+
+
+def test_every_room_has_a_floor():
+    assert {room(name) for name in read_house()} <= FLOOR.keys()
+
+
+@pytest.mark.parametrize("module", ["torch", "pydantic", "transformers"])
+def test_the_command_line_starts_light(module):
+    code = f"import sys, regraft.cli; sys.exit('{module}' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
