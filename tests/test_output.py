@@ -17,7 +17,7 @@ from regraft import output
 from regraft.checkpoint import Checkpoint
 from regraft.errors import OutputError
 from regraft.output import atomic_directory, check_output, check_space, link_or_copy, remove_stale
-from tiny_checkpoints import LLAMA
+from toys.checkpoints import LLAMA
 
 
 def tree(directory):

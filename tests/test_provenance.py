@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from regraft import __version__, provenance
 from regraft.checkpoint import Checkpoint, write
-from tiny_checkpoints import grown, load, refusal, save_models
+from toys.checkpoints import grown, load, refusal, save_models
 
 
 @pytest.fixture(scope="module")

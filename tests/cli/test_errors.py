@@ -8,8 +8,8 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from model_directory import domain_texts, save_decoder, snapshot
 from regraft.cli import app
+from toys.directory import domain_texts, save_decoder, snapshot
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from regraft.training.nf4 import BITS, dequantize, quantize
 from regraft.training.quantized import NF4Linear, Quantization, bitsandbytes_layer
 from regraft.training.trainable import select
 from regraft.vocab.adapt import adapt as adapt_model
-from tiny_models import bert, gpt2, llama, texts, tokenizer, wordpiece
+from toys.models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 CORPUS = texts(150, seed=1)
 IDS = torch.arange(5, 25).unsqueeze(0)

@@ -5,7 +5,7 @@ import pytest
 from regraft.errors import CorpusError
 from regraft.training import QLORA, Training, train
 from regraft.vocab.adapt import adapt
-from tiny_models import llama, texts, tokenizer
+from toys.models import llama, texts, tokenizer
 
 
 @pytest.fixture(scope="module")

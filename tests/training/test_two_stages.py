@@ -9,7 +9,7 @@ from regraft.training import Training, train
 from regraft.training.loop import _Loop
 from regraft.training.packing import pack
 from regraft.training.state import FILE
-from tiny_models import llama, texts, tokenizer
+from toys.models import llama, texts, tokenizer
 
 CORPUS = texts(150, seed=1)
 

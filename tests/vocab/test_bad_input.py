@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model_directory import domain_texts, save_decoder, snapshot
 from regraft.corpus import Corpus
 from regraft.errors import CheckpointError, CorpusError, InputError, OutputError, ParameterError, TokenizerError
 from regraft.method import list_methods
@@ -15,6 +14,7 @@ from regraft.training import Training
 from regraft.vocab.adapt import adapt
 from regraft.vocab.change.request import TokenizerRequest, read_words
 from regraft.vocab.dry_run import estimate
+from toys.directory import domain_texts, save_decoder, snapshot
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ class TestAdapt:
     def test_training_without_a_head(self, notes, tmp_path):
         from transformers import BertConfig, BertModel
 
-        import tiny_models
+        from toys import models as tiny_models
 
         config = BertConfig(vocab_size=120, hidden_size=16, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
         BertModel(config).save_pretrained(tmp_path / "encoder")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from transformers import LlamaModel
 
-from model_directory import domain_texts, save_decoder
 from regraft.errors import ParameterError
 from regraft.training import Training
 from regraft.vocab import compare as module
@@ -15,6 +14,7 @@ from regraft.vocab.compare import compare
 from regraft.vocab.compare_rows import aid_stamps
 from regraft.vocab.initializer import Aids
 from regraft.vocab.transplant.transplant import transplant
+from toys.directory import domain_texts, save_decoder
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model_directory import domain_texts, save_decoder
 from regraft.cli.compare import finalists_from, text_training
 from regraft.errors import ParameterError
 from regraft.training import SHORT, Training
@@ -15,6 +14,7 @@ from regraft.vocab.compare import DEFAULT_TRAINING, compare
 from regraft.vocab.compare_rows import Outcome, best_starts, rank, set_behind
 from regraft.vocab.report.compare_report import comparison_lead
 from regraft.vocab.transplant.transplant import transplant
+from toys.directory import domain_texts, save_decoder
 
 METHODS = ("mean", "merge", "normal", "constituent-mean")
 TRAINING = Training(steps=2, block=16, batch_size=8, accumulate=1, parameters="2x2", lr=0.01)

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from regraft.cli.app import app
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.k_tokeniser import KTokeniser
-
-from .conftest import DRUGS, SIGNS
+from toys.ontologies import DRUGS, SIGNS
 
 importlib.import_module("regraft.cli.adapt")  # registers the verb
 OBO = "format-version: 1.2\n\n" + "\n".join(f"[Term]\nid: S:{i}\nname: {name}\n" for i, name in enumerate(SIGNS))

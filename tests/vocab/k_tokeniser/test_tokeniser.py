@@ -16,8 +16,7 @@ from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
 from regraft.vocab.k_tokeniser import KTokeniser, Ontology, build
 from regraft.vocab.k_tokeniser.choice import BASE
 from regraft.vocab.transplant.transplant import transplant
-
-from .conftest import DRUGS, SIGNS, SMALL, wordpiece
+from toys.ontologies import DRUGS, SIGNS, SMALL, wordpiece
 
 
 @pytest.fixture(scope="module")

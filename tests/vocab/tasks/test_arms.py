@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from k_tokeniser.conftest import DRUGS, SIGNS, SMALL
 
 from regraft.errors import OntologyError, ParameterError
 from regraft.vocab.k_tokeniser import Ontology
 from regraft.vocab.tasks import ARMS, Subject
 from regraft.vocab.tasks.arms import arm_names
+from toys.ontologies import DRUGS, SIGNS, SMALL
 
 
 @pytest.mark.parametrize("name", ARMS[1:])

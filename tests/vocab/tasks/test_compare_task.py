@@ -4,16 +4,15 @@ import importlib
 import json
 
 import pytest
-from k_tokeniser.conftest import DRUGS, SIGNS
-from k_tokeniser.conftest import minilm as minilm
 from typer.testing import CliRunner
 
 from regraft.cli.app import app
 from regraft.vocab.tasks import compare_on_task, open_task
 from regraft.vocab.tasks.compare import lead, vocabulary_row
 from regraft.vocab.tasks.learning_curve import Plan
-
-from .conftest import sentences, texts
+from toys.ontologies import DRUGS, SIGNS
+from toys.ontologies import minilm as minilm
+from toys.tasks import sentences, texts
 
 importlib.import_module("regraft.cli.compare")  # registers the verb
 
@@ -137,7 +136,7 @@ def test_bad_input_is_one_line(folder, files, monkeypatch, arguments, said):
 def test_without_an_ontology_or_an_encoder_it_says_so(folder, files, tmp_path):
     labels = ["--task", "tagging", "--labels", files / "train.conll", "--shares", "100"]
     assert "--task needs --ontology" in run(folder, *labels).output
-    from tiny_models import llama, tokenizer
+    from toys.models import llama, tokenizer
 
     llama().save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)

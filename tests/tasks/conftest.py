@@ -1,0 +1,1 @@
+from toys.tasks import checkpoint, data, folder, subject  # noqa: F401

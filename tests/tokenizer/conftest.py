@@ -1,0 +1,1 @@
+from toys.trained_tokenizers import extended, gpt4_pattern, minilm, tokenizer, tokenizers  # noqa: F401

@@ -1,0 +1,1 @@
+from toys.starts import aids, checkpoints  # noqa: F401
