@@ -5,18 +5,18 @@ import re
 
 import mkdocs_gen_files
 
-from regraft.method import FAMILIES, Method, list_methods
+from regraft.method import FAMILIES, Described, list_methods, parameters
 from regraft.reproductions import results_table
 
 
-def page(cls: type[Method]) -> str:
+def page(cls: type[Described]) -> str:
     """A method's page: summary, citation, how to call it, parameters, and the docstring with its equations."""
     paper = cls.paper
     cite = f"{paper.authors} ({paper.year}). *{paper.title}*."
     lines = [f"# {cls.name}", "", cls.summary.capitalize() + ".", "", f"Source: {cite} {f'<{paper.link}>' if paper.link else ''}", ""]
-    lines += ["```sh", f"regraft adapt MODEL --corpus TEXT --extend 1000 --method {cls.name} --out DIR", "```", ""]
-    if cls.parameters():
-        lines += ["| parameter | default |", "|---|---|", *(f"| `{name}` | `{value}` |" for name, value in cls.parameters().items()), ""]
+    lines += ["```sh", FAMILIES[cls.family].example.format(name=cls.name), "```", ""]
+    if known := parameters(cls):
+        lines += ["| parameter | default |", "|---|---|", *(f"| `{name}` | `{value}` |" for name, value in known.items()), ""]
     return "\n".join([*lines, markdown(inspect.cleandoc(cls.__doc__ or "")), ""])
 
 

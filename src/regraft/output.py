@@ -1,4 +1,4 @@
-"""Output directories that appear whole or not at all.
+"""Output directories and files that appear whole or not at all.
 
 Enters: the final path. Leaves: a temporary sibling to fill, which is flushed to disk and renamed when the block ends, and removed when it
 fails. What a killed process left behind is removed by the next run that writes to the same path. `link_or_copy` fills such a directory
@@ -63,6 +63,24 @@ def atomic_directory(out: str | Path, *, overwrite: bool = False, sources: Seque
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(lock)
         _remove_empty(made)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """A temporary sibling of `path` to write, which takes its place when the block ends without an exception and is removed otherwise.
+
+    Parents are made. Raises the `OSError` of what failed: callers say what it means for them.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        fsync(temporary)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def check_output(out: str | Path, *, overwrite: bool = False, sources: Sequence[Path] = ()) -> None:

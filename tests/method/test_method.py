@@ -1,14 +1,37 @@
 """Methods by name: what a user types is found, corrected, or refused in one line that says what would be accepted."""
 
 import dataclasses
+import json
+import os
 import re
-from typing import Annotated, ClassVar, Literal
+import subprocess
+import sys
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
+import torch
 from pydantic import Field, ValidationError
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from torch import nn
+from torchmetrics import Metric
 
+import regraft
 from regraft.errors import ParameterError
-from regraft.method import Method, Paper, configure, family_resolver, list_methods, parse_settings, resolve
+from regraft.method import (
+    FAMILIES,
+    Described,
+    Family,
+    Method,
+    Paper,
+    configure,
+    list_methods,
+    listing,
+    members,
+    parameters,
+    parse_settings,
+    registry,
+    resolve,
+)
 
 INITIALIZERS = [
     "align",
@@ -71,10 +94,10 @@ class TestNames:
 
     def test_unknown_family(self):
         with pytest.raises(ParameterError, match=r"unknown family 'nope': choose one of .*initializer"):
-            family_resolver("nope")
+            members("nope")
 
     def test_the_abstract_base_is_not_a_method(self):
-        assert "initializer" not in {cls.name for cls in family_resolver("initializer")}
+        assert "initializer" not in {cls.name for cls in members("initializer")}
 
 
 class TestRecords:
@@ -200,3 +223,154 @@ class TestParse:
             parse_settings([pair])
         assert f"--set {pair}" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+class Halving(Described, nn.Module):
+    """A module of PyTorch, as a table is."""
+
+    family = "test"
+    paper = Paper("Halves", "Doe et al.", 2021)
+    summary = "for tests"
+
+    def __init__(
+        self, dim: Annotated[int, Field(ge=1)], share: Annotated[float, Field(gt=0, lt=1)] = 0.5, mode: str | None = "sum"
+    ) -> None:
+        super().__init__()
+        self.dim, self.share, self.mode = dim, share, mode
+        self.weight = nn.Parameter(torch.zeros(dim))
+
+
+class Shift(Described, TransformerMixin, BaseEstimator):
+    """An estimator of scikit-learn, as an aligner is."""
+
+    family = "test"
+    paper = Paper("Shifts", "Doe et al.", 2022)
+    summary = "for tests"
+
+    def __init__(self, *, steps: Annotated[int, Field(ge=1)] = 2, start: Literal["zero", "mean"] = "zero") -> None:
+        self.steps, self.start = steps, start
+
+
+class Count(Described, Metric):
+    """A metric of torchmetrics, as a probe is."""
+
+    family = "test"
+    paper = Paper("Counts", "Doe et al.", 2023)
+    summary = "for tests"
+
+    def __init__(self, top: Annotated[int, Field(ge=1)] = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.top = top
+        self.add_state("seen", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, values: torch.Tensor) -> None:
+        self.seen += len(values)
+
+    def compute(self) -> torch.Tensor:
+        return self.seen
+
+
+class TestHostTypes:
+    """A host library's own class is listed, configured and refused as an initializer is."""
+
+    CASES: ClassVar = [(Halving, {"dim": 3}, "share"), (Shift, {}, "steps"), (Count, {}, "top")]
+
+    def test_they_carry_a_card(self):
+        assert [cls.name for cls, *_ in self.CASES] == ["halving", "shift", "count"]
+        assert all(cls.needs == () and cls.paper.link is None for cls, *_ in self.CASES)
+
+    def test_parameters_are_those_with_defaults_in_order(self):
+        assert parameters(Halving) == {"share": 0.5, "mode": "sum"}
+        assert parameters(Shift) == {"steps": 2, "start": "zero"}
+        assert parameters(Count) == {"top": 1}
+
+    @pytest.mark.parametrize(("cls", "given", "field"), CASES)
+    def test_settings_are_checked_as_annotated(self, cls, given, field):
+        assert getattr(configure(cls, given), field) == parameters(cls)[field]
+        with pytest.raises(ParameterError, match=rf"^{cls.name}: {field}=-1 is not accepted: input should be greater than"):
+            configure(cls, given | {field: -1})
+        with pytest.raises(ParameterError, match=rf"^{cls.name} has no parameter 'nope': it accepts .*{field}"):
+            configure(cls, given | {"nope": 1})
+
+    def test_words_are_read_as_the_field_means_them(self):
+        assert configure(Halving, {"dim": 3, "mode": "none"}).mode == "none"
+        assert configure(Shift, {"steps": "3"}).steps == 3
+        with pytest.raises(ParameterError, match=r"^shift: start='far' is not accepted: input should be 'zero' or 'mean'"):
+            configure(Shift, {"start": "far"})
+        with pytest.raises(ParameterError, match=r"^halving needs 'dim'"):
+            configure(Halving, {})
+
+    def test_they_stay_what_the_host_makes_of_them(self):
+        again = clone(configure(Shift, {"start": "mean"}))
+        assert again.get_params() == {"start": "mean", "steps": 2}
+        assert [name for name, _ in configure(Halving, {"dim": 3}).named_parameters()] == ["weight"]
+        assert Count(top=2, sync_on_compute=False).top == 2
+
+
+@pytest.fixture
+def shapes(tmp_path, monkeypatch):
+    """A family of three files, of which one wants a package that nobody has."""
+    folder = tmp_path / "shapes_family"
+    folder.mkdir()
+    head = "from regraft.method import Described, Paper\n"
+    base = head + "class Shape(Described):\n    family, paper = 'shape', Paper('Shapes', 'Doe', 2020)\n"
+    (folder / "__init__.py").write_text(base)
+    member = "from regraft.shapes_family import Shape\nclass {name}(Shape):\n    summary = 'a shape'\n"
+    (folder / "round_shape.py").write_text(member.format(name="RoundShape"))
+    (folder / "others.py").write_text(member.format(name="Flat"))
+    (folder / "deep.py").write_text("import hypergeometry\n" + member.format(name="Deep"))
+    monkeypatch.setattr(regraft, "__path__", [*regraft.__path__, str(tmp_path)])
+    family = Family(key="shape", module="shapes_family", base="Shape", summary="shapes", example="regraft shape {name}")
+    monkeypatch.setitem(FAMILIES, "shape", family)
+    yield
+    for name in [name for name in sys.modules if name.startswith("regraft.shapes_family")]:
+        del sys.modules[name]
+
+
+class TestFolders:
+    @pytest.mark.usefixtures("shapes")
+    def test_a_method_comes_from_the_file_called_like_it_alone(self):
+        assert resolve("shape", "round_shape").name == "round-shape"
+        assert "regraft.shapes_family.others" not in sys.modules
+
+    @pytest.mark.usefixtures("shapes")
+    def test_else_the_whole_folder_is_looked_through(self):
+        assert resolve("shape", "flat").name == "flat"
+        assert "regraft.shapes_family.round_shape" in sys.modules
+
+    @pytest.mark.usefixtures("shapes")
+    def test_a_missing_package_is_one_line_and_the_others_are_there(self):
+        with pytest.raises(ParameterError, match=r"^deep needs the package 'hypergeometry': pip install hypergeometry$"):
+            resolve("shape", "deep")
+        assert [cls.name for cls in list_methods("shape")] == ["flat", "round-shape"]
+
+    def test_an_extra_of_ours_is_named(self):
+        assert registry._install("gensim") == "pip install 'regraft[vectors]'"
+        assert registry._install("pyarrow") == "pip install 'regraft[data]'"
+
+
+def test_listing_again_imports_no_method(tmp_path):
+    code = "import json, sys; from regraft.method import listing as l; print(json.dumps([l.list_cards(), 'torch' in sys.modules]))"
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    first, second = (
+        json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment).stdout) for _ in range(2)
+    )
+    assert first[1]
+    assert not second[1]
+    assert first[0] == second[0]
+    assert [row["method"] for row in second[0]] == [cls.name for cls in list_methods()]
+
+
+def test_a_change_of_any_file_lists_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "_file", lambda: tmp_path / "methods.json")
+    rows = listing.list_cards()
+    kept = json.loads((tmp_path / "methods.json").read_text())
+    kept["rows"] = kept["rows"][:2]
+    (tmp_path / "methods.json").write_text(json.dumps(kept))
+    assert len(listing.list_cards()) == 2
+    monkeypatch.setattr(listing, "_stamp", lambda: "another")
+    assert listing.list_cards() == rows
+    (tmp_path / "methods.json").write_text("not JSON")
+    assert listing.list_cards("initializer") == rows
+    with pytest.raises(ParameterError, match="unknown family 'nope'"):
+        listing.list_cards("nope")

@@ -7,7 +7,7 @@ import typer
 
 from regraft.cli import options as o
 from regraft.cli.app import Device, DryRun, Dtype, Json, Overwrite, Seed, verb
-from regraft.method import parse_settings
+from regraft.method.settings_text import parse_budget, parse_settings
 
 
 @verb()
@@ -124,7 +124,7 @@ def training_from(budget: str | None, settings: list[str] | None, *, curve: bool
         if settings:
             raise ParameterError("--train-set needs a budget: give --train 2min or --train 200")
         return None
-    length = o.parse_budget(budget)
+    length = parse_budget(budget)
     if not next(iter(length.values())):
         return None
     every = max(next(iter(length.values())) / 5, 1 if "steps" in length else 0.1) if curve and "epochs" not in length else None

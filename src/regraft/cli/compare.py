@@ -9,7 +9,7 @@ from regraft.cli import options as o
 from regraft.cli.adapt import training_from
 from regraft.cli.app import Device, DryRun, Dtype, Json, Seed, verb
 from regraft.errors import ParameterError
-from regraft.method import configure, parse_settings
+from regraft.method.settings_text import parse_budget, parse_settings
 
 TASK_STEPS = "200"
 SCORE_BYTES, FINALISTS = "10000", "5"
@@ -192,7 +192,7 @@ def text_training(budget: str | None, settings: list[str] | None) -> Any:
     from regraft.vocab.compare import DEFAULT_TRAINING, GENTLE
 
     length = str(DEFAULT_TRAINING.steps) if budget is None else budget
-    gentle = [f"{name}={value}" for name, value in GENTLE.items()] if "steps" in o.parse_budget(length) else []
+    gentle = [f"{name}={value}" for name, value in GENTLE.items()] if "steps" in parse_budget(length) else []
     return training_from(length, [*gentle, *(settings or [])], curve=budget is not None)
 
 
@@ -228,10 +228,11 @@ def parse_shares(text: str) -> tuple[float, ...]:
 
 def fine_tuning_from(budget: str | None, settings: list[str] | None) -> Any:
     """The `FineTuning` that --train and --train-set ask for."""
+    from regraft.method import configure
     from regraft.tasks.fine_tuning import FineTuning
 
     text = (budget or TASK_STEPS).strip().lower()
-    length = o.parse_budget(text)
+    length = parse_budget(text)
     if "minutes" in length or not next(iter(length.values())):
         raise ParameterError(f"--train {budget}: tasks are fine-tuned for a number of steps (200) or epochs (3epochs)")
     return configure(FineTuning, length | parse_settings(settings or []))

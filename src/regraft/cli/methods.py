@@ -10,22 +10,12 @@ from regraft.cli.app import Json, verb
 @verb()
 def methods(family: Annotated[str | None, typer.Option(help="Only this family.")] = None, json_output: Json = False) -> dict[str, Any]:
     """List every method with its parameters, their defaults, and its paper."""
-    from regraft.method import list_methods
-    from regraft.report import Report
+    from regraft.method.listing import list_cards
 
-    rows = [
-        {
-            "method": cls.name,
-            "family": cls.family,
-            "summary": cls.summary,
-            "parameters": cls.parameters(),
-            "needs": list(getattr(cls, "needs", ())),
-            "paper": f"{cls.paper.authors} {cls.paper.year}",
-            "link": cls.paper.link,
-        }
-        for cls in list_methods(family)
-    ]
+    rows = list_cards(family)
     if not json_output:
+        from regraft.report import Report
+
         report = Report("Methods", "Set a parameter with --set name=value.")
         for name in dict.fromkeys(row["family"] for row in rows):
             report.add_table(str(name), [shown(row) for row in rows if row["family"] == name])
@@ -35,6 +25,7 @@ def methods(family: Annotated[str | None, typer.Option(help="Only this family.")
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
     """The columns that fit a terminal."""
-    parameters = " ".join(f"{name}={value}" for name, value in row["parameters"].items())
+    defaults = {name: tuple(value) if isinstance(value, list) else value for name, value in row["parameters"].items()}  # JSON has no tuples
+    parameters = " ".join(f"{name}={value}" for name, value in defaults.items())
     needs = ", ".join(row["needs"]) or None
     return {"method": row["method"], "what it does": row["summary"], "parameters": parameters, "needs": needs, "paper": row["paper"]}

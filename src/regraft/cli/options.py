@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -54,20 +54,6 @@ Vectors = Annotated[Path | None, typer.Option("--vectors", help="Word or token v
 SourceVectors = Annotated[Path | None, typer.Option("--source-vectors", help="Word vectors in the model's own language.")]
 Dictionary = Annotated[Path | None, typer.Option("--dictionary", help="Bilingual dictionary: a source and a target word a line.")]
 Bitext = Annotated[tuple[Path, Path] | None, typer.Option("--bitext", help="Two files of parallel lines: source, target.")]
-
-UNITS = {"s": 1 / 60, "sec": 1 / 60, "m": 1.0, "min": 1.0, "minutes": 1.0, "h": 60.0}
-
-
-def parse_budget(text: str) -> dict[str, Any]:
-    """`"2min"` -> minutes 2.0; `"200"` or `"200steps"` -> steps 200; `"2epochs"` -> epochs 2.0. Raises `ParameterError` for others."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
-    if found and found[2] in UNITS:
-        return {"minutes": float(found[1]) * UNITS[found[2]]}
-    if found and found[2] in ("", "step", "steps") and found[1].isdigit():
-        return {"steps": int(found[1])}
-    if found and found[2] in ("epoch", "epochs"):
-        return {"epochs": float(found[1])}
-    raise ParameterError(f"--train {text}: write a time as 90s, 2min or 1h, a number of steps as 200, or of epochs as 2epochs")
 
 
 def parse_score_bytes(text: str) -> int | None:

@@ -5,12 +5,10 @@ it can be mailed, archived and opened in ten years. Every text is escaped, excep
 """
 
 import base64
-import contextlib
 import dataclasses
 import html
 import json
 import math
-import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -27,6 +25,7 @@ from rich.text import Text
 
 from regraft import __version__
 from regraft.errors import OutputError
+from regraft.output import atomic_file
 
 MISSING = "–"
 WIDTH, UNBOUNDED = 140, 10_000
@@ -134,16 +133,11 @@ class Report:
     def save_html(self, path: str | Path) -> Path:
         """Write the page; it appears whole or not at all. Raises `OutputError` when it can't be written."""
         path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(self.to_html(), encoding="utf-8")
-            partial.replace(path)
+            with atomic_file(path) as partial:
+                partial.write_text(self.to_html(), encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{path}: the report can't be written ({error.strerror}); choose another place") from None
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink()
         return path
 
 

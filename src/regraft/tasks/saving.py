@@ -71,9 +71,7 @@ def load_task(directory: str | Path) -> tuple[Task, torch.nn.Module, Any]:
         raise TaskError(f"{folder}: no fine-tuned model ({type(error).__name__}: {FILE}): give a directory that save_task wrote") from None
     kept = about.get("encoder") or _kept_by(folder)
     if kept is not None and kept not in ENCODERS:
-        raise TaskError(
-            f"{folder}: its tokenizer ({kept}) is of a kind that is not imported: import the module that defines it first"
-        )
+        raise TaskError(f"{folder}: its tokenizer ({kept}) is of a kind that is not imported: import the module that defines it first")
     encoder = AutoTokenizer.from_pretrained(folder, local_files_only=True) if kept is None else ENCODERS[kept](folder)
     with quiet():
         model = _model(task, folder)

@@ -1,10 +1,10 @@
 """The files of a tokenizer on disk: which names belong to it, and how they are written without touching what they are linked to."""
 
 import json
-import os
 from pathlib import Path
 
 from regraft.errors import OutputError
+from regraft.output import atomic_file
 
 TEXT_FILES = (
     "tokenizer_config.json",
@@ -50,12 +50,8 @@ def write_companions(directory: Path, contents: dict[str, bytes]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            fresh = directory / f".{name}.new"
-            with fresh.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(directory / name)
+            with atomic_file(directory / name) as fresh:
+                fresh.write_bytes(content)
         for name in (*TEXT_FILES, *BINARY_FILES):
             if name not in contents:
                 (directory / name).unlink(missing_ok=True)

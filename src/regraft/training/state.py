@@ -5,7 +5,6 @@ whole, so a kill leaves the last state or the one before.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from regraft.errors import OutputError
+from regraft.output import atomic_file
 
 FILE = "training.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -36,15 +36,10 @@ def save_state(
         for moment in MOMENTS:
             if moment in optimizer.state[parameter]:
                 tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
-    path, temporary = directory / FILE, directory / f"{FILE}.partial"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={"counters": json.dumps(dict(counters))})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with atomic_file(directory / FILE) as temporary:
+            save_file(tensors, temporary, metadata={"counters": json.dumps(dict(counters))})
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(f"{directory}: the training state cannot be written ({error}): free space or choose another directory") from None
 
 

@@ -6,8 +6,6 @@ settings: the rows are kept in the user's cache under a hash of all three.
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +19,7 @@ import pooch
 import regex
 
 from regraft.errors import CorpusError, ParameterError
+from regraft.output import atomic_file
 from regraft.progress import step
 from regraft.tokenizer import Tokenizer
 from regraft.vectors.tokens import Vectors
@@ -209,10 +208,7 @@ def _read_kept(file: Path, shape: tuple[int, int]) -> Floats | None:
 def _keep(file: Path, vectors: Floats) -> None:
     """Write whole or not at all; a cache that cannot be written costs time, not the run."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as out:
+        with atomic_file(file) as temporary, temporary.open("wb") as out:
             np.save(out, vectors)
-        Path(temporary).replace(file)
     except OSError as error:
         warnings.warn(f"{file}: token vectors could not be kept ({error}); they are trained again next time", stacklevel=2)

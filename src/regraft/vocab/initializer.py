@@ -166,7 +166,7 @@ class Initializer(Method):
 
     family: ClassVar[str] = "initializer"
     separate_head: ClassVar[bool] = False  # True: called again with role="head" for an untied head
-    needs: ClassVar[tuple[str, ...]] = ()  # "text", "model" (a language-model head to learn from), or options: "donor"
+    # `needs`: "text", "model" (a language-model head to learn from), or options: "donor"
 
     @abstractmethod
     def __call__(self, source: Source, target: Target, context: Context) -> Graft | Rows:

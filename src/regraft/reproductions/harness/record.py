@@ -15,6 +15,7 @@ from typing import Any
 
 from regraft.errors import OutputError
 from regraft.method import Paper
+from regraft.output import atomic_file
 from regraft.progress import console
 from regraft.report import Report, plain
 from regraft.reproductions.harness.claim import Claim, Declared, Measured
@@ -105,15 +106,11 @@ def result_path(method: str, *, quick: bool, out: Path | None) -> Path:
 
 def write_record(record: Mapping[str, Any], path: Path) -> None:
     """Write the file whole or not at all. Raises `OutputError`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with atomic_file(path) as partial:
+            partial.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: the result can't be written ({error.strerror}); choose another folder with --out") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:

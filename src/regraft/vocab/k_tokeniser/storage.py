@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.errors import TokenizerError
+from regraft.output import atomic_file
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.k_tokeniser.knowledge import Choices, Knowledge, SemanticType, vocabulary_text
 from regraft.vocab.k_tokeniser.ontology import TYPE_NAME
@@ -84,9 +85,8 @@ def _load_type(folder: Path, entry: dict[str, Any], tokenizer: Tokenizer) -> Sem
 def _write(path: Path, content: Any) -> str:
     """Write JSON (by rename) and return the SHA-256 of the file."""
     data = json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8")
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_bytes(data)
-    fresh.replace(path)
+    with atomic_file(path) as fresh:
+        fresh.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 

@@ -1,0 +1,122 @@
+"""Methods by name. A method is found in the file called like it, without importing its neighbours; all of a family by importing its folder.
+
+Enters: `resolve("initializer", "zip-tie", {"norm": "match_script"})`. Leaves: an instance with checked settings, or one line that says what
+would be accepted. The command line and the documentation list methods from `list_methods`.
+"""
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+from regraft.errors import ParameterError
+from regraft.method.card import Described, Family
+from regraft.method.settings import configure
+
+ROOT = __name__.partition(".")[0]
+IMPORTED_AS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # packages that are imported under another name than they are installed
+
+_ALL = [
+    Family(
+        key="initializer",
+        module="vocab.initializers",
+        base="Initializer",
+        summary="how new rows start, after a model's vocabulary has changed",
+        example="regraft adapt MODEL --corpus TEXT --extend 1000 --method {name} --out DIR",
+    ),
+]
+FAMILIES = {family.key: family for family in _ALL}
+
+
+def resolve(family: str, name: str, settings: Mapping[str, Any] | None = None) -> Any:
+    """Build the method called `name` with `settings`.
+
+    Raises `ParameterError`: unknown name (with the nearest ones), a missing extra, unknown field, or a value the field refuses.
+    """
+    slug = name.strip().lower().replace("_", "-")
+    found = _alone(_family(family), slug)
+    if found is None:
+        everyone = {cls.name: cls for cls in members(family)}
+        if slug not in everyone:
+            near = difflib.get_close_matches(slug, everyone, n=3, cutoff=0.4) or sorted(everyone)
+            raise ParameterError(f"unknown {family} '{name}': did you mean {' or '.join(near)}? `regraft methods` lists all of them")
+        found = everyone[slug]
+    return configure(found, settings or {})
+
+
+def members(family: str) -> list[type[Described]]:
+    """Every method of one family, by name, without those whose extra is missing. Raises `ParameterError` for an unknown family."""
+    return everyone(family)[0]
+
+
+def everyone(family: str) -> tuple[list[type[Described]], list[str]]:
+    """Every method of one family, by name, and a line for each module whose extra is not installed."""
+    found = _family(family)
+    package = _import(found, found.module)
+    missing = []
+    for module in pkgutil.iter_modules(package.__path__):
+        try:
+            _import(found, f"{found.module}.{module.name}", module.name.replace("_", "-"))
+        except ParameterError as error:
+            missing.append(str(error))
+    return sorted(_subclasses(getattr(package, found.base)), key=lambda cls: cls.name), missing
+
+
+def list_methods(family: str | None = None) -> Iterator[type[Any]]:
+    """Every method, family by family, by name."""
+    for name in [family] if family else FAMILIES:
+        yield from members(name)
+
+
+def _family(key: str) -> Family:
+    if key not in FAMILIES:
+        raise ParameterError(f"unknown family '{key}': choose one of {', '.join(FAMILIES)}")
+    return FAMILIES[key]
+
+
+def _alone(family: Family, slug: str) -> type[Described] | None:
+    """The method `slug` from the file called like it; None if there is no such file, or it holds another."""
+    module = f"{family.module}.{slug.replace('-', '_')}"
+    if not re.fullmatch(r"[a-z0-9-]+", slug) or importlib.util.find_spec(f"{ROOT}.{module}") is None:
+        return None
+    _import(family, module, slug)
+    base = getattr(_import(family, family.module), family.base)
+    return next((cls for cls in _subclasses(base) if cls.name == slug), None)
+
+
+def _import(family: Family, module: str, name: str = "") -> ModuleType:
+    """A module of the family. Raises `ParameterError` where it wants a package that is not installed, and names the extra that has it."""
+    try:
+        return importlib.import_module(f"{ROOT}.{module}")
+    except ModuleNotFoundError as error:
+        wanted = (error.name or "").partition(".")[0]
+        if wanted in ("", ROOT):
+            raise
+        raise ParameterError(f"{name or family.key} needs the package '{wanted}': {_install(wanted)}") from None
+
+
+def _install(package: str) -> str:
+    """How to get `package`: by the extra of ours that asks for it, where there is one."""
+    wanted = re.sub(r"[-_.]+", "-", IMPORTED_AS.get(package, package)).lower()
+    for line in importlib.metadata.requires(ROOT) or []:
+        asked = re.match(r"([A-Za-z0-9._-]+).*extra == ['\"]([a-z0-9-]+)['\"]", line)
+        if asked and re.sub(r"[-_.]+", "-", asked[1]).lower() == wanted and asked[2] not in ("all", "dev"):
+            return f"pip install 'regraft[{asked[2]}]'"
+    return f"pip install {wanted}"
+
+
+def _subclasses(root: type[Described]) -> list[type[Described]]:
+    """Every concrete class below `root`."""
+    pending, found = [root], []
+    while pending:
+        cls = pending.pop()
+        pending.extend(cls.__subclasses__())
+        if not inspect.isabstract(cls) and hasattr(cls, "summary") and cls not in found:
+            found.append(cls)
+    return found
