@@ -24,7 +24,7 @@ PRIMITIVES = ".primitives"
 
 def open_factorised(path: str | Path) -> Checkpoint:
     """The checkpoint at `path`. Raises `CheckpointError` if it is ordinary, or its factors do not fit each other."""
-    checkpoint = Checkpoint.open(path, factorised=True)
+    checkpoint = Checkpoint.open(path, factorised=True, vocabulary=True)
     layout = checkpoint.layout
     if not checkpoint.config.get(KEY):
         raise CheckpointError(f"{checkpoint.path}: its tables are not factorised: it opens in plain transformers as it is")

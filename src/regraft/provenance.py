@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,8 +25,30 @@ from regraft.errors import CheckpointError
 from regraft.output import atomic_directory, check_output, check_space, link_or_copy
 
 FILE = "regraft.json"
+WEIGHTS = ".safetensors"  # files that are linked and not copied: nothing of ours writes into one in place
 SCHEMA = 1
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+class Source(Protocol):
+    """What an output is made from: a checkpoint, or a family's own kind of input.
+
+    `root` is its directory, `id` and `revision` say where on the Hub it came from, if it did, and `source_hash` is an id of its content.
+    """
+
+    @property
+    def root(self) -> Path: ...
+    @property
+    def id(self) -> str | None: ...
+    @property
+    def revision(self) -> str | None: ...
+    def source_hash(self) -> str: ...
+
+
+class Open(Protocol):
+    """Opens a source again by its directory or Hub id. Raises `CheckpointError` where it is gone or damaged."""
+
+    def __call__(self, path_or_id: str | Path, *, revision: str | None) -> Source: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,7 @@ class UndoReport:
 
 
 def record(
-    checkpoint: Checkpoint,
+    source: Source,
     verb: str,
     *,
     source_hash: str | None = None,
@@ -52,20 +74,20 @@ def record(
     metrics: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The provenance of an output made from `checkpoint`, ready for `save`; every value must be one that JSON can hold.
+    """The provenance of an output made from `source`, ready for `save`; every value must be one that JSON can hold.
 
     `corpus` holds at least ``sha256``; `timings` seconds per step; `metrics` figures by name. `source_hash` (default: computed here) is
-    `Checkpoint.source_hash`.
+    `Source.source_hash`.
     """
     return {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "verb": verb,
         "source": {
-            "path": str(checkpoint.root),
-            "id": checkpoint.id,
-            "revision": checkpoint.revision,
-            "hash": source_hash or checkpoint.source_hash(),
+            "path": str(source.root),
+            "id": source.id,
+            "revision": source.revision,
+            "hash": source_hash or source.source_hash(),
         },
         "method": None if method is None else {"name": method, "parameters": dict(parameters or {})},
         "seed": seed,
@@ -133,42 +155,48 @@ def read(directory: str | Path) -> dict[str, Any]:
     return data
 
 
-def undo(directory: str | Path, out: str | Path | None = None, *, overwrite: bool = False, link: bool = True) -> UndoReport:
-    """Bring back the checkpoint that `directory` was made from: every file of the source, and so also weights that training changed.
+def open_checkpoint(path_or_id: str | Path, *, revision: str | None) -> Source:
+    """A checkpoint of any kind, also one whose tables are factorised."""
+    return Checkpoint.open(path_or_id, revision=revision, factorised=True)
+
+
+def undo(
+    directory: str | Path, out: str | Path | None = None, *, overwrite: bool = False, link: bool = True, open_source: Open = open_checkpoint
+) -> UndoReport:
+    """Bring back the source that `directory` was made from: every file of the source, and so also weights that training changed.
 
     Without `out` it takes the place of `directory`, in one step; with `out` it is written there and `directory` stays. Shards are
-    linked to the source's where the file system can (`link`).
+    linked to the source's where the file system can (`link`). `open_source` is for a source that is no checkpoint.
 
     Raises `CheckpointError` when regraft did not make `directory`, or the source is gone or no longer what it was.
     """
     directory = Path(directory).expanduser().resolve()
-    source = _find_source(directory, read(directory)["source"])
+    source = _find_source(directory, read(directory)["source"], open_source)
     target = directory if out is None else Path(out).expanduser().resolve()
     check_output(target, overwrite=overwrite or out is None, sources=(source.root,))
     if out is not None and target != directory:
         check_output(target, overwrite=overwrite, sources=(directory,))
     linked = copied = 0
-    shards = {shard.path for shard in source.shards.values()}
     with atomic_directory(target, overwrite=overwrite or out is None, sources=(source.root,)) as temporary:
         if not link:
-            check_space(temporary, sum(shard.stat().st_size for shard in shards))
+            check_space(temporary, sum(path.stat().st_size for path in source.root.rglob(f"*{WEIGHTS}")))
         for relative in content(source.root, records=True):
             place = temporary / relative
             place.parent.mkdir(parents=True, exist_ok=True)
-            if link_or_copy(source.root / relative, place, link=link and source.root / relative in shards) == "linked":
+            if link_or_copy(source.root / relative, place, link=link and relative.suffix == WEIGHTS) == "linked":
                 linked += 1
             else:
                 copied += 1
     return UndoReport(target, source.root, linked, copied)
 
 
-def _find_source(directory: Path, source: Mapping[str, Any]) -> Checkpoint:
+def _find_source(directory: Path, source: Mapping[str, Any], open_source: Open) -> Source:
     path = Path(str(source.get("path")))
     try:
         where = path if path.is_dir() or not source.get("id") else source["id"]
-        checkpoint = Checkpoint.open(where, revision=source.get("revision"), factorised=True)
+        found = open_source(where, revision=source.get("revision"))
     except CheckpointError as error:
         raise CheckpointError(f"{directory}: cannot be undone, its source is gone or damaged: {error}") from None
-    if checkpoint.source_hash() != source["hash"]:
-        raise CheckpointError(f"{directory}: cannot be undone: its source {checkpoint.root} has changed since")
-    return checkpoint
+    if found.source_hash() != source["hash"]:
+        raise CheckpointError(f"{directory}: cannot be undone: its source {found.root} has changed since")
+    return found

@@ -96,7 +96,7 @@ def test_separate_vocabularies_of_encoder_and_decoder_are_refused(models, tmp_pa
     tensors = load_file(source / "model.safetensors")
     tensors["model.decoder.embed_tokens.weight"] += 1
     save_file(tensors, source / "model.safetensors")
-    assert "separate vocabularies" in refusal(Checkpoint.open, source)
+    assert "separate vocabularies" in refusal(Checkpoint.open, source, vocabulary=True)
 
 
 @pytest.mark.parametrize("add", [True, False])
@@ -119,4 +119,4 @@ def test_names_of_another_library_version_are_found_by_their_ending(models, tmp_
     doubled = tensors | {"other.embed_tokens.weight": tensors["model.embed_tokens.weight"] + 1}
     doubled["another.embed_tokens.weight"] = doubled.pop("model.embed_tokens.weight")
     save_file(doubled, source / "model.safetensors")
-    assert "cannot tell which is the input table" in refusal(Checkpoint.open, source)
+    assert "cannot tell which is the input table" in refusal(Checkpoint.open, source, vocabulary=True)

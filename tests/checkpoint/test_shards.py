@@ -77,7 +77,7 @@ DAMAGE = {
 def test_damage_is_one_clear_line(llama, damage):
     cause, message = DAMAGE[damage]
     cause(llama)
-    found = refusal(Checkpoint.open, llama)
+    found = refusal(Checkpoint.open, llama, vocabulary=True)
     assert re.search(message, found), found
     assert str(llama) in found
 

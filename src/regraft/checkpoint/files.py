@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -58,7 +59,6 @@ class Checkpoint:
     root : the whole checkpoint: `path`, or for some sentence-transformers folders its parent.
     id, revision : the Hub id it came from, if it did.
     config : config.json as stored.
-    layout : which tensors are over the vocabulary.
     tensors : every stored tensor by name, in file order.
     shards : the files that hold them, by file name.
     index : model.safetensors.index.json, if there is one.
@@ -67,7 +67,6 @@ class Checkpoint:
     path: Path
     root: Path
     config: dict[str, Any]
-    layout: Layout
     tensors: dict[str, TensorInfo]
     shards: dict[str, Shard] = field(repr=False)
     index: dict[str, Any] | None = field(default=None, repr=False)
@@ -75,10 +74,13 @@ class Checkpoint:
     revision: str | None = None
 
     @classmethod
-    def open(cls, path_or_id: str | Path, *, revision: str | None = None, factorised: bool = False) -> "Checkpoint":
+    def open(
+        cls, path_or_id: str | Path, *, revision: str | None = None, factorised: bool = False, vocabulary: bool = False
+    ) -> "Checkpoint":
         """Open a local directory, or a Hub id (from the cache, else downloaded).
 
-        With `factorised`, its tables may be held as two factors; `layout.dim` is then their rank.
+        With `factorised`, its tables may be held as two factors; `layout.dim` is then their rank. With `vocabulary`, `layout` is found at
+        once, so that a model without one, or with one that is unclear, is refused here.
 
         Raises `CheckpointError` in one line: nothing there, only pickles or GGUF, a damaged or missing shard, an index that names
         what is not there, tensors that contradict config.json, or factorised tables that were not asked for.
@@ -90,8 +92,23 @@ class Checkpoint:
             raise CheckpointError(f"{path}: its tables are factorised: make an ordinary checkpoint with `regraft export {path} --out DIR`")
         shards, index = read_shards(path)
         tensors = {name: info for shard in shards.values() for name, info in shard.tensors.items()}
-        layout = find_layout(path, config, tensors, lambda a, b: same_bytes(tensors[a], tensors[b]))
-        return cls(path, root, config, layout, tensors, shards, index, hub_id, revision)
+        opened = cls(path, root, config, tensors, shards, index, hub_id, revision)
+        if vocabulary:
+            opened.layout  # noqa: B018  # found now
+        return opened
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Which tensors are over the vocabulary, found on first use. Raises `CheckpointError`; see `find_layout`."""
+        return find_layout(self.path, self.config, self.tensors, lambda a, b: same_bytes(self.tensors[a], self.tensors[b]))
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Names of the tensors over the vocabulary, the input table first; none for a model that has no vocabulary."""
+        try:
+            return self.layout.names
+        except CheckpointError:
+            return ()
 
     def read(self, name: str) -> torch.Tensor:
         """The tensor `name` as a copy in memory, in its stored dtype."""
@@ -112,7 +129,7 @@ class Checkpoint:
         Training any layer, or changing any row of a table of up to 256 MiB, changes it. It reads some MB of each big tensor and not
         the whole model, so it takes seconds on any size.
         """
-        digest = hashlib.sha256()
+        digest, tables = hashlib.sha256(), self.vocabulary
         for path in sorted(self.path.glob("*")):
             if path.is_file() and path.suffix in (".json", ".txt", ".model", ".jinja") and path.name != "regraft.json":
                 digest.update(f"{path.name} {path.stat().st_size}\n".encode())
@@ -120,7 +137,7 @@ class Checkpoint:
         for name, shard in sorted(self.shards.items()):
             digest.update(f"{name} {shard.path.stat().st_size}\n".encode() + shard.header)
             for tensor, info in shard.tensors.items():
-                _hash_tensor(digest, info, whole=tensor in self.layout.names and info.nbytes <= 256 << 20)
+                _hash_tensor(digest, info, whole=tensor in tables and info.nbytes <= 256 << 20)
         return f"sha256:{digest.hexdigest()}"
 
 
@@ -159,7 +176,7 @@ def write(
     config : fields of config.json to set, in nested configs that have them too; token ids also in generation_config.json. `vocab_size`
         follows the input table by itself.
     files : files beside config.json to write (or with None: to leave out).
-    added, dropped : tensors to put beside the input table under names of their own, and names of tensors to leave out.
+    added, dropped : tensors to put beside the input table (or the first tensor) under names of their own; names of tensors to leave out.
     extra : called with the temporary directory just before it takes its final name, to add or replace files.
     record : called last, with the temporary directory and the names of all files in it that are not the source's; such as
         ``functools.partial(provenance.save, provenance.record(...))``.
@@ -173,8 +190,9 @@ def write(
     plans = _plan(checkpoint, tensors)
     if known := sorted((added or {}).keys() & checkpoint.tensors.keys()):
         raise CheckpointError(f"{checkpoint.path}: already stores {known[0]}: change it instead of adding it")
-    home = checkpoint.tensors[checkpoint.layout.input[0]].file.name
-    touched_names = {*plans, *dropped, *([checkpoint.layout.input[0]] if added else [])}
+    beside = next(iter([*checkpoint.vocabulary, *checkpoint.tensors]))
+    home = checkpoint.tensors[beside].file.name
+    touched_names = {*plans, *dropped, *([beside] if added else [])}
     changed = {name: shard for name, shard in checkpoint.shards.items() if touched_names & shard.tensors.keys()}
     inside = checkpoint.path.relative_to(checkpoint.root)
     moved = _Moved(dict(added or {}), frozenset(dropped), home)
@@ -231,17 +249,14 @@ def _hash_tensor(digest: Any, info: TensorInfo, whole: bool) -> None:
 
 def _plan(checkpoint: Checkpoint, tensors: Mapping[str, Value]) -> dict[str, Plan]:
     plans: dict[str, Plan] = {}
+    tables = checkpoint.vocabulary
     for name, value in tensors.items():
         checkpoint._info(name)
-        for alias in checkpoint.layout.copies(name):
+        for alias in checkpoint.layout.copies(name) if tables else (name,):
             if alias not in plans or alias == name:
                 plans[alias] = plan_tensor(alias, checkpoint.tensors[alias], value)
-    rows = {
-        name: max(plan.shape[:2]) if plan.shape[0] == 1 else plan.shape[0]
-        for name, plan in plans.items()
-        if name in checkpoint.layout.names
-    }
-    for name in checkpoint.layout.names:
+    rows = {name: max(plan.shape[:2]) if plan.shape[0] == 1 else plan.shape[0] for name, plan in plans.items() if name in tables}
+    for name in tables:
         rows.setdefault(name, checkpoint.layout.rows)
     if len(set(rows.values())) > 1:
         raise CheckpointError("the tensors over the vocabulary would differ in rows: " + ", ".join(f"{n} {r}" for n, r in rows.items()))
@@ -251,7 +266,8 @@ def _plan(checkpoint: Checkpoint, tensors: Mapping[str, Value]) -> dict[str, Pla
 def _changed_files(checkpoint: Checkpoint, plans: Mapping[str, Plan], fields: dict[str, Any], moved: _Moved) -> dict[str, bytes | None]:
     """Contents of config.json, generation_config.json and the index where they change."""
     files: dict[str, bytes | None] = {}
-    table = plans.get(checkpoint.layout.input[0])
+    tables = checkpoint.vocabulary
+    table = plans.get(tables[0]) if tables else None
     if table is not None and table.shape[0] != checkpoint.layout.rows:
         fields.setdefault("vocab_size", table.shape[0])
         if "decoder_vocab_size" in checkpoint.config:

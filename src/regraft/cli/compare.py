@@ -167,7 +167,7 @@ def compare_tasks(
         del reading["held_out"]
     data = open_task(task, **reading)
     if dry_run:
-        check_encoder(Checkpoint.open(model))
+        check_encoder(Checkpoint.open(model, vocabulary=True))
         steps = [plan.tuning.length(data.size(share)) for share in plan.shares]
         found = data.summary() | {
             "methods": names,

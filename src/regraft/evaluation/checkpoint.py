@@ -48,7 +48,7 @@ def evaluate(
     check_placement(dtype, device)
     prompt: dict[str, Any] = {"examples": examples, "template": template, "sentences": sentences}
     parallel = _parallel(pairs, prompt) if pairs is not None else []
-    checkpoint = Checkpoint.open(model)
+    checkpoint = Checkpoint.open(model, vocabulary=True)
     tokenizer = Tokenizer.from_directory(checkpoint.path)
     corpus = Corpus.open(text, held_out=0.0, text_column=text_column)
     say_skipped(corpus)

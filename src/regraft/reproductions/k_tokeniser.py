@@ -186,7 +186,7 @@ def reproduce(quick: bool, device: str = "cpu") -> Findings:
     with step("reading the encoder, the ontologies and the codes"):
         whole = open_named("icd-10-chapters")
         data = shortened(whole, size)
-        checkpoint = Checkpoint.open(encoder_folder())
+        checkpoint = Checkpoint.open(encoder_folder(), vocabulary=True)
         learned, held_out = ontologies(size.phrases)
         corpus = Corpus.from_texts([example.text for example in data.train], held_out=0.0, name=data.name)
         subject = Subject(checkpoint, Tokenizer.from_directory(checkpoint.path), learned, corpus=corpus)

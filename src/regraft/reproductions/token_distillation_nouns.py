@@ -67,7 +67,7 @@ class Setting:
 
     @classmethod
     def prepare(cls, size: Size) -> "Setting":
-        checkpoint = Checkpoint.open(model_folder())
+        checkpoint = Checkpoint.open(model_folder(), vocabulary=True)
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         nouns = NOUNS[: size.nouns]
         change = add_words(tokenizer, nouns)

@@ -180,7 +180,7 @@ def donor_vectors(donor: Path, tokenizer: Tokenizer) -> Floats:
 
     Raises `ParameterError` if the vocabularies share no token.
     """
-    checkpoint = Checkpoint.open(donor)
+    checkpoint = Checkpoint.open(donor, vocabulary=True)
     owner = Tokenizer.from_directory(checkpoint.path)
     ids = match_tokens(owner, tokenizer)
     ids[ids >= checkpoint.layout.rows] = -1

@@ -38,7 +38,7 @@ def estimate(
     """Check everything that can be checked before the work, and size it up: nothing is learned, loaded or written."""
     initializer = resolve("initializer", method, settings)
     change = TokenizerRequest(**request, start=initializer)
-    checkpoint = Checkpoint.open(model)
+    checkpoint = Checkpoint.open(model, vocabulary=True)
     if out is not None:
         check_output(out, overwrite=overwrite, sources=[checkpoint.root])
     tokenizer = Tokenizer.from_directory(checkpoint.path)

@@ -88,7 +88,7 @@ class Job:
         With `replay`, only the held-out half of `source_text` is scored; the other half is there to be trained on.
         """
         say_skipped(corpus)
-        checkpoint = Checkpoint.open(model)
+        checkpoint = Checkpoint.open(model, vocabulary=True)
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         with step(f"changing the tokenizer: {request.describe()}"):
             change = request.apply(tokenizer, corpus)

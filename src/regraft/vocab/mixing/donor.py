@@ -64,7 +64,7 @@ class Donor:
     @classmethod
     def open(cls, path: str | Path) -> "Donor":
         """Open a local directory or a Hub id. Raises `CheckpointError` or `TokenizerError` in one line."""
-        checkpoint = Checkpoint.open(path)
+        checkpoint = Checkpoint.open(path, vocabulary=True)
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         if tokenizer.vocab_size > checkpoint.layout.rows:
             raise CheckpointError(

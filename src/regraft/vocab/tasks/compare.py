@@ -104,7 +104,7 @@ def compare_on_task(
         raise ParameterError(f"--dtype {dtype}: tasks are fine-tuned in float32: leave it out")
     if not ontology:
         raise ParameterError("--task needs --ontology name=path: the pieces that are compared are made of its words")
-    checkpoint = Checkpoint.open(model)
+    checkpoint = Checkpoint.open(model, vocabulary=True)
     check_encoder(checkpoint)
     if out is not None:
         check_outside(out, [checkpoint.root])

