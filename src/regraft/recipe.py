@@ -6,14 +6,22 @@ relative to the working directory, as on the command line.
 """
 
 import difflib
+import inspect
 import re
+import types
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from annotated_types import Ge, Gt, Lt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, create_model, model_validator
 
+from regraft.cli.adapt import adapt
+from regraft.cli.app import unfolded
+from regraft.cli.compare import compare
+from regraft.cli.evaluate import evaluate
+from regraft.cli.options import Yaml
 from regraft.errors import RecipeError
 
 LARGEST = 1 << 20  # bytes; nobody writes a recipe past this
@@ -30,125 +38,90 @@ def _listed(value: Any) -> Any:
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Text], BeforeValidator(_listed), Field(min_length=1, description="one, or a list")]
 Bitext = Annotated[list[Text], Field(min_length=2, max_length=2, description="two files of parallel lines: source, target")]
-Whole = Annotated[int, Strict()]
 Setting = bool | int | float | str | None
-Budget = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^\d+(\.\d+)?( ?[a-z]+)?$")]
+TYPES: dict[Any, Any] = {  # an option's own type -> what a recipe takes
+    bool: Annotated[bool, Strict()],
+    int: Annotated[int, Strict()],
+    float: float,
+    str: Text,
+    Path: Text,
+    list[str]: Texts,
+    tuple[Path, Path]: Bitext,
+}
 
 
-class _Recipe(BaseModel):
-    """Fields that every verb takes."""
+class Recipe(BaseModel):
+    """A command as a file says it. Its fields are those of the verb; see `regraft recipe schema`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: Annotated[Text, Field(description="model directory, or Hugging Face id")]
-    seed: Annotated[Whole, Ge(0)] | None = None
-    device: Annotated[Text, Field(description="cpu, cuda, cuda:1, mps")] | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
-    score_bytes: Annotated[str, BeforeValidator(_as_text), Field(description="bytes of each text to score: 60000, 200k or all")] | None = (
-        None
-    )
-    text_column: Annotated[Text, Field(description="text column of tables")] | None = None
+    verb: str
 
     def options(self) -> dict[str, Any]:
         """The options that the recipe sets, by name, without the verb."""
         return self.model_dump(exclude_unset=True, exclude={"verb"})
 
 
-class _Change(_Recipe):
-    """Fields of the verbs that change a vocabulary: what to change it to, and how the new rows are trained."""
-
-    corpus: Annotated[Texts, Field(description="files, folders, patterns")] | None
-    held_out: Annotated[float, Ge(0), Lt(1), Field(description="share of documents kept from training")] | None = None
-    extend: Annotated[Whole, Gt(0), Field(description="how many pieces to add")] | None = None
-    replace: Annotated[Text, Field(description="tokenizer directory or file to take instead")] | None = None
-    words: Annotated[Text, Field(description="a file with one word or phrase a line")] | None = None
-    trim: Annotated[bool, Strict(), Field(description="keep only the pieces that the corpus uses")] = False
-    ontology: Annotated[Texts, Field(description="name=path of each ontology to make pieces of")] | None = None
-    route: Literal["continued", "new-first", "old-first", "n-grams", "adaptivocab"] | None = None
-    widen_pretokenizer: Annotated[bool, Strict()] | None = None
-    train: Annotated[Budget, Field(description="budget of training: 2min, 200 (steps) or 2epochs")] | None = None
-    train_set: Annotated[dict[str, Setting], Field(description="options of training: parameters, objective, lr ...")] | None = None
-    source_text: Annotated[Texts, Field(description="text in the model's own language, for drift and replay")] | None = None
-    donor: Annotated[Text, Field(description="a model whose vocabulary holds the wanted tokens")] | None = None
-    vectors: Annotated[Text, Field(description="word or token vectors in the target language, or in all")] | None = None
-    source_vectors: Annotated[Text, Field(description="word vectors in the model's own language")] | None = None
-    dictionary: Annotated[Text, Field(description="lines of source word and target word")] | None = None
-    bitext: Bitext | None = None
-
-    @model_validator(mode="after")
-    def _one_change(self) -> "_Change":
-        chosen = [name for name in ("extend", "replace", "words", "trim", "ontology") if getattr(self, name) not in (None, False)]
-        if len(chosen) != 1:
-            given = " and ".join(chosen) if chosen else "none"
-            raise ValueError(f"give exactly one of extend, replace, words, trim, ontology ({given} given)")
-        return self
+def _one_change(recipe: Any) -> Any:
+    chosen = [name for name in ("extend", "replace", "words", "trim", "ontology") if getattr(recipe, name) not in (None, False)]
+    if len(chosen) != 1:
+        given = " and ".join(chosen) if chosen else "none"
+        raise ValueError(f"give exactly one of extend, replace, words, trim, ontology ({given} given)")
+    return recipe
 
 
-class AdaptRecipe(_Change):
-    """Give a model a new vocabulary."""
-
-    verb: Literal["adapt"] = "adapt"
-    method: Annotated[Text, Field(description="how new rows start; `regraft methods` lists them")] | None = None
-    set: Annotated[dict[str, Setting], Field(description="the method's parameters")] | None = None
-    elchat: Annotated[bool, Strict(), Field(description="after training, mix the weights with the source's")] | None = None
-    elchat_set: Annotated[dict[str, Setting], Field(description="options of elchat: method, outer, inner, rows, special")] | None = None
-    score: Annotated[bool, Strict(), Field(description="load the model and score it before and after")] | None = None
-    pad_to_multiple_of: Annotated[Whole, Gt(0)] | None = None
-    state: Annotated[Text, Field(description="directory for the state of training, to go on from after a kill")] | None = None
-    out: Annotated[Text, Field(description="directory to write")]
-    overwrite: Annotated[bool, Strict()] | None = None
-    corpus: Annotated[Texts, Field(description="files, folders, patterns; may be left out with ontology")] | None = None
-
-    @model_validator(mode="after")
-    def _some_text(self) -> "AdaptRecipe":
-        if self.corpus is None and self.ontology is None:
+def _text_or(other: str) -> Callable[[Any], Any]:
+    def check(recipe: Any) -> Any:
+        if recipe.corpus is None and getattr(recipe, other) is None:
             raise ValueError("'corpus' is missing; add a line `corpus: ...`")
-        return self
+        return recipe
+
+    return check
 
 
-class CompareRecipe(_Change):
-    """Start the same new vocabulary in several ways and measure each."""
-
-    verb: Literal["compare"] = "compare"
-    corpus: Annotated[Texts, Field(description="files, folders, patterns")] | None = None
-    methods: Annotated[Texts, Field(description="names, or all")] | None = None
-    task: (
-        Annotated[Text, Field(description="fine-tune on this instead of scoring text: a named task, tagging, coding, classification")]
-        | None
-    ) = None
-    labels: Annotated[Text, Field(description="labelled examples to train on")] | None = None
-    test_labels: Annotated[Text, Field(description="labelled examples to measure by")] | None = None
-    label_column: Annotated[Text, Field(description="label column of tables")] | None = None
-    shares: Annotated[str, BeforeValidator(_as_text), Field(description="percentages of the labels: 5,10,20,50,100")] | None = None
-    seeds: Annotated[Whole, Gt(0), Field(description="fine-tunings of each vocabulary at each share")] | None = None
-    set: Annotated[dict[str, Setting], Field(description="with a task, hyper-parameters of K-Tokeniser")] | None = None
-    out: Annotated[Text, Field(description="directory for the page, the JSON and finished rows")] | None = None
-
-    @model_validator(mode="after")
-    def _text_or_task(self) -> "CompareRecipe":
-        if self.corpus is None and self.task is None:
-            raise ValueError("'corpus' is missing; add a line `corpus: ...`")
-        return self
+def _recipe(command: Callable[..., Any], summary: str, *checks: Callable[[Any], Any]) -> type[Recipe]:
+    """The recipe of a verb: a field for each of its options that says how YAML writes it, and `checks` of fields against each other."""
+    fields: dict[str, Any] = {"verb": (Literal[command.__name__], command.__name__)}
+    for option in unfolded(command):
+        base, *about = get_args(option.annotation)
+        said = next((one for one in about if isinstance(one, Yaml)), None)
+        if said is not None:
+            fields[_name(option.name)] = _field(option, base, said)
+    validators: dict[str, Any] = {f"check_{number}": model_validator(mode="after")(check) for number, check in enumerate(checks)}
+    name = f"{command.__name__.title()}Recipe"
+    return create_model(name, __base__=Recipe, __module__=__name__, __doc__=summary, __validators__=validators, **fields)
 
 
-class EvaluateRecipe(_Recipe):
-    """Measure a model on text."""
-
-    verb: Literal["evaluate"] = "evaluate"
-    text: Annotated[Texts, Field(description="files, folders, patterns")]
-    pairs: Annotated[Text, Field(description="a TSV, CSV or JSONL file of sources and references, to translate")] | None = None
-    bitext: Bitext | None = None
-    examples: Annotated[Whole, Gt(0), Field(description="pairs that a prompt shows")] | None = None
-    template: Annotated[Text, Field(description="how a prompt writes a pair: {source}, and {reference} at the end")] | None = None
-    sentences: Annotated[Whole, Gt(0), Field(description="how many pairs to translate")] | None = None
+def _name(option: str) -> str:
+    """`train_settings` of the command is `--train-set`, and so `train_set` here."""
+    return option.replace("settings", "set")
 
 
-Recipe = AdaptRecipe | CompareRecipe | EvaluateRecipe
-RECIPES: dict[str, type[AdaptRecipe] | type[CompareRecipe] | type[EvaluateRecipe]] = {
-    "adapt": AdaptRecipe,
-    "compare": CompareRecipe,
-    "evaluate": EvaluateRecipe,
-}
+def _field(option: inspect.Parameter, base: Any, said: Yaml) -> tuple[Any, Any]:
+    """Type and default of a field: null stands for an option that is left to the command."""
+    plain = next(part for part in get_args(base) if part is not types.NoneType) if get_origin(base) in (Union, types.UnionType) else base
+    if option.name.endswith("settings"):
+        kind: Any = dict[str, Setting]
+    elif said.choices:
+        kind = Literal[said.choices]
+    elif said.listed:
+        kind = Texts
+    else:
+        kind = str if said.as_text else TYPES[plain]
+    marks: list[Any] = [mark(bound) for mark, bound in ((Ge, said.ge), (Gt, said.gt), (Lt, said.lt)) if bound is not None]
+    marks += [BeforeValidator(_as_text)] if said.as_text else []
+    if said.about or said.pattern:
+        marks.append(Field(description=said.about, pattern=said.pattern))
+    for mark in marks:
+        kind = Annotated[kind, mark]
+    if option.default is inspect.Parameter.empty:
+        return kind, ...
+    return (kind, said.default) if said.default is not None else (kind | None, None)
+
+
+AdaptRecipe = _recipe(adapt, "Give a model a new vocabulary.", _one_change, _text_or("ontology"))
+CompareRecipe = _recipe(compare, "Start the same new vocabulary in several ways and measure each.", _one_change, _text_or("task"))
+EvaluateRecipe = _recipe(evaluate, "Measure a model on text.")
+RECIPES = {"adapt": AdaptRecipe, "compare": CompareRecipe, "evaluate": EvaluateRecipe}
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -174,7 +147,8 @@ def load_recipe(path: str | Path) -> Recipe:
 
 def recipe_schema() -> dict[str, Any]:
     """JSON schema of recipes, for editors that complete and check YAML."""
-    schema = TypeAdapter(Annotated[Recipe, Field(discriminator="verb")]).json_schema()
+    every: Any = Union[tuple(RECIPES.values())]  # noqa: UP007  # made of a list
+    schema = TypeAdapter(Annotated[every, Field(discriminator="verb")]).json_schema()
     for definition in schema["$defs"].values():
         definition["required"] = sorted({*definition.get("required", []), "verb"})
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "regraft recipe", **schema}

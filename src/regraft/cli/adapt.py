@@ -6,106 +6,127 @@ from typing import Annotated, Any
 import typer
 
 from regraft.cli import options as o
-from regraft.cli.app import Device, DryRun, Dtype, Json, Overwrite, Seed, verb
+from regraft.cli.app import verb
+from regraft.cli.options import Yaml
 from regraft.method.settings_text import parse_budget, parse_settings
+
+
+@o.options
+class Start:
+    """How new rows start."""
+
+    method: Annotated[
+        str,
+        typer.Option(help="How new rows start; see `regraft methods`."),
+        Yaml(about="how new rows start; `regraft methods` lists them"),
+    ] = "constituent-mean"
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A hyper-parameter, field=value. Repeatable."),
+        Yaml(about="the method's parameters"),
+    ] = None
+
+
+@o.options
+class Repair:
+    """What is done after training, against forgetting."""
+
+    elchat: Annotated[
+        bool,
+        typer.Option("--elchat", help="After training, mix the weights with the source's, so that the model forgets less."),
+        Yaml(about="after training, mix the weights with the source's"),
+    ] = False
+    elchat_settings: Annotated[
+        list[str] | None,
+        typer.Option("--elchat-set", help="An option of --elchat, field=value: method=slerp|linear, outer, inner, rows, special."),
+        Yaml(about="options of elchat: method, outer, inner, rows, special"),
+    ] = None
+
+
+@o.options
+class Reading:
+    """What is read of the corpus, and how much of it is scored."""
+
+    text_column: o.TextColumn = None
+    held_out: o.HeldOut = 0.1
+    score: Annotated[
+        bool,
+        typer.Option("--score/--no-score", help="Load the model and score it before and after."),
+        Yaml(about="load the model and score it before and after"),
+    ] = True
+    score_bytes: o.ScoreBytes = "60000"
+
+
+@o.options
+class Writing:
+    """What is written, and what is kept on the way."""
+
+    pad_to_multiple_of: Annotated[
+        int, typer.Option(min=1, help="Round the table's rows up to a multiple of this; 8 suits GPUs."), Yaml(gt=0)
+    ] = 1
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Keep the state of training here; the same call after a kill goes on from it."),
+        Yaml(about="directory for the state of training, to go on from after a kill"),
+    ] = None
 
 
 @verb()
 def adapt(
     model: o.Model,
-    out: Annotated[Path, typer.Option(help="Directory to write; appears whole or not at all.")],
-    corpus: o.OptionalCorpusPaths = None,
-    extend: o.Extend = None,
-    replace: o.Replace = None,
-    words: o.Words = None,
-    trim: o.Trim = False,
-    ontology: o.Ontologies = None,
-    route: o.Route = "continued",
-    widen_pretokenizer: o.Widen = False,
-    method: Annotated[str, typer.Option(help="How new rows start; see `regraft methods`.")] = "constituent-mean",
-    settings: o.Settings = None,
-    train: o.Train = None,
-    train_settings: o.TrainSettings = None,
-    elchat: Annotated[
-        bool, typer.Option("--elchat", help="After training, mix the weights with the source's, so that the model forgets less.")
-    ] = False,
-    elchat_settings: Annotated[
+    *,
+    out: Annotated[Path, typer.Option(help="Directory to write; appears whole or not at all."), Yaml(about="directory to write")],
+    corpus: Annotated[
         list[str] | None,
-        typer.Option("--elchat-set", help="An option of --elchat, field=value: method=slerp|linear, outer, inner, rows, special."),
+        typer.Option(
+            "--corpus", help="Text: files, folders, globs, tables, catalogues, - for stdin. Repeatable. Optional with --ontology."
+        ),
+        Yaml(about="files, folders, patterns; may be left out with ontology"),
     ] = None,
-    source_text: o.SourceText = None,
-    donor: o.Donor = None,
-    vectors: o.Vectors = None,
-    source_vectors: o.SourceVectors = None,
-    dictionary: o.Dictionary = None,
-    bitext: o.Bitext = None,
-    text_column: o.TextColumn = None,
-    held_out: o.HeldOut = 0.1,
-    score: Annotated[bool, typer.Option("--score/--no-score", help="Load the model and score it before and after.")] = True,
-    score_bytes: o.ScoreBytes = "60000",
-    pad_to_multiple_of: Annotated[int, typer.Option(min=1, help="Round the table's rows up to a multiple of this; 8 suits GPUs.")] = 1,
-    state: Annotated[Path | None, typer.Option(help="Keep the state of training here; the same call after a kill goes on from it.")] = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    dtype: Dtype = "auto",
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    json_output: Json = False,
+    change: o.Change,
+    start: Start,
+    budget: o.Budget,
+    repair: Repair,
+    resources: o.Resources,
+    reading: Reading,
+    writing: Writing,
+    placement: o.Placement,
+    overwrite: o.Overwrite = False,
+    showing: o.Showing,
 ) -> dict[str, Any]:
     """Give MODEL a new vocabulary: an ordinary checkpoint, a report, and the map of its new rows."""
     from regraft.vocab.adapt import adapt as run
     from regraft.vocab.dry_run import estimate
-    from regraft.vocab.initializer import Aids
 
-    training = training_from(train, train_settings)
-    repair = elchat_from(elchat, elchat_settings, training)
-    chosen = parse_settings(settings or [])
-    arguments: dict[str, Any] = {
-        "extend": extend,
-        "replace": replace,
-        "words": words,
-        "trim": trim,
-        "ontology": ontology,
-        "route": route,
-        "widen_pretokenizer": widen_pretokenizer,
+    training = training_from(budget.train, budget.train_settings)
+    elchat = elchat_from(repair.elchat, repair.elchat_settings, training)
+    common: dict[str, Any] = {
+        "corpus": corpus or [],
+        "out": out,
+        "method": start.method,
+        "settings": parse_settings(start.settings or []),
+        "text_column": reading.text_column,
+        "held_out": reading.held_out,
+        "overwrite": overwrite,
+        **vars(change),
     }
-    if dry_run:
-        found = estimate(
-            model,
-            corpus=corpus or [],
-            out=out,
-            text_column=text_column,
-            held_out=held_out,
-            method=method,
-            settings=chosen,
-            overwrite=overwrite,
-            **arguments,
-        )
+    if showing.dry_run:
+        found = estimate(model, **common)
         found.report.print()
         return found.figures
     done = run(
         model,
-        corpus=corpus or [],
-        out=out,
-        method=method,
-        settings=chosen,
         training=training,
-        elchat=repair,
-        source_text=source_text,
-        aids=Aids(donor=donor, vectors=vectors, source_vectors=source_vectors, dictionary=dictionary, bitext=bitext),
-        text_column=text_column,
-        held_out=held_out,
-        score=score,
-        score_bytes=o.parse_score_bytes(score_bytes),
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        pad_to_multiple_of=pad_to_multiple_of,
-        state=state,
-        overwrite=overwrite,
-        **arguments,
+        elchat=elchat,
+        source_text=resources.source_text,
+        aids=resources.aids(),
+        score=reading.score,
+        score_bytes=o.parse_score_bytes(reading.score_bytes),
+        **vars(placement),
+        **vars(writing),
+        **common,
     )
-    if not json_output:
+    if not showing.json_output:
         done.report.print()
         print(f"\ncheckpoint: {done.out}\nreport:     {done.out / 'report.html'}")
     return {"out": str(done.out), "report": str(done.out / "report.html"), **done.metrics}

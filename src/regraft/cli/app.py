@@ -1,13 +1,14 @@
 """The `regraft` command and what every verb shares: options, errors, exit codes, JSON."""
 
+import dataclasses
 import functools
 import inspect
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -47,28 +48,31 @@ app = typer.Typer(
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
-Device = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str, typer.Option(help="Precision in memory: auto (float32 on a CPU), float32, bfloat16, float16. Files keep theirs.")]
 Workers = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all cores.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be read, written and needed, and stop.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a non-empty output directory, once the new one is complete.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 
 
-def verb(name: str | None = None) -> Callable[[F], F]:
-    """Register a command. It returns a JSON-ready object (printed with --json) or None; errors become one line and an exit code."""
+def command_group(name: str, help: str) -> typer.Typer:
+    """A group of verbs, such as `regraft recipe`; its verbs are registered with `verb(group=...)`."""
+    group = typer.Typer(help=help, no_args_is_help=True)
+    app.add_typer(group, name=name)
+    return group
+
+
+def verb(name: str | None = None, *, group: typer.Typer | None = None) -> Callable[[F], F]:
+    """Register a command, of the root or of a `command_group`.
+
+    It returns a JSON-ready object (printed with --json) or None; errors become one line and an exit code. Groups of options that it takes
+    (see `options`) become options of their own.
+    """
 
     def register(command: F) -> F:
-        signature = inspect.signature(command)
-
         @functools.wraps(command)
-        def run(*args: Any, **kwargs: Any) -> None:
+        def run(**kwargs: Any) -> None:
             debug, as_json = kwargs.pop("debug", False), kwargs.get("json_output", False)
             set_threads(kwargs.pop("workers", 0))
             try:
-                result = command(*args, **kwargs)
+                result = call(command, kwargs)
             except KeyboardInterrupt:
                 stop("interrupted; nothing half-written was left", 130, debug)
             except RegraftError as error:
@@ -84,12 +88,41 @@ def verb(name: str | None = None) -> Callable[[F], F]:
 
         shared = {"workers": (Workers, 0), "debug": (Debug, False)}
         extra = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, (a, d) in shared.items()]
-        run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *extra])  # type: ignore[attr-defined]
-        run.__annotations__ = {**command.__annotations__, **{n: a for n, (a, _) in shared.items()}}
-        app.command(name)(run)
+        known = [*unfolded(command), *extra]
+        run.__signature__ = inspect.Signature(known)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in known}
+        (group or app).command(name)(run)
         return command
 
     return register
+
+
+def unfolded(command: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The options of a command, one by one and keyword-only: those of a group stand where the group does."""
+    found = []
+    for parameter in inspect.signature(command).parameters.values():
+        group = parameter.annotation
+        if not dataclasses.is_dataclass(group):
+            found.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(group, include_extras=True)
+        for field in dataclasses.fields(group):
+            default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+            found.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]))
+    return found
+
+
+def call(command: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """`command` with options by name, each in the group that it belongs to."""
+    left, arguments = dict(given), {}
+    for parameter in inspect.signature(command).parameters.values():
+        group = parameter.annotation
+        if dataclasses.is_dataclass(group):
+            fields = [field.name for field in dataclasses.fields(group)]
+            arguments[parameter.name] = group(**{name: left.pop(name) for name in fields if name in left})  # type: ignore[operator]  # a class
+        elif parameter.name in left:
+            arguments[parameter.name] = left.pop(parameter.name)
+    return command(**arguments, **left)
 
 
 def stop(message: str, code: int, debug: bool) -> None:

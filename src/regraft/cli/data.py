@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from regraft.cli.app import Json, verb
+from regraft.cli.app import verb
+from regraft.cli.options import Json
 
 
 @verb()

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft.cli.app import Json, verb
+from regraft.cli.app import verb
+from regraft.cli.options import Json
 
 
 @verb()

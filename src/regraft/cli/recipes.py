@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft.cli.app import DryRun, Json, app, verb
+from regraft.cli.app import call, command_group, verb
+from regraft.cli.options import DryRun, Json
 
 PATHS = {"out", "replace", "words", "state", "donor", "vectors", "source_vectors", "dictionary", "pairs", "labels", "test_labels"}
-recipe_app = typer.Typer(help="Recipes: YAML files that hold a command.", no_args_is_help=True)
-app.add_typer(recipe_app, name="recipe")
+group = command_group("recipe", "Recipes: YAML files that hold a command.")
 
 
 @verb()
@@ -28,7 +28,9 @@ def run(
 
     found = load_recipe(recipe)
     commands: dict[str, Callable[..., dict[str, Any]]] = {"adapt": adapt, "compare": compare, "evaluate": evaluate}
-    return commands[found.verb](**arguments(found.options()), dry_run=dry_run, json_output=json_output)
+    given = arguments(found.options()) | {"dry_run": dry_run, "json_output": json_output}
+    result: dict[str, Any] = call(commands[found.verb], given)
+    return result
 
 
 def arguments(options: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def arguments(options: dict[str, Any]) -> dict[str, Any]:
     return {name: Path(value) if name in PATHS else value for name, value in given.items()}
 
 
-@recipe_app.command("schema")
+@group.command("schema")
 def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
     from regraft.recipe import recipe_schema

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft.cli.app import Device, Json, verb
+from regraft.cli.app import verb
+from regraft.cli.options import Device, Json
 
 
 @verb()

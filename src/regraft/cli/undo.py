@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft.cli.app import Json, Overwrite, verb
+from regraft.cli.app import verb
+from regraft.cli.options import Json, Overwrite
 
 
 @verb()

@@ -1,6 +1,7 @@
 """Score a checkpoint on text, as `regraft evaluate` does."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,27 @@ PROMPTS = 8
 PROMPT_CHARACTERS = 200
 
 
+@dataclass(frozen=True, kw_only=True)
+class Translating:
+    """`pairs`: a table of sources and references, or two files of parallel lines. The rest is that of `regraft.evaluation.translate`."""
+
+    pairs: str | Path | tuple[str | Path, str | Path]
+    examples: int = EXAMPLES
+    template: str = TEMPLATE
+    sentences: int | None = None
+
+    @property
+    def prompt(self) -> dict[str, Any]:
+        return {"examples": self.examples, "template": self.template, "sentences": self.sentences}
+
+    def read(self) -> list[Pair]:
+        """The pairs, once all that they will need is known to be there."""
+        metric()
+        found = read_pairs(*self.pairs) if isinstance(self.pairs, tuple) else read_pairs(self.pairs)
+        check_prompt(len(found), **self.prompt)
+        return found
+
+
 def evaluate(
     model: str | Path,
     text: Sequence[str | Path],
@@ -31,10 +53,7 @@ def evaluate(
     stride: int | None = None,
     score_bytes: int | None = None,
     generate: bool = False,
-    pairs: str | Path | tuple[str | Path, str | Path] | None = None,
-    examples: int = EXAMPLES,
-    template: str = TEMPLATE,
-    sentences: int | None = None,
+    translating: Translating | None = None,
     seed: int = 0,
     device: str = "cpu",
     dtype: str = "auto",
@@ -42,12 +61,10 @@ def evaluate(
 ) -> tuple[Report, dict[str, Any]]:
     """Bits per byte of `text` under `model` with an interval, tokens per byte, word and document, and speed: the report and its figures.
 
-    With `pairs`, a table of sources and references or two files of parallel lines, also chrF of few-shot translation; `examples`,
-    `template` and `sentences` are those of `regraft.evaluation.translate`.
+    With `translating` also chrF of few-shot translation.
     """
     check_placement(dtype, device)
-    prompt: dict[str, Any] = {"examples": examples, "template": template, "sentences": sentences}
-    parallel = _parallel(pairs, prompt) if pairs is not None else []
+    parallel = [] if translating is None else translating.read()
     checkpoint = Checkpoint.open(model, vocabulary=True)
     tokenizer = Tokenizer.from_directory(checkpoint.path)
     corpus = Corpus.open(text, held_out=0.0, text_column=text_column)
@@ -58,8 +75,8 @@ def evaluate(
     if dry_run:
         tokens = sum(map(len, tokenizer.encode_batch(texts)))
         figures: dict[str, Any] = {"would_score_bytes": size, "documents": len(texts), "tokens": tokens}
-        if parallel:
-            figures["would_translate"] = min(len(parallel) - examples, sentences or len(parallel))
+        if translating is not None:
+            figures["would_translate"] = min(len(parallel) - translating.examples, translating.sentences or len(parallel))
         report.add_table("Dry run", [figures])
         return report, figures
     with step("loading the model"):
@@ -79,19 +96,11 @@ def evaluate(
             speed = generation_speed(live, live_tokenizer, [t[:PROMPT_CHARACTERS] for t in texts[:PROMPTS]])
         figures |= speed.to_dict()
         report.add_table("Writing", [speed.to_dict()], "greedy, one document at a time, with the cache; a step writes one token")
-    if parallel:
+    if translating is not None:
         with step("translating"), matmul_precision(dtype, device):
-            figures["translation"] = translate(live, live_tokenizer, parallel, **prompt, seed=seed).to_dict(seed)
-        _add_translation(report, figures["translation"], examples)
+            figures["translation"] = translate(live, live_tokenizer, parallel, **translating.prompt, seed=seed).to_dict(seed)
+        _add_translation(report, figures["translation"], translating.examples)
     return report, figures
-
-
-def _parallel(pairs: str | Path | tuple[str | Path, str | Path], prompt: dict[str, Any]) -> list[Pair]:
-    """The pairs, once all that they will need is known to be there."""
-    metric()
-    found = read_pairs(*pairs) if isinstance(pairs, tuple) else read_pairs(pairs)
-    check_prompt(len(found), **prompt)
-    return found
 
 
 def _add_translation(report: Report, figures: dict[str, Any], examples: int) -> None:
