@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import regraft
+
 SOURCE = Path(__file__).parent.parent / "src"
 FAMILIES = {"vocab", "grow", "tables", "text", "graph", "bias", "multimodal", "code", "concepts", "align", "probe"}
 FLOORS = [
@@ -106,3 +108,11 @@ def test_every_room_has_a_floor():
 def test_the_command_line_starts_light(module):
     code = f"import sys, regraft.cli; sys.exit('{module}' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_face_is_loaded_when_it_is_asked_for():
+    code = "import sys, regraft; before = 'torch' in sys.modules; regraft.Graft; sys.exit(before or 'torch' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert all(callable(getattr(regraft, name)) for name in regraft.__all__)
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        regraft.nothing_of_the_kind  # noqa: B018

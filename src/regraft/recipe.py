@@ -9,7 +9,7 @@ import difflib
 import inspect
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, create_model, model_validator
 
 from regraft.cli.adapt import adapt
-from regraft.cli.app import unfolded
+from regraft.cli.app import call, unfolded
 from regraft.cli.compare import compare
 from regraft.cli.evaluate import evaluate
 from regraft.cli.options import Yaml
@@ -78,14 +78,24 @@ def _text_or(other: str) -> Callable[[Any], Any]:
     return check
 
 
+def _written(command: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, Any, Yaml]]:
+    """The options of `command` that recipes have: each with its own type and how YAML writes it."""
+    for option in unfolded(command):
+        base, *about = get_args(option.annotation)
+        for said in about:
+            if isinstance(said, Yaml):
+                plain = next(part for part in get_args(base) if part is not types.NoneType) if _is_union(base) else base
+                yield option, plain, said
+
+
+def _is_union(base: Any) -> bool:
+    return get_origin(base) in (Union, types.UnionType)
+
+
 def _recipe(command: Callable[..., Any], summary: str, *checks: Callable[[Any], Any]) -> type[Recipe]:
     """The recipe of a verb: a field for each of its options that says how YAML writes it, and `checks` of fields against each other."""
     fields: dict[str, Any] = {"verb": (Literal[command.__name__], command.__name__)}
-    for option in unfolded(command):
-        base, *about = get_args(option.annotation)
-        said = next((one for one in about if isinstance(one, Yaml)), None)
-        if said is not None:
-            fields[_name(option.name)] = _field(option, base, said)
+    fields |= {_name(option.name): _field(option, plain, said) for option, plain, said in _written(command)}
     validators: dict[str, Any] = {f"check_{number}": model_validator(mode="after")(check) for number, check in enumerate(checks)}
     name = f"{command.__name__.title()}Recipe"
     return create_model(name, __base__=Recipe, __module__=__name__, __doc__=summary, __validators__=validators, **fields)
@@ -96,9 +106,8 @@ def _name(option: str) -> str:
     return option.replace("settings", "set")
 
 
-def _field(option: inspect.Parameter, base: Any, said: Yaml) -> tuple[Any, Any]:
+def _field(option: inspect.Parameter, plain: Any, said: Yaml) -> tuple[Any, Any]:
     """Type and default of a field: null stands for an option that is left to the command."""
-    plain = next(part for part in get_args(base) if part is not types.NoneType) if get_origin(base) in (Union, types.UnionType) else base
     if option.name.endswith("settings"):
         kind: Any = dict[str, Setting]
     elif said.choices:
@@ -122,6 +131,29 @@ AdaptRecipe = _recipe(adapt, "Give a model a new vocabulary.", _one_change, _tex
 CompareRecipe = _recipe(compare, "Start the same new vocabulary in several ways and measure each.", _one_change, _text_or("task"))
 EvaluateRecipe = _recipe(evaluate, "Measure a model on text.")
 RECIPES = {"adapt": AdaptRecipe, "compare": CompareRecipe, "evaluate": EvaluateRecipe}
+COMMANDS: dict[str, Callable[..., Any]] = {"adapt": adapt, "compare": compare, "evaluate": evaluate}
+
+
+def run_recipe(recipe: Recipe, **more: Any) -> Any:
+    """Do what a recipe says; `more` are options that no recipe has."""
+    command = COMMANDS[recipe.verb]
+    known = {_name(option.name): (option.name, plain, said) for option, plain, said in _written(command)}
+    given = {}
+    for field, value in recipe.options().items():
+        name, plain, said = known[field]
+        given[name] = _as_typed(value, plain, said)
+    return call(command, given | more)
+
+
+def _as_typed(value: Any, plain: Any, said: Yaml) -> Any:
+    """A field's value as the command line would have handed it over."""
+    if isinstance(value, dict):
+        return [f"{key}={one}" for key, one in value.items()]
+    if said.listed:
+        return ",".join(value)
+    if plain is Path and value is not None:
+        return Path(value)
+    return tuple(Path(one) for one in value) if plain == tuple[Path, Path] and value is not None else value
 
 
 def load_recipe(path: str | Path) -> Recipe:

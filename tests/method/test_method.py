@@ -104,7 +104,7 @@ class TestRecords:
     @pytest.mark.parametrize("cls", list(list_methods()), ids=lambda cls: cls.name)
     def test_each_says_where_it_comes_from(self, cls):
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", cls.name)
-        assert cls.family == "initializer"
+        assert cls.family in FAMILIES
         assert cls.paper.title
         assert cls.paper.authors
         assert 1990 < cls.paper.year < 2100
@@ -114,10 +114,10 @@ class TestRecords:
         assert not cls.summary.endswith(".")
         assert not cls.__doc__.startswith(f"{cls.__name__}("), "the docstring is the one that dataclasses make up"
         assert "Returns" in cls.__doc__
-        for field in cls.parameters():
+        for field in parameters(cls):
             assert re.search(rf"\b{field}\b[^\n]*:", cls.__doc__), f"{field} is not explained"
 
-    @pytest.mark.parametrize("cls", list(list_methods()), ids=lambda cls: cls.name)
+    @pytest.mark.parametrize("cls", [cls for cls in list_methods() if issubclass(cls, Method)], ids=lambda cls: cls.name)
     def test_each_is_frozen_and_keyword_only(self, cls):
         method = cls()
         with pytest.raises(ValidationError, match="positional"):
@@ -371,6 +371,6 @@ def test_a_change_of_any_file_lists_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(listing, "_stamp", lambda: "another")
     assert listing.list_cards() == rows
     (tmp_path / "methods.json").write_text("not JSON")
-    assert listing.list_cards("initializer") == rows
+    assert listing.list_cards("initializer") == [row for row in rows if row["family"] == "initializer"]
     with pytest.raises(ParameterError, match="unknown family 'nope'"):
         listing.list_cards("nope")
