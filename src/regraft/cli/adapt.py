@@ -28,8 +28,8 @@ class Start:
 
 
 @o.options
-class Repair:
-    """What is done after training, against forgetting."""
+class Learning(o.Budget):
+    """How long is trained, how, and what is done afterwards against forgetting."""
 
     elchat: Annotated[
         bool,
@@ -85,8 +85,7 @@ def adapt(
     ] = None,
     change: o.Change,
     start: Start,
-    budget: o.Budget,
-    repair: Repair,
+    learning: Learning,
     resources: o.Resources,
     reading: Reading,
     writing: Writing,
@@ -98,8 +97,8 @@ def adapt(
     from regraft.vocab.adapt import adapt as run
     from regraft.vocab.dry_run import estimate
 
-    training = training_from(budget.train, budget.train_settings)
-    elchat = elchat_from(repair.elchat, repair.elchat_settings, training)
+    training = training_from(learning.train, learning.train_settings)
+    elchat = elchat_from(learning.elchat, learning.elchat_settings, training)
     common: dict[str, Any] = {
         "corpus": corpus or [],
         "out": out,
