@@ -30,6 +30,20 @@ _ALL = [
         summary="how new rows start, after a model's vocabulary has changed",
         example="regraft adapt MODEL --corpus TEXT --extend 1000 --method {name} --out DIR",
     ),
+    Family(
+        key="aligner",
+        module="align.aligners",
+        base="Aligner",
+        summary="maps from one space of vectors to another",
+        example="regraft align fit X.vec Y.vec --dictionary PAIRS.txt --method {name} --out DIR",
+    ),
+    Family(
+        key="probe",
+        module="probe.probes",
+        base="Probe",
+        summary="what a representation holds",
+        example="regraft probe --help",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 

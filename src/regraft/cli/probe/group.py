@@ -1,0 +1,5 @@
+"""The group that the verbs of `regraft probe` register with."""
+
+from regraft.cli.app import command_group
+
+group = command_group("probe", "What representations hold: rank and spectrum, tables, syntax, inductive bias.")
