@@ -9,9 +9,9 @@ from transformers import LlamaModel
 
 from regraft.errors import ParameterError
 from regraft.training import Training
-from regraft.vocab import compare as module
+from regraft.vocab import bench as module
+from regraft.vocab.bench import aid_stamps
 from regraft.vocab.compare import compare
-from regraft.vocab.compare_rows import aid_stamps
 from regraft.vocab.initializer import Aids
 from regraft.vocab.transplant.transplant import transplant
 from toys.directory import domain_texts, save_decoder
@@ -101,13 +101,13 @@ def test_states_of_ordinary_text_are_shared_only_where_they_are_the_same(place, 
     options = {"settings": {"ofa": {"rank": 4, "auxiliary": "corpus", "min_count": 1}, "auto": {"minutes": 0.005, "block": 16, "lr": 0.1}}}
     options |= {"training": Training(steps=2, block=16, batch_size=2, lr=0.1), "score_bytes": 2000}
     shared, read = [], []
-    ask = module._Live.reads_as_before
-    monkeypatch.setattr(module._Live, "reads_as_before", lambda live, result: shared.append(ask(live, result)) or shared[-1])
+    ask = module.StartBench.reads_as_before
+    monkeypatch.setattr(module.StartBench, "reads_as_before", lambda live, result: shared.append(ask(live, result)) or shared[-1])
     forward = LlamaModel.forward
     monkeypatch.setattr(LlamaModel, "forward", lambda *given, **named: read.append(1) or forward(*given, **named))
     one = compare(place / "model", corpus=[place / "notes.txt"], extend=8, methods=methods, **options)
     with_sharing = len(read)
-    monkeypatch.setattr(module._Live, "reads_as_before", lambda live, result: False)
+    monkeypatch.setattr(module.StartBench, "reads_as_before", lambda live, result: False)
     other = compare(place / "model", corpus=[place / "notes.txt"], extend=8, methods=methods, **options)
     assert shared == [True, True, False, False, True]  # ofa's tables are factorised, auto's layers have learned
     assert with_sharing < len(read) - with_sharing
