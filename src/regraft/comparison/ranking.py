@@ -1,9 +1,17 @@
 """Which arm is first, which are worth training, and how surely the others are behind."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from regraft.comparison.outcome import Metric, Outcome, Row
 from regraft.evaluation.paired import paired_effect
+
+
+def ranked(rows: Sequence[Row], outcomes: Mapping[str, Outcome], metric: Metric) -> list[Row]:
+    """The table: `rows` with the baseline's first, then the best, each with how far it is behind that."""
+    found = [rows[0], *sorted(rows[1:], key=partial(rank, metric=metric))]
+    set_behind(found, outcomes, metric)
+    return found
 
 
 def rank(row: Row, metric: Metric) -> tuple[bool, bool, float]:

@@ -7,11 +7,10 @@ where it stopped.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from regraft.comparison import Arm, Kept, Outcome, rank, run, save, set_behind
+from regraft.comparison import Arm, Kept, Outcome, ranked, run, save
 from regraft.comparison.outcome import Row
 from regraft.corpus import Corpus
 from regraft.errors import ParameterError
@@ -103,9 +102,7 @@ def compare(
         bench = StartBench(job, training, finalists, dtype, device)
         arms = [Arm(start.name, start) for start in chosen]
         outcomes = run(bench, arms, finalists if training is not None else 0, Kept(Path(out) if out else None, ROWS))
-    untouched, *others = (with_drift(outcome.row, outcomes[UNTOUCHED].row) for outcome in outcomes.values())
-    rows = [untouched, *sorted(others, key=partial(rank, metric=METRIC))]
-    set_behind(rows, outcomes, METRIC)
+    rows = ranked([with_drift(outcome.row, outcomes[UNTOUCHED].row) for outcome in outcomes.values()], outcomes, METRIC)
     best = None if len(rows) < 2 else bench.tables.get(outcomes[rows[1]["method"]].digest)
     report = comparison_report(job, rows, outcomes, best, bench.budget(rows))
     if out:
