@@ -35,14 +35,14 @@ class StartBench(Bench):
 
     metric, reference, unit = METRIC, UNTOUCHED, "starts"
 
-    def __init__(self, job: Job, training: Training | None, finalists: int | None, dtype: str, device: str) -> None:
-        self.job, self.training, self.finalists, self.dtype = job, training, finalists, dtype
+    def __init__(self, job: Job, training: Training | None, finalists: int | None) -> None:
+        self.job, self.training, self.finalists = job, training, finalists
         self.model: Any = None
         self.measured: dict[str, Outcome] = {}  # by the digest of the tables
         self.tables: dict[str, Transplant] = {}  # of the starts that may be trained, by digest
         self.states: dict[bytes, Any] = {}  # of ordinary text, for all starts under which they are the same
         if job.scorable:
-            self.model, self.old_tokenizer, self.new_tokenizer = job.load(dtype, device)
+            self.model, self.old_tokenizer, self.new_tokenizer = job.load()
             self.untrained = {name: p.detach().clone() for name, p in self._outside_tables().items()}
         else:
             console.print("  the model has no language-model head: only tokenization and cost are compared", style="yellow")
@@ -67,8 +67,8 @@ class StartBench(Bench):
             job.corpus.sha256,
             json.dumps(job.change.tokenizer.spec["model"], sort_keys=True),
             repr(self.training if trained else None),
-            self.dtype,
-            *aid_stamps(job.context.aids),
+            job.dtype,
+            *aid_stamps(job.aids),
         ]
         parts += [str(job.context.seed), *job.domain, *job.ordinary]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -99,7 +99,7 @@ def compare(
     if job.scorable and training is not None:
         job.check_blocks(training)
     with matmul_precision(dtype, device):
-        bench = StartBench(job, training, finalists, dtype, device)
+        bench = StartBench(job, training, finalists)
         arms = [Arm(start.name, start) for start in chosen]
         outcomes = run(bench, arms, finalists if training is not None else 0, Kept(Path(out) if out else None, ROWS))
     rows = ranked([with_drift(outcome.row, outcomes[UNTOUCHED].row) for outcome in outcomes.values()], outcomes, METRIC)
