@@ -117,3 +117,9 @@ def test_a_training_that_fails_leaves_the_row_before_it(tmp_path):
     rows, _ = compare(tmp_path, Short(), ARMS[:1])
     assert rows[1]["error"] == "MemoryError: too many rows"
     assert rows[1]["absolute_error"] > 0
+
+
+@pytest.mark.parametrize(("finalists", "trained"), [(None, 3), (0, 0), (9, 3)])
+def test_all_or_none_are_trained(tmp_path, finalists, trained):
+    rows, _ = compare(tmp_path, Regressors(), finalists=finalists)
+    assert sum("absolute_error_after" in row for row in rows) == trained

@@ -1,6 +1,8 @@
 """A comparison outlives the methods in it, and knows its aids by content."""
 
 import struct
+from pathlib import Path
+from types import SimpleNamespace as Named
 
 import gensim.models
 import numpy as np
@@ -72,6 +74,19 @@ def test_vectors_in_memory_are_known_by_content(tmp_path):
     assert aid_stamps(Aids(vectors={**vectors, "dog": [0.5, 1.5]})) != same[0]
     assert aid_stamps(Aids(source_vectors=vectors)) != same[0]
     assert aid_stamps(Aids(vectors=tmp_path / "a.vec")) != same[0]
+
+
+def test_keys_are_those_of_folders_that_were_made_before():
+    aids = Aids(dictionary=Path("absent.txt"), bitext=(Path("a"), Path("b")), vectors={"cat": [1.0, 2.0]})
+    change = Named(tokenizer=Named(spec={"model": {"vocab": {"a": 0}}}))
+    texts = {"domain": ["held", "out"], "ordinary": ["ordinary"]}
+    checkpoint, corpus = Named(source_hash=lambda: "model"), Named(sha256="corpus")
+    job = Named(checkpoint=checkpoint, corpus=corpus, change=change, aids=aids, dtype="auto", context=Named(seed=3), **texts)
+    keys = [module.StartBench.fingerprint(Named(job=job, training=7), trained=trained) for trained in (False, True)]
+    assert keys == [
+        "c2e55f588f6fe167b6702c9c8bc74075194b89b49af90309efc9f59d4e2f7bd5",
+        "4cb074ca8af3efa1c283020cf10c28682ece2a88cb9603f9245e2ad6845a53e5",
+    ]
 
 
 def test_rows_with_equal_vectors_in_memory_are_measured_once(place, tmp_path):
