@@ -1,6 +1,8 @@
 """A comparison outlives the methods in it, and knows its aids by content."""
 
 import struct
+from pathlib import Path
+from types import SimpleNamespace as Named
 
 import gensim.models
 import numpy as np
@@ -9,9 +11,9 @@ from transformers import LlamaModel
 
 from regraft.errors import ParameterError
 from regraft.training import Training
-from regraft.vocab import compare as module
+from regraft.vocab import bench as module
+from regraft.vocab.bench import aid_stamps
 from regraft.vocab.compare import compare
-from regraft.vocab.compare_rows import aid_stamps
 from regraft.vocab.initializer import Aids
 from regraft.vocab.transplant.transplant import transplant
 from toys.directory import domain_texts, save_decoder
@@ -74,6 +76,19 @@ def test_vectors_in_memory_are_known_by_content(tmp_path):
     assert aid_stamps(Aids(vectors=tmp_path / "a.vec")) != same[0]
 
 
+def test_keys_are_those_of_folders_that_were_made_before():
+    aids = Aids(dictionary=Path("absent.txt"), bitext=(Path("a"), Path("b")), vectors={"cat": [1.0, 2.0]})
+    change = Named(tokenizer=Named(spec={"model": {"vocab": {"a": 0}}}))
+    texts = {"domain": ["held", "out"], "ordinary": ["ordinary"]}
+    checkpoint, corpus = Named(source_hash=lambda: "model"), Named(sha256="corpus")
+    job = Named(checkpoint=checkpoint, corpus=corpus, change=change, aids=aids, dtype="auto", context=Named(seed=3), **texts)
+    keys = [module.StartBench.fingerprint(Named(job=job, training=7), trained=trained) for trained in (False, True)]
+    assert keys == [
+        "c2e55f588f6fe167b6702c9c8bc74075194b89b49af90309efc9f59d4e2f7bd5",
+        "4cb074ca8af3efa1c283020cf10c28682ece2a88cb9603f9245e2ad6845a53e5",
+    ]
+
+
 def test_rows_with_equal_vectors_in_memory_are_measured_once(place, tmp_path):
     draw, measured = np.random.default_rng(0), []
     vectors = {word: draw.standard_normal(4) for word in sorted({word for text in domain_texts() for word in text.split()})}
@@ -101,13 +116,13 @@ def test_states_of_ordinary_text_are_shared_only_where_they_are_the_same(place, 
     options = {"settings": {"ofa": {"rank": 4, "auxiliary": "corpus", "min_count": 1}, "auto": {"minutes": 0.005, "block": 16, "lr": 0.1}}}
     options |= {"training": Training(steps=2, block=16, batch_size=2, lr=0.1), "score_bytes": 2000}
     shared, read = [], []
-    ask = module._Live.reads_as_before
-    monkeypatch.setattr(module._Live, "reads_as_before", lambda live, result: shared.append(ask(live, result)) or shared[-1])
+    ask = module.StartBench.reads_as_before
+    monkeypatch.setattr(module.StartBench, "reads_as_before", lambda live, result: shared.append(ask(live, result)) or shared[-1])
     forward = LlamaModel.forward
     monkeypatch.setattr(LlamaModel, "forward", lambda *given, **named: read.append(1) or forward(*given, **named))
     one = compare(place / "model", corpus=[place / "notes.txt"], extend=8, methods=methods, **options)
     with_sharing = len(read)
-    monkeypatch.setattr(module._Live, "reads_as_before", lambda live, result: False)
+    monkeypatch.setattr(module.StartBench, "reads_as_before", lambda live, result: False)
     other = compare(place / "model", corpus=[place / "notes.txt"], extend=8, methods=methods, **options)
     assert shared == [True, True, False, False, True]  # ofa's tables are factorised, auto's layers have learned
     assert with_sharing < len(read) - with_sharing

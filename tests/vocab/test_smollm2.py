@@ -119,7 +119,7 @@ def test_no_method_of_a_comparison_finds_what_another_one_learned(smollm2: Path,
         context.remember("vectors", list)
         return transplant(checkpoint, tokenizer, change, start, context)
 
-    monkeypatch.setattr("regraft.vocab.compare.transplant", learns)
+    monkeypatch.setattr("regraft.vocab.bench.transplant", learns)
     done = compare(smollm2, corpus=[notes], extend=8, methods=["mean", "normal"], training=None, score_bytes=150, source_text=[notes])
     assert [row["error"] for row in done.rows] == [None] * 3
     assert len(contexts) == 2
@@ -136,7 +136,7 @@ def test_equal_tables_are_scored_once(smollm2: Path, notes: Path, monkeypatch: p
         return transplant(checkpoint, tokenizer, change, Mean(), context)
 
     monkeypatch.setattr(Job, "score", counted)
-    monkeypatch.setattr("regraft.vocab.compare.transplant", always_mean)
+    monkeypatch.setattr("regraft.vocab.bench.transplant", always_mean)
     done = compare(smollm2, corpus=[notes], extend=8, methods=["mean", "merge"], training=None, score_bytes=150, source_text=[notes])
     assert scored == ["untouched", "mean"]
     _, one, other = done.rows
@@ -148,7 +148,7 @@ def test_a_training_that_fails_leaves_the_score_before_it(smollm2: Path, notes: 
     def fails(*args: Any, **options: Any) -> Any:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("regraft.vocab.compare.train", fails)
+    monkeypatch.setattr("regraft.vocab.bench.train", fails)
     done = compare(smollm2, corpus=[notes], extend=8, methods=["mean"], training=Training(steps=1), score_bytes=150, source_text=[notes])
     row = done.rows[1]
     assert row["bits_per_byte"] > 0
