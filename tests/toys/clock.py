@@ -7,7 +7,7 @@ import pytest
 from regraft.training.loop import CLOCKS
 
 
-def count_looks(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02) -> None:
-    """Let a training's wall clock move by `seconds` at each look: it looks once before a step and twice in it."""
+def count_looks(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02, clock: str = "wall") -> None:
+    """Let a training's clock move by `seconds` at each look: a step of one batch takes two of them."""
     looks = itertools.count()
-    monkeypatch.setitem(CLOCKS, "wall", lambda: seconds * next(looks))
+    monkeypatch.setitem(CLOCKS, clock, lambda: seconds * next(looks))
