@@ -6,6 +6,7 @@ A start that needs something (text, a model that speaks, a donor, vectors, paral
 a start refuses is in `REFUSED` with the error it must give.
 """
 
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -52,8 +53,15 @@ def refusal(method, kind, tied):
 CELLS = [(method, kind, tied, how) for method in METHODS for kind, tied in MODELS for how in ("extend", "replace")]
 
 
+@pytest.fixture(scope="module")
+def loaded(checkpoints):
+    """A fresh model of a kind, as `load_model` gives it: loaded once, copied at each call."""
+    models = {key: load_model(checkpoint) for key, checkpoint in checkpoints.items()}
+    return lambda kind, tied: deepcopy(models[kind, tied])
+
+
 @pytest.mark.parametrize(("method", "kind", "tied", "how"), CELLS)
-def test_every_start_on_every_kind_of_model(checkpoints, aids, tmp_path, method, kind, tied, how):
+def test_every_start_on_every_kind_of_model(checkpoints, loaded, aids, tmp_path, method, kind, tied, how):
     checkpoint, old, change = checkpoints[kind, tied], old_tokenizer(), change_of(how)
     initializer = resolve("initializer", method, SETTINGS.get(method, {}))
     start = partial(transplant, checkpoint, old, change, initializer, context_of(checkpoint, aids, how, method))
@@ -64,7 +72,7 @@ def test_every_start_on_every_kind_of_model(checkpoints, aids, tmp_path, method,
     result = start()
     check_rows(checkpoint, old, change, result)
     check_head(checkpoint, old, change, result, initializer, tied)
-    check_files(checkpoint, change, result, tmp_path / "out")
+    check_files(checkpoint, change, result, loaded(kind, tied), tmp_path / "out")
 
 
 def check_rows(checkpoint, old, change, result):
@@ -111,7 +119,7 @@ def check_head(checkpoint, old, change, result, initializer, tied):
         assert ((states @ head[new].T + bias[new]).amax(1) <= best + 1e-4).all()
 
 
-def check_files(checkpoint, change, result, out):
+def check_files(checkpoint, change, result, in_memory, out):
     """Plain transformers opens what is written, as tied as it was, and computes what the model in memory does."""
     write(checkpoint, out, tensors=result.tensors, extra=change.tokenizer.save)
     model, info = getattr(transformers, checkpoint.config["architectures"][0]).from_pretrained(out, output_loading_info=True)
@@ -122,7 +130,6 @@ def check_files(checkpoint, change, result, out):
     assert torch.equal(table, result.input)
     assert (head.weight is table) == (result.head is None)
     assert torch.equal(head.weight, result.input if result.head is None else result.head)
-    in_memory = load_model(checkpoint)
     install(in_memory, result)
     ids = torch.from_numpy(change.new_ids[:12]).unsqueeze(0)
     inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})
