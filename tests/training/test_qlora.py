@@ -25,6 +25,7 @@ from toys.models import bert, gpt2, llama, texts, tokenizer, wordpiece
 CORPUS = texts(150, seed=1)
 IDS = torch.arange(5, 25).unsqueeze(0)
 D, FF, LAYERS, ROWS = 16, 32, 5, 304
+FEW = 2  # layers, where many steps or a whole job are tried
 LINEAR = 4 * D * D + 3 * D * FF
 LINEAR_SIDES = 4 * (D + D) + 3 * (D + FF)
 ALL = LoraOptions(r=4, alpha=8, dropout=0.0, tables=True)
@@ -97,7 +98,7 @@ class TestWhatTrains:
         trainable.finish()
 
     def test_a_step_lowers_the_loss_of_what_it_read(self):
-        model = llama(tied=False)
+        model = llama(tied=False, layers=FEW)
         run = train(model, tokenizer(), CORPUS, settings(steps=30, lora_tables=True, lora_alpha=16, batch_size=8, lr=0.02))
         assert run.losses[-1].bits_per_byte < 0.8 * run.losses[0].bits_per_byte
 
@@ -278,11 +279,11 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
             raise KeyboardInterrupt
         return float(step)
 
-    whole, again = llama(tied=False), llama(tied=False)
+    whole, again = llama(tied=False, layers=FEW), llama(tied=False, layers=FEW)
     more = {"replay_texts": texts(50, seed=5)}
     train(whole, tokenizer(), CORPUS, training, on_evaluate=lambda model, step: float(step), **more)
     with pytest.raises(KeyboardInterrupt):
-        train(llama(tied=False), tokenizer(), CORPUS, training, directory=tmp_path, on_evaluate=killed, **more)
+        train(llama(tied=False, layers=FEW), tokenizer(), CORPUS, training, directory=tmp_path, on_evaluate=killed, **more)
     train(again, tokenizer(), CORPUS, training, directory=tmp_path, on_evaluate=lambda model, step: float(step), **more)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in whole.state_dict().items())
 
@@ -355,7 +356,7 @@ def test_bitsandbytes_layer_computes_the_same():
 def base(tmp_path_factory):
     """A tied Llama with a tokenizer, and a corpus."""
     root = tmp_path_factory.mktemp("base")
-    llama(tied=True).save_pretrained(root / "model")
+    llama(tied=True, layers=FEW).save_pretrained(root / "model")
     tokenizer().save_pretrained(root / "model")
     (root / "corpus.txt").write_text("\n\n".join(f"{text} zorquix flumzor" for text in texts(80, seed=3)), encoding="utf-8")
     return root
@@ -375,7 +376,7 @@ def adapt(base, out, *options):
         "--out",
         str(out),
     ]
-    command += ["--train", "3", "--json", "--held-out", "0.2"]
+    command += ["--train", "3", "--json", "--held-out", "0.2", "--score-bytes", "1500"]
     for option in train_options:
         command += ["--train-set", option]
     return CliRunner().invoke(app, command)
@@ -396,7 +397,7 @@ def test_adapt_writes_an_untied_merged_model(base, tmp_path):
     assert json.loads((tmp_path / "out/config.json").read_text())["tie_word_embeddings"] is False
     assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
     metrics = json.loads(result.stdout)
-    assert metrics["training"]["footprint"]["quantized"] == LAYERS * LINEAR
+    assert metrics["training"]["footprint"]["quantized"] == FEW * LINEAR
     assert metrics["training"]["merged"] > 0
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert "What trained" in json.dumps(report)
@@ -474,7 +475,14 @@ def test_the_example_runs_with_the_page_of_english_that_is_there_by_default(base
     """Everything as it stands but for what to adapt, how long, and where to."""
     recipe = yaml.safe_load(Path(__file__).parents[2].joinpath("examples/zip-tie-qlora.yaml").read_text("utf-8"))
     assert {**QLORA, **recipe["train_set"], "lora_r": 128, "lora_alpha": 128}.items() >= QLORA.items()
-    recipe |= {"model": str(base / "model"), "corpus": str(base / "corpus.txt"), "out": str(tmp_path / "out"), "train": "2", "extend": 20}
+    recipe |= {
+        "model": str(base / "model"),
+        "corpus": str(base / "corpus.txt"),
+        "out": str(tmp_path / "out"),
+        "train": "2",
+        "extend": 20,
+        "score_bytes": 1500,
+    }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     result = CliRunner().invoke(app, ["run", str(tmp_path / "recipe.yaml"), "--json"])
     assert result.exit_code == 0, result.output
