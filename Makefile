@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 
 # Two workers with one thread each take a third of the time of one with two: PyTorch's threads wait for each other on small models.
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 # make test FAMILY=vocab: one family and the floors below it, that is all tests but other families'
 FAMILIES := vocab grow tables text graph bias multimodal code concepts align probe

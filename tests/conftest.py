@@ -33,6 +33,12 @@ NOTES = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with the real model first: few tests that take long would be the last on one worker while the other one waits."""
+    long = {item.path for item in items if "smollm2" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_old_is_collected_again() -> None:
     gc.collect()

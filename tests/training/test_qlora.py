@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,13 @@ from regraft.training.nf4 import BITS, dequantize, quantize
 from regraft.training.quantized import NF4Linear, Quantization, bitsandbytes_layer
 from regraft.training.trainable import select
 from regraft.vocab.adapt import adapt as adapt_model
-from toys.models import bert, gpt2, llama, texts, tokenizer, wordpiece
+from toys import models
+from toys.models import bert, gpt2, texts, tokenizer, wordpiece
 
 CORPUS = texts(150, seed=1)
 IDS = torch.arange(5, 25).unsqueeze(0)
-D, FF, LAYERS, ROWS = 16, 32, 5, 304
-FEW = 2  # layers, where many steps or a whole job are tried
+D, FF, LAYERS, ROWS = 16, 32, 2, 304
+llama = partial(models.llama, layers=LAYERS)
 LINEAR = 4 * D * D + 3 * D * FF
 LINEAR_SIDES = 4 * (D + D) + 3 * (D + FF)
 ALL = LoraOptions(r=4, alpha=8, dropout=0.0, tables=True)
@@ -98,7 +100,7 @@ class TestWhatTrains:
         trainable.finish()
 
     def test_a_step_lowers_the_loss_of_what_it_read(self):
-        model = llama(tied=False, layers=FEW)
+        model = llama(tied=False)
         run = train(model, tokenizer(), CORPUS, settings(steps=30, lora_tables=True, lora_alpha=16, batch_size=8, lr=0.02))
         assert run.losses[-1].bits_per_byte < 0.8 * run.losses[0].bits_per_byte
 
@@ -122,11 +124,11 @@ class TestMerging:
         """What differs: W - dequantized(W), in every layer, and nothing else."""
         model, plain = llama(tied=False), llama(tied=False)
         trainable = stirred(model, quantize="nf4")
-        layer, original = model.model.layers[2].mlp.up_proj, plain.model.layers[2].mlp.up_proj.weight
+        layer, original = model.model.layers[1].mlp.up_proj, plain.model.layers[1].mlp.up_proj.weight
         update = layer.get_delta_weight("default")
         quantized = layer.base_layer.dequantized()
         trainable.finish()
-        merged = model.model.layers[2].mlp.up_proj.weight
+        merged = model.model.layers[1].mlp.up_proj.weight
         torch.testing.assert_close(merged - (quantized + update), original - quantized, rtol=0, atol=1e-6)
         assert (original - quantized).abs().max() > 0.01
 
@@ -279,11 +281,11 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
             raise KeyboardInterrupt
         return float(step)
 
-    whole, again = llama(tied=False, layers=FEW), llama(tied=False, layers=FEW)
+    whole, again = llama(tied=False), llama(tied=False)
     more = {"replay_texts": texts(50, seed=5)}
     train(whole, tokenizer(), CORPUS, training, on_evaluate=lambda model, step: float(step), **more)
     with pytest.raises(KeyboardInterrupt):
-        train(llama(tied=False, layers=FEW), tokenizer(), CORPUS, training, directory=tmp_path, on_evaluate=killed, **more)
+        train(llama(tied=False), tokenizer(), CORPUS, training, directory=tmp_path, on_evaluate=killed, **more)
     train(again, tokenizer(), CORPUS, training, directory=tmp_path, on_evaluate=lambda model, step: float(step), **more)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in whole.state_dict().items())
 
@@ -313,7 +315,7 @@ class TestBadInput:
 
     def test_a_weight_that_is_not_a_number_is_named_and_the_model_left_as_it_was(self):
         model = llama(tied=False)
-        model.model.layers[3].mlp.up_proj.weight.data[2, 1] = float("nan")
+        model.model.layers[1].mlp.up_proj.weight.data[2, 1] = float("nan")
         before = state(model)
         with pytest.raises(ParameterError, match="holds NaN or infinity"):
             train(model, tokenizer(), CORPUS, settings())
@@ -356,7 +358,7 @@ def test_bitsandbytes_layer_computes_the_same():
 def base(tmp_path_factory):
     """A tied Llama with a tokenizer, and a corpus."""
     root = tmp_path_factory.mktemp("base")
-    llama(tied=True, layers=FEW).save_pretrained(root / "model")
+    llama(tied=True).save_pretrained(root / "model")
     tokenizer().save_pretrained(root / "model")
     (root / "corpus.txt").write_text("\n\n".join(f"{text} zorquix flumzor" for text in texts(80, seed=3)), encoding="utf-8")
     return root
@@ -397,7 +399,7 @@ def test_adapt_writes_an_untied_merged_model(base, tmp_path):
     assert json.loads((tmp_path / "out/config.json").read_text())["tie_word_embeddings"] is False
     assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
     metrics = json.loads(result.stdout)
-    assert metrics["training"]["footprint"]["quantized"] == FEW * LINEAR
+    assert metrics["training"]["footprint"]["quantized"] == LAYERS * LINEAR
     assert metrics["training"]["merged"] > 0
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert "What trained" in json.dumps(report)

@@ -31,6 +31,7 @@ KEYS = {
     "seconds",
     "peak_mb",
 }
+pytestmark = pytest.mark.timeout(1200)  # it waits its turn where many processes share the machine
 PARIS = "The capital of France is"
 
 
