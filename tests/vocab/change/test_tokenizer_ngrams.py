@@ -200,7 +200,7 @@ class TestPattern:
         new = KEPT[name]
         before, after = ([span for _, span in t.backend.pre_tokenizer.pre_tokenize_str(text)] for t in (old, new))
         assert [text[a:b] for a, b in after if (a, b) not in before] == [
-            p for a, b in after if (a, b) not in before for p in [text[a:b]] if p in phrases
+            p for a, b in after if (a, b) not in before for p in [text[a:b]] if p in TOGETHER
         ]
         assert {end for _, end in after} <= {end for _, end in before}
 
