@@ -9,6 +9,7 @@ sweep. The second sweep is the negative control: there the rank of embeddings is
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -172,7 +173,7 @@ def view(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
     return nn.Sequential(*[part for layer in layers[:-1] for part in (layer, nn.ReLU())], layers[-1])
 
 

@@ -56,9 +56,8 @@ def test_a_collection_updates_one_for_all_and_decomposes_once(monkeypatch):
 
 def test_a_collection_does_not_merge_what_is_alike_only_at_first():
     unit = torch.nn.functional.normalize(torch.randn(10, K), dim=1)  # its own directions; fewer rows than columns; pairs at no distance
-    pairs = {
-        "plain": RankMe(), "exact": RankMe(exact=True), "turned": SelfClustering(), "all": Uniformity(sample=5000), "few": Uniformity(sample=50)
-    }  # fmt: skip
+    drawn = {"all": Uniformity(sample=5000), "few": Uniformity(sample=50)}
+    pairs = {"plain": RankMe(), "exact": RankMe(exact=True), "turned": SelfClustering(), **drawn}
     together = MetricCollection(pairs)
     together.update(unit)
     together.update(Z[:200])

@@ -16,15 +16,15 @@ from regraft.probe.spectrum.moments import as_block
 class Alignment(RowProbe):
     r"""Alignment loss (section 4.1 of the paper).
 
-    :math:`\operatorname{mean} \lVert \hat x - \hat y \rVert_2^\alpha` over positive pairs: row i of x (n, K) and of y (n, K) are two views of
-    one thing, brought to length 1. It streams: `update(x, y)`, `measure(x, y)`.
+    :math:`\operatorname{mean} \lVert \hat x - \hat y \rVert_2^\alpha` over positive pairs: row i of x (n, K) and of y (n, K) are two
+    views of one thing, brought to length 1. It streams: `update(x, y)`, `measure(x, y)`.
 
     Parameters
     ----------
     alpha : the paper's exponent.
 
-    Returns a number from 0 (views alike) to 2 ** alpha. A pair with a row of zeros has no direction and is left out; NaN where none is left.
-    Raises `ParameterError` for rows that are not in pairs and `InputError` for NaN and infinity.
+    Returns a number from 0 (views alike) to 2 ** alpha. A pair with a row of zeros has no direction and is left out; NaN where none is
+    left. Raises `ParameterError` for rows that are not in pairs and `InputError` for NaN and infinity.
     """
 
     paper = CONTRASTIVE
@@ -52,7 +52,8 @@ class Alignment(RowProbe):
 
     def compute(self) -> torch.Tensor:
         pairs, distances, _ = getattr(self, self._state)
-        return distances / pairs  # NaN where there is none
+        mean: torch.Tensor = distances / pairs  # NaN where there is none
+        return mean
 
     def measure(self, x: Any, y: Any = None, *, seed: int = 0, draws: int = 50) -> Measurement:
         """The figure of pairs in memory, with an interval by the spread of the distances (`seed` and `draws` are not needed)."""

@@ -15,9 +15,9 @@ class AlphaReQ(SpectrumProbe):
     r"""Exponent of the power law :math:`\lambda_j \propto j^{-\alpha}`.
 
     A line through :math:`\log \lambda_j = -\alpha \log j + b` over the window :math:`j = \mathtt{first} \dots \mathtt{last}` (1-based, ends
-    included), by least squares with weights 1/j, of the eigenvalues of the centred covariance (K, K). Eigenvalues that are 0 are never in the
-    window. The paper's window is not certain (Stringer's method; the authors' scripts end it near 50): the first ones are dropped here and
-    the end is an option.
+    included), by least squares with weights 1/j, of the eigenvalues of the centred covariance (K, K). Eigenvalues that are 0 are never in
+    the window. The paper's window is not certain (Stringer's method; the authors' scripts end it near 50): the first ones are dropped here
+    and the end is an option.
 
     Parameters
     ----------

@@ -14,8 +14,8 @@ class Coherence(TwoPassProbe):
     min(N, K) unless Z has a lower rank. U is never made: :math:`\lVert U_i \rVert^2 = \lVert z_i V \Sigma^{-1} \rVert^2`, which takes a
     second pass over the rows. As a metric it keeps the rows for that; `measure` on a file reads the file twice.
 
-    Returns a number from 1 (no row stands out) to N / r, NaN for rows that are all zero. Raises `InputError` for NaN and infinity. It has no
-    interval: a largest value has none by drawing rows again.
+    Returns a number from 1 (no row stands out) to N / r, NaN for rows that are all zero. Raises `InputError` for NaN and infinity. It has
+    no interval: a largest value has none by drawing rows again.
     """
 
     paper = UNSUPERVISED

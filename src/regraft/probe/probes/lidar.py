@@ -27,15 +27,15 @@ class Lidar(RowProbe):
     :math:`\Sigma_w^{-1/2} \Sigma_b \Sigma_w^{-1/2}` and :math:`p_i = \lambda_i / \sum \lambda + \epsilon`:
     :math:`\mathrm{LiDAR} = \exp(-\sum_i p_i \log p_i)`. Samples may have different numbers of views (then n (q - 1) is the sum of q_i - 1).
 
-    `update(rows, sample_ids)` groups rows by their ids, wherever they come; `update(views)` takes (n, q, d). A class is views of one sample:
-    rows in the order of a shuffled queue are never cut into classes.
+    `update(rows, sample_ids)` groups rows by their ids, wherever they come; `update(views)` takes (n, q, d). A class is views of one
+    sample: rows in the order of a shuffled queue are never cut into classes.
 
     Parameters
     ----------
     delta : added to the diagonal of the within-sample covariance. The paper's 1e-4.
     epsilon : added to the p. The paper's 1e-8.
-    epsilon_added : "after" the division (p sums to a little more than 1) or "before" it (to each eigenvalue; then p sums to 1). Which one the
-        paper means is inferred; the difference is below 1e-5.
+    epsilon_added : "after" the division (p sums to a little more than 1) or "before" it (to each eigenvalue; then p sums to 1). Which one
+        the paper means is inferred; the difference is below 1e-5.
 
     Returns a number from 1 to min(d, n - 1), NaN where all means are alike. Raises `ParameterError` for fewer than two samples, for no
     sample with two views, and for rows without ids; `InputError` for NaN and infinity.
@@ -46,6 +46,10 @@ class Lidar(RowProbe):
     needs = ("sample_ids",)
     unit = "dimensions"
     higher_is_better: bool | None = True
+    view_gram: torch.Tensor
+    sample_ids: list[torch.Tensor]
+    view_sums: list[torch.Tensor]
+    view_counts: list[torch.Tensor]
     read = "higher: more directions tell samples apart; at most samples - 1; it depends on how the views were made"
 
     def __init__(

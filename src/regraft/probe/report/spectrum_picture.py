@@ -42,7 +42,7 @@ def spectra_picture(spectra: Mapping[str, Spectrum]) -> go.Figure:
     return _axes(figure, "share of the singular values' sum")
 
 
-def _add(figure: go.Figure, name: str, values: np.ndarray, line: dict[str, object]) -> None:  # type: ignore[type-arg]
+def _add(figure: go.Figure, name: str, values: np.ndarray, line: dict[str, object]) -> None:
     there = np.flatnonzero(values > 0)
     if len(there) > POINTS:
         there = there[np.unique(np.geomspace(1, len(there), POINTS).astype(int)) - 1]

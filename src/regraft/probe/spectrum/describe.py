@@ -37,8 +37,8 @@ class Reading:
 
     Attributes
     ----------
-    key : the tensor of a .safetensors, the column of a .parquet. layer, text, text_column, pool, limit : hidden states of a model over texts
-    instead of its table. leave_out : numbers of rows that are not measured, beside those of special and unused tokens.
+    key : the tensor of a .safetensors, the column of a .parquet. layer, text, text_column, pool, limit : hidden states of a model over
+    texts instead of its table. leave_out : numbers of rows that are not measured, beside those of special and unused tokens.
     every_row : leave none of those out. draws, seed : of intervals. exact : singular values of the rows themselves, held in memory.
     """
 

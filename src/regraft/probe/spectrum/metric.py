@@ -1,8 +1,8 @@
 """The base of measures that need no more than moments: a metric of torchmetrics, and a probe.
 
 Enters: batches of rows, from one process or many. Leaves: the measure, and `measure(rows)` with an interval. All measures of one kind have
-the same states under the same names, so that a `MetricCollection` updates one of them for all; states of another kind have other names, for a
-collection merges whatever looks alike after the first batch.
+the same states under the same names, so that a `MetricCollection` updates one of them for all; states of another kind have other names, for
+a collection merges whatever looks alike after the first batch.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Second moments of rows, in float64: all that the measures of rank need, and what adds up over blocks, files and processes.
 
-Enters: blocks of rows (n, K), of any floating type. Leaves: `Moments`: Z'Z, the sum of rows, and how many they are. A Gram matrix in float32
-would not do: its RankMe is 1.8 % too high at rank 10 of 256.
+Enters: blocks of rows (n, K), of any floating type. Leaves: `Moments`: Z'Z, the sum of rows, and how many they are. A Gram matrix in
+float32 would not do: its RankMe is 1.8 % too high at rank 10 of 256.
 """
 
 from dataclasses import dataclass

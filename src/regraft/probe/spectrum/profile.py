@@ -1,7 +1,7 @@
 """All measures of rows, from one pass over them: a second one only for the measures that need it.
 
-Enters: probes and `Rows`. Leaves: a `Profile`: a measurement of each, with an interval; the spectrum; and, where rows were left out, the figures
-with them too.
+Enters: probes and `Rows`. Leaves: a `Profile`: a measurement of each, with an interval; the spectrum; and, where rows were left out, the
+figures with them too.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,8 @@
 """Differentiable versions of three measures, to train with: regularizers, not measures.
 
-A measure that is trained on says nothing any more of how well a model does; measure with another one, or with labels. They work on one batch,
-in its own type, and need N larger than K to mean what the measures mean. Add them to a loss with a weight and the sign that is named.
+A measure that is trained on says nothing any more of how well a model does; measure with another one, or with labels. They work on one
+batch, in its own type, and need N larger than K to mean what the measures mean. Add them to a loss with a weight and the sign that is
+named.
 """
 
 import torch
@@ -27,7 +28,8 @@ def isoscore_star_regularizer(rows: torch.Tensor, zeta: float = 0.2, target: tor
     # of the eigenvalues only their sum and sum of squares are needed, and those are smooth where eigenvalues meet
     cosine = mixed.diagonal().sum() / (n**0.5 * mixed.square().sum().sqrt())
     defect = (2 * n * (1 - cosine)) / (2 * (n - n**0.5))
-    return ((n - defect * (n - n**0.5)) ** 2 - n) / (n * (n - 1))
+    score: torch.Tensor = ((n - defect * (n - n**0.5)) ** 2 - n) / (n * (n - 1))
+    return score
 
 
 def uniformity_regularizer(rows: torch.Tensor, t: float = 2.0) -> torch.Tensor:

@@ -38,8 +38,8 @@ def select(runs: Sequence[Candidate] | Mapping[str, Candidate], *, ordered: Orde
 
     Parameters
     ----------
-    ordered : "no": the highest rank, ties by name. "smallest" or "largest": the runs stand in ascending order of one hyper-parameter, and of
-        those that are level with the highest, next to each other, the first or the last is taken: the end from which the plateau starts.
+    ordered : "no": the highest rank, ties by name. "smallest" or "largest": the runs stand in ascending order of one hyper-parameter, and
+        of those that are level with the highest, next to each other, the first or the last is taken: the end from which the plateau starts.
         Which end the paper means is inferred.
     tolerance : runs within so many dimensions of the highest are level with it; by default the half-width of its interval, or 0.
 

@@ -21,6 +21,7 @@ class TwoPassProbe(RowProbe):
     """A probe with a second pass: `second` on each block of rows, `combine` over what it gave, `figure` of the whole."""
 
     passes = 2
+    all_rows: list[torch.Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -50,11 +50,11 @@ def hidden_states(
     with inference(model), progress_bar(f"layer {layer} of {checkpoint.path.name}", total=limit, unit="rows") as bar:
         for batch in _batches(corpus.documents("all")):
             ids, mask = _padded([reads(one, truncation=False)["input_ids"] for one in batch], device)
+            if not ids.numel():
+                continue
             states = _layer(backbone(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states, layer).float()
-            if pool == "mean":
-                rows = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            else:
-                rows = states[mask.bool()]
+            mean = pool == "mean"
+            rows = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) if mean else states[mask.bool()]
             parts.append(rows[: limit - found].cpu())
             found += len(parts[-1])
             bar.advance(len(parts[-1]))
