@@ -137,7 +137,8 @@ class _Pass:
             out = self.gone_ids[here] - start
             if collecting:
                 picked = self.chosen[slice(*np.searchsorted(self.chosen, [start, start + len(block)]))] - start
-                self.sampled.append(block[torch.from_numpy(picked)])
+                if len(picked):
+                    self.sampled.append(block[torch.from_numpy(picked)])
                 self._leave_out(block[torch.from_numpy(out)])
             if len(out):
                 block = block[torch.from_numpy(np.delete(np.arange(len(block)), out))]
