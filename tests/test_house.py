@@ -32,6 +32,7 @@ LONG = {
 METHOD_FOLDERS = {  # one file a method, or all that belongs to one method
     "regraft.vocab.initializers",
     "regraft.vocab.k_tokeniser",
+    "regraft.probe.probes",
     "regraft.reproductions",
 }
 

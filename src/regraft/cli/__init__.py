@@ -11,10 +11,11 @@ from regraft.cli import (
     evaluate,
     export,
     methods,
+    probe,
     recipes,
     reproduce,
     undo,
 )  # each registers its verb with the app
 from regraft.cli.app import app, main
 
-__all__ = ["adapt", "app", "compare", "data", "demo", "evaluate", "export", "main", "methods", "recipes", "reproduce", "undo"]
+__all__ = ["adapt", "app", "compare", "data", "demo", "evaluate", "export", "main", "methods", "probe", "recipes", "reproduce", "undo"]

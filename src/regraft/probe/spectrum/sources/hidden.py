@@ -1,0 +1,93 @@
+"""Hidden states of a model over texts, as rows: one a text (the mean over its tokens), or one a token.
+
+Enters: a checkpoint, a layer, texts. Leaves: rows (N, K). Layer 0 is the input, -1 the last, as in ``hidden_states`` of `transformers`.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from regraft.checkpoint import Checkpoint
+from regraft.corpus import Corpus
+from regraft.corpus.sampling import say_skipped
+from regraft.errors import CorpusError, ParameterError
+from regraft.language.loading import check_placement, load_both
+from regraft.language.model import inference
+from regraft.progress import progress_bar, step
+from regraft.tokenizer import Tokenizer
+
+Pool = Literal["mean", "tokens"]
+BATCH = 16
+LONGEST = 512  # tokens of a text that are read
+
+
+def hidden_states(
+    checkpoint: Checkpoint,
+    text: Sequence[str | Path],
+    *,
+    layer: int,
+    pool: Pool = "mean",
+    limit: int = 25_600,
+    text_column: str | None = None,
+    device: str = "cpu",
+    dtype: str = "auto",
+) -> torch.Tensor:
+    """Rows (N, K) in float32, at most `limit`: of "mean", one a text, over all its tokens but padding; of "tokens", one a token.
+
+    Raises `ParameterError` for a layer that the model does not have, and `CorpusError` where there is no text.
+    """
+    check_placement(dtype, device)
+    tokenizer = Tokenizer.from_directory(checkpoint.path)
+    corpus = Corpus.open(text, held_out=0.0, text_column=text_column)
+    say_skipped(corpus)
+    with step("loading the model"):
+        model, reads = load_both(checkpoint, tokenizer, dtype, device)
+    backbone = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+    parts: list[torch.Tensor] = []
+    found = 0
+    with inference(model), progress_bar(f"layer {layer} of {checkpoint.path.name}", total=limit, unit="rows") as bar:
+        for batch in _batches(corpus.documents("all")):
+            ids, mask = _padded([reads(one, truncation=False)["input_ids"] for one in batch], device)
+            if not ids.numel():
+                continue
+            states = _layer(backbone(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states, layer).float()
+            mean = pool == "mean"
+            rows = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) if mean else states[mask.bool()]
+            parts.append(rows[: limit - found].cpu())
+            found += len(parts[-1])
+            bar.advance(len(parts[-1]))
+            if found >= limit:
+                break
+    if not found:
+        raise CorpusError(f"{corpus.name}: no text with a token in it: give more text")
+    return torch.cat(parts)
+
+
+def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        if text.strip():
+            batch.append(text)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _padded(sequences: list[list[int]], device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask (n, length), padded on the right; what a mask covers is never looked at, so any id will do."""
+    sequences = [sequence[:LONGEST] for sequence in sequences if sequence]
+    length = max(map(len, sequences), default=0)
+    ids = torch.tensor([sequence + [0] * (length - len(sequence)) for sequence in sequences], dtype=torch.long)
+    mask = torch.tensor([[1] * len(sequence) + [0] * (length - len(sequence)) for sequence in sequences], dtype=torch.long)
+    return ids.to(device), mask.to(device)
+
+
+def _layer(states: Any, layer: int) -> torch.Tensor:
+    if not -len(states) <= layer < len(states):
+        raise ParameterError(f"--layer {layer}: the model has hidden states 0 to {len(states) - 1}")
+    found: torch.Tensor = states[layer]
+    return found
