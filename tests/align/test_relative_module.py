@@ -88,5 +88,5 @@ def test_it_is_saved_with_its_anchors():
 
 @pytest.mark.parametrize("settings", [{"similarity": "best"}, {"similarity": ()}, {"chunks": 0}, {"width": 0.0}])
 def test_bad_settings_are_one_line(settings):
-    with pytest.raises(ParameterError, match="^relative projection: "):
+    with pytest.raises(ParameterError, match=r"^relative projection: "):
         RelativeProjection(nn.Identity(), A, **settings)
