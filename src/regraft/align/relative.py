@@ -50,6 +50,8 @@ def relative(left: Path, right: Path, asked: Asked, out: Path | None = None, *, 
     """Report and figures; with `out`, also a directory. Raises `InputError`, `ParameterError`, `OutputError`."""
     if out is not None:
         check_output(out, overwrite=overwrite)
+    settings = {"similarity": asked.similarity, "steps": asked.steps, "space": "relative"}
+    found = resolve("aligner", "relative-representations", settings)
     start = perf_counter()
     with step(f"reading {left.name} and {right.name}"):
         spaces = open_paired(left, right)
@@ -59,8 +61,7 @@ def relative(left: Path, right: Path, asked: Asked, out: Path | None = None, *, 
     if len(rest) < 4 or asked.samples < 4:
         raise ParameterError(f"{min(len(rest), asked.samples)} pairs to measure on beside the anchors: at least 4 are needed")
     measured = np.sort(np.random.default_rng(asked.seed).permutation(rest)[: asked.samples])
-    settings = {"similarity": asked.similarity, "steps": asked.steps, "space": "relative"}
-    found = resolve("aligner", "relative-representations", settings).fit(spaces.left[places], spaces.right[places])
+    found.fit(spaces.left[places], spaces.right[places])
     with step(f"measuring on {len(measured):,} pairs"):
         ways = _ways(spaces, places, measured, found, asked)
     report, figures = _told(spaces, anchors, ways, asked, len(rest))
@@ -148,14 +149,16 @@ def _ways(
 def _told(
     spaces: PairedSpaces, anchors: AnchorSet, ways: dict[str, list[Agreement]], asked: Asked, rest: int
 ) -> tuple[Report, dict[str, Any]]:
-    names = list(dict.fromkeys(one.name for found in ways.values() for one in found))
-    values = {way: {one.name: one for one in found} for way, found in ways.items()}
+    names = list(dict.fromkeys(one.name for measures in ways.values() for one in measures))
+    values = {way: {one.name: one for one in measures} for way, measures in ways.items()}
     rows = [{"measure": name, **{way: _shown(values[way].get(name)) for way in ways}} for name in names]
     before, after = (values[way][names[0]].value for way in (BEFORE, RELATIVE))
+    found = values[RELATIVE]["mrr"].value
     samples = ways[BEFORE][0].samples
+    dims = " and ".join(str(one.shape[1]) for one in (spaces.left, spaces.right))
     lead = (
-        f"{spaces.left.shape[1]} and {spaces.right.shape[1]} dimensions, {len(anchors)} anchors ({anchors.method}), {samples:,} of {rest:,} other "
-        f"pairs: {names[0]} {before:.3f} as they are, {after:.3f} relative to the anchors."
+        f"{dims} dimensions, {len(anchors)} anchors ({anchors.method}), measured on {samples:,} of {rest:,} other pairs: {names[0]} "
+        f"{before:.3f} as they are, {after:.3f} relative to the anchors; there a row finds its partner with an MRR of {found:.3f}."
     )
     report = Report(f"{spaces.files[0].name} and {spaces.files[1].name}", lead)
     caption = (
@@ -169,7 +172,7 @@ def _told(
         "dimensions": [int(one.shape[1]) for one in (spaces.left, spaces.right)],
         "anchors": {"count": len(anchors), "method": anchors.method, "seed": anchors.seed, "order_hash": anchors.order_hash},
         "samples": samples,
-        "ways": {way: [one.to_dict() for one in found] for way, found in ways.items()},
+        "ways": {way: [one.to_dict() for one in measures] for way, measures in ways.items()},
     }
     return report, figures
 

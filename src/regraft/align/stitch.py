@@ -90,6 +90,7 @@ def stitch(
         check_output(out, overwrite=overwrite)
     if asked.seeds < 1:
         raise ParameterError(f"--seeds {asked.seeds}: train at least 1 head")
+    relative = configure(RelativeSpace, {"steps": asked.steps})  # refused before anything is encoded
     start = perf_counter()
     data = open_labelled("classification", asked.data, asked.test, text_column=asked.text_column, label_column=asked.label_column)
     first, second = (TextEncoder(folder, pooling=asked.pooling, device=asked.device) for folder in (encoder, decoder))
@@ -100,7 +101,6 @@ def stitch(
         for name, model, side in zip(names, (first, second), anchors, strict=True)
     }
     labels = tuple(np.array([one.labels[0] for one in side]) for side in (data.train, data.test))
-    relative = configure(RelativeSpace, {"steps": asked.steps})
     seeds = range(asked.seed, asked.seed + asked.seeds)
     found = stitching_matrix(encoded, (labels[0], labels[1]), relative=relative, head=asked.head, seeds=list(seeds))
     report, figures = _told(found, data, anchors[0], names, labels, asked)

@@ -50,6 +50,9 @@ def test_measures_are_their_definitions():
     lists = [[set(row) for row in nearest(one, one, 5, own=True)[0]] for one in (X, NOISY)]
     expected = [len(a & b) / len(a | b) for a, b in zip(*lists, strict=True)]
     np.testing.assert_allclose(neighbor_overlap(X, NOISY, 5), expected)
+    lists = [[set(row) for row in nearest(X, pool, 5)[0]] for pool in (X, NOISY)]
+    expected = [len(a & b) / len(a | b) for a, b in zip(*lists, strict=True)]
+    np.testing.assert_allclose(neighbor_overlap(X, NOISY, 5, across=True), expected)
 
 
 def test_linear_cka_is_the_kernel_formula():
@@ -127,7 +130,7 @@ def test_digits_agree_with_what_is_left_of_them():
     assert 0.1 < found["jaccard@10"].value < 0.6
     assert found["cka"].low > 0.4
     assert {one.name: one.value for one in agree(digits, 2 * digits, draws=50)} == pytest.approx(
-        {"jaccard@10": 1, "mrr": 1, "cosine": 1, "cka": 1, "cka biased": 1}
+        {"jaccard@10": 1, "jaccard@10 across": 1, "mrr": 1, "cosine": 1, "cka": 1, "cka biased": 1}
     )
 
 

@@ -34,9 +34,14 @@ class Agreement:
         return {"measure": self.name, "value": self.value, "low": self.low, "high": self.high, "samples": self.samples}
 
 
-def neighbor_overlap(X: Rows, Y: Rows, k: int = 10) -> Floats:
-    """Jaccard overlap of each sample's `k` nearest others by cosine in either space, shape (n,)."""
-    left, right = (np.sort(nearest(one, one, k, own=True)[0], axis=1) for one in (X, Y))
+def neighbor_overlap(X: Rows, Y: Rows, k: int = 10, *, across: bool = False) -> Floats:
+    """Jaccard overlap of each sample's `k` nearest others by cosine in either space, shape (n,).
+
+    With `across`, of the `k` nearest that a row of X finds among all rows of X and among those of Y, itself and its partner included: near
+    0 where the spaces have no coordinates in common (the paper's table 1).
+    """
+    pairs = ((X, X), (X, Y)) if across else ((X, X), (Y, Y))
+    left, right = (nearest(one, pool, k, own=not across)[0] for one, pool in pairs)
     offset = np.arange(len(left))[:, None] * (len(left) + 1)
     common = np.isin(left + offset, right + offset).sum(1)
     return np.asarray(common / (2 * k - common), dtype=np.float64)
@@ -65,8 +70,8 @@ def mean_interval(values: Floats, draws: int = DRAWS, seed: int = 0) -> tuple[fl
 def agree(X: Rows, Y: Rows, *, k: int = 10, draws: int = DRAWS, seed: int = 0) -> list[Agreement]:
     """Every measure that the two spaces allow.
 
-    "jaccard@k" of neighbours; "mrr" of partners and "cosine" with them, where dimensions are equal; "cka" debiased; "cka biased". `k` is
-    cut to n - 1. Raises `ParameterError`: not the same number of rows, fewer than four, NaN.
+    "jaccard@k" of neighbours; where dimensions are equal "jaccard@k across", "mrr" of partners and "cosine" with them; "cka" debiased; "cka
+    biased". `k` is cut to n - 1. Raises `ParameterError`: not the same number of rows, fewer than four, NaN.
     """
     left, right = (np.asarray(one, dtype=np.float64) for one in (X, Y))
     for one in (left, right):
@@ -78,7 +83,11 @@ def agree(X: Rows, Y: Rows, *, k: int = 10, draws: int = DRAWS, seed: int = 0) -
     biased, debiased = (linear_cka(left, right, debiased=one) for one in (False, True))
     measures: dict[str, Callable[[Rows, Rows], Floats]] = {f"jaccard@{k}": lambda x, y: neighbor_overlap(x, y, k)}
     if left.shape[1] == right.shape[1]:
-        measures |= {"mrr": reciprocal_ranks, "cosine": cosines}
+        measures |= {
+            f"jaccard@{k} across": lambda x, y: neighbor_overlap(x, y, k, across=True),
+            "mrr": reciprocal_ranks,
+            "cosine": cosines,
+        }
     found = []
     for name, measure in measures.items():
         values = measure(left, right)
