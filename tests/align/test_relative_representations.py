@@ -164,6 +164,16 @@ def test_the_map_finds_a_rotated_and_scaled_space(similarity):
     assert found.score(X, X @ Q) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "inner", "basis"])
+@pytest.mark.parametrize("steps", ["none", "whiten"])
+def test_one_matrix_is_both_ways_in_turn(similarity, steps):
+    other = A @ M + 1
+    found = RelativeRepresentations(similarity=similarity, steps=steps, ridge=0.1).fit(A, other).transform(X)
+    space = [RelativeSpace(similarity=similarity, steps=steps, ridge=0.1).fit(one) for one in (A, other)]
+    expected = space[1].coordinates_.absolute(space[0].transform(X), restore=True)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 def test_restored_rows_have_the_mean_and_the_scale_of_the_second_space():
     shifted = RelativeRepresentations(similarity="inner", steps="center").fit(A, A @ Q + 4)
     np.testing.assert_allclose(shifted.transform(X), X @ Q + 4, atol=1e-9)

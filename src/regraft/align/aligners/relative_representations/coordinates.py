@@ -7,17 +7,29 @@ and where the recipe allows, back. Rows go through in blocks.
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from regraft.align.aligners.relative_representations.projections import DIRECTIONS, SIMILARITIES, Rows, Similarity, project, unproject
+from regraft.align.aligner import unit_rows
+from regraft.align.aligners.relative_representations.projections import (
+    DIRECTIONS,
+    SIMILARITIES,
+    Rows,
+    Similarity,
+    forward_of,
+    inverse_of,
+    project,
+    unproject,
+)
 from regraft.errors import ParameterError
 
 Steps = Literal["none", "center", "whiten"]
 Pooling = Literal["concat", "sum", "mean", "max"]
 Quantizer = Literal["none", "round", "smooth", "cluster"]
+LINEAR = ("cosine", "inner", "basis")  # in the row, once it has length 1 for the first
 BLOCK_BYTES = 32 << 20
 LAYER_NORM_EPS = 1e-5
 
@@ -88,8 +100,7 @@ class Coordinates:
             stepped = self._clustered(self._stepped(rows[start : start + size]))
             lost += int((~stepped.any(1)).sum())
             yield self._quantized(self._described(stepped))
-        if lost and any(one in DIRECTIONS for one in self.recipe.similarities):
-            warnings.warn(f"relative-representations: {lost} of {len(rows)} rows have length 0 and no direction", stacklevel=3)
+        self._warn(lost, len(rows))
 
     def absolute(self, relative: Rows, *, restore: bool) -> Rows:
         """Rows (n, d) of this space whose relative coordinates these are (n, k).
@@ -97,20 +108,41 @@ class Coordinates:
         With `restore` the steps are undone, and where the similarity sees directions only, rows have the anchors' mean length; without it
         they are as the steps left them. Raises `ParameterError` for a recipe that can't be undone.
         """
+        found = unproject(relative, self.anchors, self.recipe.similarities[0], self.inverse)
+        return self._restored(found) if restore else found
+
+    def mapped(self, rows: Rows, other: "Coordinates", *, restore: bool) -> Rows:
+        """Rows (n, d) of this space in the other one, (n, e). Where both ways are linear they are one matrix, however many anchors."""
+        similarity = self.recipe.similarities[0]
+        if similarity not in LINEAR or self.recipe.quantizer in ("round", "smooth") or not self.recipe.invertible:
+            return np.concatenate([other.absolute(block, restore=restore) for block in self.blocks(rows)])
+        stepped = self._clustered(self._stepped(rows))
+        if similarity == "cosine":
+            self._warn(int((~stepped.any(1)).sum()), len(rows))
+            stepped = unit_rows(stepped)
+        found = stepped @ (forward_of(self.anchors, similarity, self.recipe.ridge) @ other.inverse)
+        return other._restored(found) if restore else np.asarray(found)
+
+    @cached_property
+    def inverse(self) -> Rows:
+        """See `inverse_of`. Raises `ParameterError` for a recipe that can't be undone."""
         if not self.recipe.invertible:
             raise ParameterError(
                 "relative-representations: these coordinates can't be turned into vectors: use space=relative, or one similarity "
                 "of cosine, inner, angular, euclidean and basis with chunks=1"
             )
-        similarity = self.recipe.similarities[0]
-        found = unproject(relative, self.anchors, similarity)
-        if not restore:
-            return found
-        if similarity in DIRECTIONS:
+        return inverse_of(self.anchors, self.recipe.similarities[0])
+
+    def _restored(self, found: Rows) -> Rows:
+        if self.recipe.similarities[0] in DIRECTIONS:
             found = found * np.linalg.norm(self.anchors, axis=1).mean()
         if self.matrix is not None:
             found = found @ np.linalg.pinv(self.matrix)
         return np.asarray(found + self.mean)
+
+    def _warn(self, lost: int, of: int) -> None:
+        if lost and any(one in DIRECTIONS for one in self.recipe.similarities):
+            warnings.warn(f"relative-representations: {lost} of {of} rows have length 0 and no direction", stacklevel=4)
 
     def _stepped(self, rows: Rows) -> Rows:
         if self.recipe.steps == "none":

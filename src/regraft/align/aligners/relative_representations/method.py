@@ -75,8 +75,9 @@ class RelativeRepresentations(Aligner):
         self.source_anchors_, self.target_anchors_ = source[first], target[first]
         recipe = self._recipe()
         if self.space == "target":
-            both = Coordinates(self.source_anchors_, recipe), Coordinates(self.target_anchors_, recipe)
-            both[1].absolute(both[0].relative(self.source_anchors_[:1]), restore=False)  # refused here rather than at the first row
+            Coordinates(self.source_anchors_, recipe).mapped(  # refused here rather than at the first row
+                self.source_anchors_[:1], Coordinates(self.target_anchors_, recipe), restore=False
+            )
         return self
 
     def transform(self, X: Floats) -> Floats:
@@ -85,8 +86,7 @@ class RelativeRepresentations(Aligner):
         source = Coordinates(self.source_anchors_, self._recipe())
         if self.space == "relative":
             return source.relative(rows)
-        target = Coordinates(self.target_anchors_, self._recipe())
-        return np.concatenate([target.absolute(block, restore=self.restore) for block in source.blocks(rows)])
+        return source.mapped(rows, Coordinates(self.target_anchors_, self._recipe()), restore=self.restore)
 
     def relative(self, rows: Floats, side: Side = "source") -> Floats:
         """Relative coordinates (m, k) of rows of the first space ("source") or of the second ("target")."""

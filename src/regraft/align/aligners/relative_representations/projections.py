@@ -31,10 +31,8 @@ def project(rows: Rows, anchors: Rows, similarity: Similarity, ridge: float = 0.
     """
     if similarity in METRICS:
         return np.asarray(cdist(rows, anchors, METRICS[similarity]))
-    if similarity == "inner":
-        return np.asarray(rows @ anchors.T / np.sqrt(anchors.shape[1]))
-    if similarity == "basis":
-        return np.asarray(rows @ coordinates_of(anchors, ridge))
+    if similarity in ("inner", "basis"):
+        return np.asarray(rows @ forward_of(anchors, similarity, ridge))
     cosine = np.clip(unit_rows(rows) @ unit_rows(anchors).T, -1.0, 1.0)
     return np.asarray(cosine if similarity == "cosine" else np.arccos(cosine) / np.pi)
 
@@ -47,24 +45,37 @@ def coordinates_of(anchors: Rows, ridge: float) -> Rows:
     return np.asarray((vt.T * weights) @ u.T)
 
 
-def unproject(relative: Rows, anchors: Rows, similarity: Similarity) -> Rows:
+def forward_of(anchors: Rows, similarity: Similarity, ridge: float = 0.0) -> Rows:
+    """The matrix (d, k) that takes rows to their similarities, for "cosine" (rows of length 1), "inner" and "basis"."""
+    if similarity == "basis":
+        return coordinates_of(anchors, ridge)
+    return np.asarray(unit_rows(anchors).T if similarity == "cosine" else anchors.T / np.sqrt(anchors.shape[1]))
+
+
+def inverse_of(anchors: Rows, similarity: Similarity) -> Rows:
+    """The matrix (k, d) that `unproject` multiplies with. Raises `ParameterError` for "l1" and "linf", which have no such form."""
+    if similarity in DIRECTIONS:
+        return np.asarray(np.linalg.pinv(unit_rows(anchors)).T)
+    if similarity == "inner":
+        return np.asarray(np.sqrt(anchors.shape[1]) * np.linalg.pinv(anchors).T)
+    if similarity == "euclidean":
+        return np.asarray(0.5 * np.linalg.pinv(anchors - anchors.mean(0)).T)
+    if similarity == "basis":
+        return anchors
+    raise ParameterError(f"distances {similarity} can't be turned back into vectors: use cosine, inner, angular, euclidean or basis")
+
+
+def unproject(relative: Rows, anchors: Rows, similarity: Similarity, inverse: Rows | None = None) -> Rows:
     r"""The rows (n, d) whose similarities to `anchors` come closest to `relative` (n, k); exact where the anchors span the space.
 
     "cosine": :math:`\hat x = r (\hat A^\top)^{+}` (inverse relative projection), of length 1 when exact; "angular" by its cosine; "inner"
-    and "basis" linearly; "euclidean" by the differences of squared distances, which are linear in x and need d + 1 anchors.
-    Raises `ParameterError` for "l1" and "linf", which have no such form.
+    and "basis" linearly; "euclidean" by the differences of squared distances, which are linear in x and need d + 1 anchors. `inverse` is
+    `inverse_of` the anchors, where it is known.
     """
-    if similarity == "cosine":
-        return np.asarray(relative @ np.linalg.pinv(unit_rows(anchors)).T)
+    inverse = inverse_of(anchors, similarity) if inverse is None else inverse
     if similarity == "angular":
-        return unproject(np.cos(np.pi * relative), anchors, "cosine")
-    if similarity == "inner":
-        return np.asarray(np.sqrt(anchors.shape[1]) * relative @ np.linalg.pinv(anchors).T)
-    if similarity == "basis":
-        return np.asarray(relative @ anchors)
+        return np.asarray(np.cos(np.pi * relative) @ inverse)
     if similarity == "euclidean":
-        squares = (anchors**2).sum(1)
-        left = relative**2
-        right = (squares - squares.mean()) - (left - left.mean(1, keepdims=True))  # = 2 x (a_i - mean a)
-        return np.asarray(0.5 * right @ np.linalg.pinv(anchors - anchors.mean(0)).T)
-    raise ParameterError(f"distances {similarity} can't be turned back into vectors: use cosine, inner, angular, euclidean or basis")
+        squares, left = (anchors**2).sum(1), relative**2
+        relative = (squares - squares.mean()) - (left - left.mean(1, keepdims=True))  # = 2 x (a_i - mean a)
+    return np.asarray(relative @ inverse)
