@@ -85,6 +85,8 @@ def test_relative_refuses_what_it_can_not_use(place):
     np.save("whole.npy", np.arange(120)[:, None])
     np.save("few.npy", LEFT[:5])
     np.save("pickled.npy", np.array([{}] * 3), allow_pickle=True)
+    np.savez("several.npz", a=LEFT)
+    (place / "several.npz").rename("several.npy")
     broken = LEFT.copy()
     broken[7, 0] = np.nan
     np.save("broken.npy", broken)
@@ -97,7 +99,10 @@ def test_relative_refuses_what_it_can_not_use(place):
         (("few.npy", "few.npy"), "at least 10 pairs"),
         (("broken.npy", "b.npy"), "row 7 holds NaN"),
         (("a.npy", "b.npy"), "300 asked for, and there are 120"),
-        (("a.npy", "b.npy", "--anchors", 118), "2 pairs to measure on"),
+        (("a.npy", "b.npy", "--anchors", 113), "7 pairs to measure on"),
+        (("a.npy", "b.npy", "--anchors", 1), "give at least 2"),
+        ((".", "b.npy"), ".: a directory"),
+        (("several.npy", "b.npy"), "several arrays"),
         (("a.npy", "b.npy", "--anchors", "nowhere.txt"), "nowhere.txt: no such file"),
         (("a.npy", "b.npy", "--anchors", "classes.txt"), "'x'"),
         (("a.npy", "b.npy", "--anchors", 20, "--sampler", "best"), "--sampler best: choose one of"),
@@ -196,6 +201,7 @@ def test_stitch_refuses_what_it_can_not_use(encoders, tmp_path):
         (first, (*data, "--anchors", tmp_path / "one.txt", "--decoder-anchors", tmp_path / "one.txt"), "line 2: no anchor in it"),
         (first, (*data, "--test", tmp_path / "test.jsonl", "--anchors", tmp_path / "tested.txt"), "1 of them are test texts"),
         (first, (*data, "--pooling", "max"), "--pooling max"),
+        (first, (*data, "--device", "gpu"), "--device gpu"),
         (first, (*data, "--steps", "best", "--anchors", 20), "steps='best'"),
     ):
         refused(run("align", "stitch", left, first, *more, "--out", tmp_path / "out"), says)

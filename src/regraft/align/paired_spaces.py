@@ -53,6 +53,9 @@ def open_paired(left: Path, right: Path) -> PairedSpaces:
     Raises `InputError` (or `ParameterError` from the vector reader): a file that is missing or damaged, arrays of other shapes, NaN, fewer
     than ten pairs.
     """
+    for path in (left, right):
+        if not path.is_file():
+            raise InputError(f"{path}: {'a directory' if path.is_dir() else 'no such file'}: give a .npy of rows, or word vectors")
     plain = [_is_plain(path) for path in (left, right)]
     if all(plain):
         one, other = _array(left), _array(right)
@@ -81,15 +84,14 @@ def _is_plain(path: Path) -> bool:
 
 
 def _array(path: Path) -> Rows:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file: give a .npy of rows, or word vectors")
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: not a plain NumPy array ({' '.join(str(error).split())}): save it with numpy.save") from None
-    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or not found.size:
-        shape = getattr(found, "shape", "?")
-        raise InputError(f"{path}: shape {shape} of {getattr(found, 'dtype', 'several arrays')}: give floating-point rows (n, d)")
+    if not isinstance(found, np.ndarray):
+        raise InputError(f"{path}: holds several arrays (.npz): save the one that is meant with numpy.save")
+    if found.ndim != 2 or found.dtype.kind != "f" or not found.size:
+        raise InputError(f"{path}: shape {found.shape} of {found.dtype}: give floating-point rows (n, d)")
     if not np.isfinite(found).all():
         row = int(np.flatnonzero(~np.isfinite(found).all(1))[0])
         raise InputError(f"{path}: row {row} holds NaN or infinity: remove or repair it in both files")

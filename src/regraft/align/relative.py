@@ -29,6 +29,7 @@ from regraft.progress import step
 from regraft.report import Report
 
 ANCHORS, FIGURES, PAGE = "anchors.json", "agreement.json", "report.html"
+FEWEST = 8  # pairs that halves can be drawn from
 BEFORE, RELATIVE, MAPPED = "as they are", "relative", "mapped"
 
 
@@ -58,8 +59,10 @@ def relative(left: Path, right: Path, asked: Asked, out: Path | None = None, *, 
     anchors = _anchors(spaces, asked)
     places = anchors.positions(spaces.ids)
     rest = np.setdiff1d(np.arange(len(spaces.ids)), places)
-    if len(rest) < 4 or asked.samples < 4:
-        raise ParameterError(f"{min(len(rest), asked.samples)} pairs to measure on beside the anchors: at least 4 are needed")
+    if len(anchors) < 2:
+        raise ParameterError("--anchors 1: one similarity tells no two spaces apart: give at least 2, better 50 or more")
+    if min(len(rest), asked.samples) < FEWEST:
+        raise ParameterError(f"{min(len(rest), asked.samples)} pairs to measure on beside the anchors: at least {FEWEST} are needed")
     measured = np.sort(np.random.default_rng(asked.seed).permutation(rest)[: asked.samples])
     found.fit(spaces.left[places], spaces.right[places])
     with step(f"measuring on {len(measured):,} pairs"):
@@ -178,4 +181,7 @@ def _told(
 
 
 def _shown(found: Agreement | None) -> str | None:
-    return None if found is None else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    if found is None:
+        return None
+    interval = f"[{found.low:.3f}, {found.high:.3f}]" if np.isfinite([found.low, found.high]).all() else "[no interval]"
+    return f"{found.value:.3f} {interval}"

@@ -24,6 +24,7 @@ from regraft.align.stitching import Cell, Encoded, HeadSettings, Stitching, stit
 from regraft.align.stitching.text_encoder import Pooling, TextEncoder
 from regraft.errors import InputError, ParameterError
 from regraft.evaluation.paired import DRAWS
+from regraft.language.loading import check_placement
 from regraft.method import configure
 from regraft.output import atomic_directory, check_output
 from regraft.report import Report
@@ -90,6 +91,7 @@ def stitch(
         check_output(out, overwrite=overwrite)
     if asked.seeds < 1:
         raise ParameterError(f"--seeds {asked.seeds}: train at least 1 head")
+    check_placement("auto", asked.device)
     relative = configure(RelativeSpace, {"steps": asked.steps})  # refused before anything is encoded
     start = perf_counter()
     data = open_labelled("classification", asked.data, asked.test, text_column=asked.text_column, label_column=asked.label_column)

@@ -108,6 +108,14 @@ def test_intervals_cover_the_truth():
     assert 52 <= inside <= 60
 
 
+def test_what_can_not_be_told_is_none_in_json():
+    import json
+
+    found = [one.to_dict() for one in agree(X[:5], NOISY[:5], draws=20)]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert next(one for one in found if one["measure"] == "cka")["low"] is None
+
+
 def related(rng, n):
     left = rng.normal(size=(n, 5)) * [3, 2, 1, 1, 1]
     return left, left[:, :3] + rng.normal(size=(n, 3))

@@ -31,7 +31,10 @@ class Agreement:
     samples: int
 
     def to_dict(self) -> dict[str, Any]:
-        return {"measure": self.name, "value": self.value, "low": self.low, "high": self.high, "samples": self.samples}
+        """As JSON has it: an interval or a value that can't be told (too few samples) is None."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        told = {name: number if np.isfinite(number) else None for name, number in numbers.items()}
+        return {"measure": self.name, **told, "samples": self.samples}
 
 
 def neighbor_overlap(X: Rows, Y: Rows, k: int = 10, *, across: bool = False) -> Floats:
