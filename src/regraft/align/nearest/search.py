@@ -31,7 +31,7 @@ LONG = 2e9  # products from which on progress is shown
 
 @dataclass(frozen=True)
 class Neighbours:
-    """`ids` (n, k), -1 where a row of zeros asked, and float64 `scores` (n, k), -inf there; best first, of equal ones the lower id first."""
+    """`ids` (n, k), -1 where a row of zeros asked, and float64 `scores` (n, k), -inf there; best first, of equals the lower id first."""
 
     ids: Ids
     scores: npt.NDArray[np.float64]
@@ -129,7 +129,9 @@ def _scan(left: _Side, right: _Side, keep: int, back: bool) -> tuple[Any, Any]:
                 tile = scores.numpy()
                 jobs = [pool.submit(keep_rows, tile[s], columns.start, *_part(kept[0], rows, s)) for s in _shares(height, threads)]
                 if back:
-                    jobs += [pool.submit(keep_columns, tile[:, s], rows.start, *_part(kept[1], columns, s)) for s in _shares(width, threads)]
+                    jobs += [
+                        pool.submit(keep_columns, tile[:, s], rows.start, *_part(kept[1], columns, s)) for s in _shares(width, threads)
+                    ]
                 for job in jobs:
                     job.result()
             if bar is not None:
