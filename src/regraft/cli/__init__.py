@@ -5,6 +5,7 @@ Results go to stdout, progress to stderr. Exit codes: 0 done, 2 bad input, 1 our
 
 from regraft.cli import (
     adapt,
+    align,
     compare,
     data,
     demo,
@@ -17,4 +18,4 @@ from regraft.cli import (
 )  # each registers its verb with the app
 from regraft.cli.app import app, main
 
-__all__ = ["adapt", "app", "compare", "data", "demo", "evaluate", "export", "main", "methods", "recipes", "reproduce", "undo"]
+__all__ = ["adapt", "align", "app", "compare", "data", "demo", "evaluate", "export", "main", "methods", "recipes", "reproduce", "undo"]

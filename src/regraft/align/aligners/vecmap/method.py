@@ -17,8 +17,8 @@ class VecMap(LinearAligner):
 
     On the pairs' rows X and Z: (1) whiten each side, :math:`T = V S^{-1} V^\top` of its SVD; (2) rotate both,
     :math:`(X T_x)^\top Z T_z = U S V^\top`, by *U* and *V*; (3) weigh dimensions by :math:`S^r`; (4) take the whitening back,
-    :math:`U^\top T_x^{-1} U` and :math:`V^\top T_z^{-1} V`; (5) keep the first dimensions. With fewer pairs than dimensions, directions that
-    no pair spans are lost by (1).
+    :math:`U^\top T_x^{-1} U` and :math:`V^\top T_z^{-1} V`; (5) keep the first dimensions. With fewer pairs than dimensions, what no
+    pair spans is lost by (1).
 
     Self-learning: from pairs on, Procrustes, then each word's best partner by CSLS as the next pairs, in both directions, each score
     dropped with a probability that falls; steps (1) to (5) follow on the last pairs. Without pairs, it starts from words whose sorted rows

@@ -1,0 +1,1 @@
+"""Pictures that only reports of this family show."""
