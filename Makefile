@@ -9,7 +9,7 @@ ifneq ($(wildcard ../shared/data),)
 export REGRAFT_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test lint bench reproduce docs clean
+.PHONY: demo test test-slow lint bench reproduce docs clean
 .DEFAULT_GOAL := test
 
 # PyTorch's CPU wheel where pip can find one; elsewhere PyTorch's own index for CPU builds.
@@ -23,9 +23,16 @@ demo: $(VENV)/.installed
 
 # Two workers with one thread each take a third of the time of one with two: PyTorch's threads wait for each other on small models.
 WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
+# make test FAMILY=vocab: one family and the floors below it, that is all tests but other families'
+FAMILIES := vocab grow tables text graph bias multimodal code concepts align probe
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+	$(PYTEST) -m "not slow" $(if $(FAMILY),$(addprefix --ignore=tests/,$(filter-out $(FAMILY),$(FAMILIES))))
+
+# what waits for real models or for the clock: run what covers your change, and all before a release
+test-slow: $(VENV)/.installed
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -75,9 +75,9 @@ def test_a_lone_surrogate_is_refused_with_its_place(tokenizer):
 
 def test_a_line_of_a_megabyte_takes_seconds(tokenizer):
     line = "banor deluvex go " * 60_000
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(tokenizer.encode(line)) > 100_000
-    assert time.perf_counter() - start < 6  # 10 MB in a minute
+    assert time.process_time() - start < 6  # 10 MB in a minute, whatever else the machine does
 
 
 def test_save_and_open_again_changes_nothing(tokenizer, tmp_path):

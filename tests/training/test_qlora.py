@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,13 @@ from regraft.training.nf4 import BITS, dequantize, quantize
 from regraft.training.quantized import NF4Linear, Quantization, bitsandbytes_layer
 from regraft.training.trainable import select
 from regraft.vocab.adapt import adapt as adapt_model
-from toys.models import bert, gpt2, llama, texts, tokenizer, wordpiece
+from toys import models
+from toys.models import bert, gpt2, texts, tokenizer, wordpiece
 
 CORPUS = texts(150, seed=1)
 IDS = torch.arange(5, 25).unsqueeze(0)
-D, FF, LAYERS, ROWS = 16, 32, 5, 304
+D, FF, LAYERS, ROWS = 16, 32, 2, 304
+llama = partial(models.llama, layers=LAYERS)
 LINEAR = 4 * D * D + 3 * D * FF
 LINEAR_SIDES = 4 * (D + D) + 3 * (D + FF)
 ALL = LoraOptions(r=4, alpha=8, dropout=0.0, tables=True)
@@ -121,11 +124,11 @@ class TestMerging:
         """What differs: W - dequantized(W), in every layer, and nothing else."""
         model, plain = llama(tied=False), llama(tied=False)
         trainable = stirred(model, quantize="nf4")
-        layer, original = model.model.layers[2].mlp.up_proj, plain.model.layers[2].mlp.up_proj.weight
+        layer, original = model.model.layers[1].mlp.up_proj, plain.model.layers[1].mlp.up_proj.weight
         update = layer.get_delta_weight("default")
         quantized = layer.base_layer.dequantized()
         trainable.finish()
-        merged = model.model.layers[2].mlp.up_proj.weight
+        merged = model.model.layers[1].mlp.up_proj.weight
         torch.testing.assert_close(merged - (quantized + update), original - quantized, rtol=0, atol=1e-6)
         assert (original - quantized).abs().max() > 0.01
 
@@ -312,7 +315,7 @@ class TestBadInput:
 
     def test_a_weight_that_is_not_a_number_is_named_and_the_model_left_as_it_was(self):
         model = llama(tied=False)
-        model.model.layers[3].mlp.up_proj.weight.data[2, 1] = float("nan")
+        model.model.layers[1].mlp.up_proj.weight.data[2, 1] = float("nan")
         before = state(model)
         with pytest.raises(ParameterError, match="holds NaN or infinity"):
             train(model, tokenizer(), CORPUS, settings())
@@ -375,7 +378,7 @@ def adapt(base, out, *options):
         "--out",
         str(out),
     ]
-    command += ["--train", "3", "--json", "--held-out", "0.2"]
+    command += ["--train", "3", "--json", "--held-out", "0.2", "--score-bytes", "1500"]
     for option in train_options:
         command += ["--train-set", option]
     return CliRunner().invoke(app, command)
@@ -474,7 +477,14 @@ def test_the_example_runs_with_the_page_of_english_that_is_there_by_default(base
     """Everything as it stands but for what to adapt, how long, and where to."""
     recipe = yaml.safe_load(Path(__file__).parents[2].joinpath("examples/zip-tie-qlora.yaml").read_text("utf-8"))
     assert {**QLORA, **recipe["train_set"], "lora_r": 128, "lora_alpha": 128}.items() >= QLORA.items()
-    recipe |= {"model": str(base / "model"), "corpus": str(base / "corpus.txt"), "out": str(tmp_path / "out"), "train": "2", "extend": 20}
+    recipe |= {
+        "model": str(base / "model"),
+        "corpus": str(base / "corpus.txt"),
+        "out": str(tmp_path / "out"),
+        "train": "2",
+        "extend": 20,
+        "score_bytes": 1500,
+    }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     result = CliRunner().invoke(app, ["run", str(tmp_path / "recipe.yaml"), "--json"])
     assert result.exit_code == 0, result.output

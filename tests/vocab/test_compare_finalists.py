@@ -2,16 +2,21 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from regraft.cli.compare import finalists_from, text_training
+from regraft.comparison import Outcome, rank, set_behind
+from regraft.comparison.ranking import best as best_of
 from regraft.errors import ParameterError
+from regraft.evaluation.paired import Sample
+from regraft.method import resolve
 from regraft.training import SHORT, Training
-from regraft.vocab import compare as module
+from regraft.vocab import bench as module
+from regraft.vocab.bench import METRIC
 from regraft.vocab.compare import DEFAULT_TRAINING, compare
-from regraft.vocab.compare_rows import Outcome, best_starts, rank, set_behind
 from regraft.vocab.report.compare_report import comparison_lead
 from regraft.vocab.transplant.transplant import transplant
 from toys.directory import domain_texts, save_decoder
@@ -158,7 +163,7 @@ def test_equal_tables_are_one_finalist_and_trained_once(place, monkeypatch):
         module,
         "transplant",
         lambda checkpoint, tokenizer, change, start, context: transplant(
-            checkpoint, tokenizer, change, module.resolve("initializer", twins.get(start.name, start.name)), context
+            checkpoint, tokenizer, change, resolve("initializer", twins.get(start.name, start.name)), context
         ),
     )
     trained, train = [], module.train
@@ -170,8 +175,8 @@ def test_equal_tables_are_one_finalist_and_trained_once(place, monkeypatch):
 
 
 def test_few_tables_wait(place, monkeypatch):
-    held, keep = [], module._Live.keep_tables
-    monkeypatch.setattr(module._Live, "keep_tables", lambda live, *given: keep(live, *given) or held.append(len(live.tables)))
+    held, keep = [], module.StartBench.keep_tables
+    monkeypatch.setattr(module.StartBench, "keep_tables", lambda live, *given: keep(live, *given) or held.append(len(live.tables)))
     run(place, 2)
     assert max(held) == 2
     held.clear()
@@ -184,7 +189,7 @@ def test_trained_rows_come_before_others_and_failures_last():
         return {"bits_per_byte": before, "bits_per_byte_after": after, "drift_bits_per_byte": None}
 
     ordered = [row(2.0, 1.0), row(1.9, 3.0), row(1.0), row(2.5), row(None)]
-    assert sorted([*ordered[3:], *ordered[:3]], key=rank) == ordered
+    assert sorted([*ordered[3:], *ordered[:3]], key=partial(rank, metric=METRIC)) == ordered
 
 
 def test_starts_with_the_same_tables_count_as_one():
@@ -192,8 +197,8 @@ def test_starts_with_the_same_tables_count_as_one():
         return Outcome({"method": name, "bits_per_byte": bits}, digest=digest)
 
     found = [outcome("a", 3.0, "x"), outcome("b", 1.0, "y"), outcome("c", 1.0, "y"), outcome("d", None, ""), outcome("e", 4.0, "z")]
-    assert best_starts(found, 2) == ["b", "c", "a"]
-    assert best_starts(found, None) == ["b", "c", "a", "e"]
+    assert best_of(found, METRIC, 2) == ["b", "c", "a"]
+    assert best_of(found, METRIC, None) == ["b", "c", "a", "e"]
 
 
 @pytest.mark.parametrize(("text", "count"), [("6", 6), (" 1 ", 1), ("all", None), ("All", None)])
@@ -226,7 +231,7 @@ def measured(name, bits, after=None):
     total = sum(bits) / 100
     row = {"method": name, "bits_per_byte": total, "bits_per_byte_after": after, "drift_bits_per_byte": None}
     row |= dict.fromkeys(("behind_first", "behind_first_low", "behind_first_high"))
-    return Outcome(row, document_bits=list(bits), document_bytes=[10] * 10)
+    return Outcome(row, sample=Sample.of(bits, [10] * 10))
 
 
 def test_rows_say_how_far_they_are_behind_the_first():
@@ -239,7 +244,7 @@ def test_rows_say_how_far_they_are_behind_the_first():
         for m in (measured("untouched", hard - 5), measured("a", hard), measured("b", hard + 2), measured("c", hard + noise + 0.1))
     }
     rows = [one.row for one in found.values()]
-    set_behind(rows, found)
+    set_behind(rows, found, METRIC)
     untouched, first, behind, near = rows
     assert first["behind_first"] is None
     assert (untouched["behind_first"], behind["behind_first"]) == (pytest.approx(-0.5), pytest.approx(0.2))
@@ -250,9 +255,9 @@ def test_rows_say_how_far_they_are_behind_the_first():
 
 
 def test_one_document_gives_no_interval():
-    found = {name: Outcome(measured(name, [1.0] * 10).row, document_bits=[1.0], document_bytes=[1]) for name in ("untouched", "a", "b")}
+    found = {name: Outcome(measured(name, [1.0] * 10).row, sample=Sample.of([1.0], [1])) for name in ("untouched", "a", "b")}
     rows = [one.row for one in found.values()]
-    set_behind(rows, found)
+    set_behind(rows, found, METRIC)
     assert [row["behind_first"] for row in rows] == [None] * 3
 
 
@@ -262,7 +267,7 @@ def test_the_table_has_figures_and_the_failures_stand_below(place, monkeypatch):
             raise ParameterError("cut")
         return transplant(checkpoint, tokenizer, change, start, context)
 
-    monkeypatch.setattr("regraft.vocab.compare.transplant", broken)
+    monkeypatch.setattr("regraft.vocab.bench.transplant", broken)
     report = run(place, None, ["mean", "normal", "merge"]).report
     methods, failed = (section for section in report.sections if section.title in ("Methods", "Failed"))
     assert {row["method"] for row in methods.rows} == {"untouched", "mean", "merge"}

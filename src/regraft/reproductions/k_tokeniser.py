@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModel
 
 from regraft.checkpoint import Checkpoint
+from regraft.comparison import Kept
 from regraft.corpus import Corpus
 from regraft.datasets.models import ENCODER, encoder_folder
 from regraft.evaluation.paired import Sample
@@ -31,11 +32,12 @@ from regraft.tasks.fine_tuning import FineTuning
 from regraft.tasks.kinds import TASKS
 from regraft.tasks.labelled.examples import LabelledData
 from regraft.tasks.labelled.named import open_named
+from regraft.tasks.runs import Run, f1_sample
 from regraft.tasks.task import Task, load_headed
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.k_tokeniser import KTokeniser
 from regraft.vocab.tasks.arms import ADDED_WORDS, BASE, DEFAULT_ROWS, K_TOKENISER, RANDOM_ROWS, Arm, Subject
-from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point, Run, f1_sample
+from regraft.vocab.tasks.learning_curve import RUNS, Curves, Plan, Point
 from regraft.vocab.transplant.installed import install
 
 Row = dict[str, Any]
@@ -165,7 +167,7 @@ class Study:
     subject: Subject
     arms: Mapping[str, Arm]
     texts: Mapping[str, Sequence[str]]
-    kept: KeptRuns
+    kept: Kept
     size: Size
     device: str
     extra: dict[str, Any] = field(default_factory=dict)
@@ -190,8 +192,8 @@ def reproduce(quick: bool, device: str = "cpu") -> Findings:
         learned, held_out = ontologies(size.phrases)
         corpus = Corpus.from_texts([example.text for example in data.train], held_out=0.0, name=data.name)
         subject = Subject(checkpoint, Tokenizer.from_directory(checkpoint.path), learned, corpus=corpus)
-    kept = KeptRuns(Path(os.environ[RUNS_VARIABLE]) if os.environ.get(RUNS_VARIABLE) else None)
-    taken_over = len(kept.found)
+    kept = Kept(Path(os.environ[RUNS_VARIABLE]) if os.environ.get(RUNS_VARIABLE) else None, RUNS)
+    taken_over = len(kept.lines)
     run = Ledger(f"{ENCODER}; {len(data.train):,} ICD-10-CM descriptions, 22 chapters, test categories apart; {ontology_words(learned)}")
     with step("building the vocabularies"):
         arms = {name: subject.arm(name) for name in (BASE, ADDED_WORDS, RANDOM_ROWS, K_TOKENISER)}
@@ -201,8 +203,8 @@ def reproduce(quick: bool, device: str = "cpu") -> Findings:
     with matmul_precision("auto", device):
         coding(run, study, whole, data)
         extract(Ledger(f"{ENCODER}; {ontology_words(learned)}", run.claims), study)
-    seconds = sum(one.seconds for one in kept.found.values())
-    study.extra["fine_tunings"] = {"runs": len(kept.found), "runs_taken_over": taken_over, "seconds": seconds}
+    seconds = sum(line["seconds"] for line in kept.lines.values())
+    study.extra["fine_tunings"] = {"runs": len(kept.lines), "runs_taken_over": taken_over, "seconds": seconds}
     return Findings(resolve("initializer", K_TOKENISER).paper, run.claims, study.extra, study.tables, study.figures)
 
 

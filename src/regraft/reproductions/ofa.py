@@ -124,7 +124,7 @@ def reproduce(quick: bool) -> Findings:
 def compare_encoders(run: Ledger, setting: EncoderSetting, size: Size) -> list[dict[str, Any]]:
     """How near sentence vectors stay to the original's under each start, and word similarity."""
     pairs = {name: word_pairs(name) for name in ("wordsim353", "simlex999")}
-    reference = sentence_vectors(*setting.original(), setting.held_out)
+    reference = sentence_vectors(*setting.untouched(), setting.held_out)
     starts: dict[str, Initializer] = {
         "ofa": OFA(),
         "k=1": OFA(k=1),
@@ -161,14 +161,14 @@ def together(samples: list[Sample]) -> Sample:
 def cut_encoder(run: Ledger, setting: EncoderSetting, size: Size) -> list[dict[str, Any]]:
     """The original encoder with its table cut to each rank: error against the tail of singular values, size, word similarity."""
     pairs, rows = word_pairs("wordsim353"), []
-    model, tokenizer = setting.original()
+    model, tokenizer = setting.untouched()
     table = model.get_input_embeddings().weight.detach().clone()
     reference = sentence_vectors(model, tokenizer, setting.held_out)
     whole = word_similarity(model, tokenizer, pairs)
     for rank in size.ranks:
         factors = factorise(table, rank)
         error = float((table.double() - dense(factors.coordinates, factors.primitives).double()).square().sum().sqrt())
-        model, tokenizer = setting.original()
+        model, tokenizer = setting.untouched()
         factorise_model(model, rank)
         found = word_similarity(model, tokenizer, pairs)
         near = (sentence_vectors(model, tokenizer, setting.held_out) * reference).sum(1).mean()

@@ -20,16 +20,15 @@ from regraft.progress import console, step
 from regraft.reproductions.harness.claim import Declared, Expectation, Sample
 from regraft.reproductions.harness.record import Findings, Ledger
 from regraft.reproductions.harness.vocab.hidden_states import CLOSER, distance, stacked
-from regraft.reproductions.harness.vocab.setting import Subject, score
+from regraft.reproductions.harness.vocab.setting import score
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
-from regraft.vocab.change import Change, add_words
-from regraft.vocab.initializer import Context, Initializer, Target
+from regraft.vocab.change import add_words
+from regraft.vocab.initializer import Initializer, Target
 from regraft.vocab.initializers.token_distillation import TokenDistillation
 from regraft.vocab.initializers.token_distillation.generated import write_passages
 from regraft.vocab.initializers.token_distillation.pairing import Passage
-from regraft.vocab.transplant.installed import install
-from regraft.vocab.transplant.transplant import transplant
+from regraft.vocab.setting import Live, Setting
 
 NOUNS = (
     "airspeed", "arizona", "beggar", "cohesiveness", "drizzle", "fadeout", "leyte", "liverpool", "menarche", "missouri", "olympics",
@@ -55,35 +54,25 @@ class Size:
 QUICK = Size(nouns=4, snippets=4, fast_seeds=1, held_out=2)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """The model, its tokenizer with nouns added, and held-out passages that hold them."""
+@dataclass(frozen=True, kw_only=True)
+class Nouns(Setting):
+    """The model, its tokenizer with nouns added, and held-out passages that hold them, written by `writer`, the untouched model."""
 
-    checkpoint: Checkpoint
-    tokenizer: Tokenizer
-    change: Change
-    untouched: Subject
+    writer: Live
     held_out: list[Passage]
 
     @classmethod
-    def prepare(cls, size: Size) -> "Setting":
+    def prepare(cls, size: Size) -> "Nouns":
         checkpoint = Checkpoint.open(model_folder(), vocabulary=True)
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         nouns = NOUNS[: size.nouns]
         change = add_words(tokenizer, nouns)
         target = Target(ids=change.new_ids, tokenizer=change.tokenizer, source_ids=change.source_ids, old_tokenizer=tokenizer)
-        untouched = load_model(checkpoint), load_tokenizer(tokenizer)
+        writer = load_model(checkpoint), load_tokenizer(tokenizer)
         wanted = {change.tokenizer.encode(f" {noun}")[0]: size.held_out for noun in nouns}
         with step("writing held-out passages"):
-            written = list(write_passages(*untouched, target, wanted, TokenDistillation.length, temperature=1.0, seed=HELD_OUT_SEED))
-        return cls(checkpoint, tokenizer, change, untouched, written)
-
-    def started(self, start: Initializer, seed: int, subject: Subject | None) -> Subject:
-        """The model with `start`'s rows; `subject`, if it has this vocabulary already, is overwritten."""
-        model, tokenizer = subject or (load_model(self.checkpoint), load_tokenizer(self.change.tokenizer))
-        context = Context(seed=seed, load_model=lambda: (load_model(self.checkpoint), load_tokenizer(self.tokenizer)))
-        install(model, transplant(self.checkpoint, self.tokenizer, self.change, start, context))
-        return model, tokenizer
+            written = list(write_passages(*writer, target, wanted, TokenDistillation.length, temperature=1.0, seed=HELD_OUT_SEED))
+        return cls(checkpoint=checkpoint, tokenizer=tokenizer, change=change, writer=writer, held_out=written)
 
     @property
     def texts(self) -> list[str]:
@@ -93,7 +82,7 @@ class Setting:
 def reproduce(quick: bool) -> Findings:
     """Run all of it: about 60 processor minutes in full, 1 with `quick`."""
     size = QUICK if quick else Size()
-    setting = Setting.prepare(size)
+    setting = Nouns.prepare(size)
     run = Ledger(f"SmolLM2-135M-Instruct; {size.nouns} nouns of WordNet 3.1 as tokens")
     own = TokenDistillation(snippets_from="model", snippets=size.snippets, minutes=None)
     fast = TokenDistillation(snippets_from="model", snippets=size.snippets, lr=1e-3, minutes=None)
@@ -106,7 +95,7 @@ def reproduce(quick: bool) -> Findings:
         with step(name):
             for seed in range(seeds):
                 subject = setting.started(start, seed, subject)
-                distances[name].append(distance(setting.untouched, subject, [[passage] for passage in setting.held_out]))
+                distances[name].append(distance(setting.writer, subject, [[passage] for passage in setting.held_out]))
                 scores[name].append(score(subject, setting.texts))
         bits = float(np.mean([s.bits_per_byte for s in scores[name]]))
         rows.append({"start": name, "bits per byte": bits, "distance": stacked(distances[name]).value})

@@ -156,7 +156,7 @@ def adapt(
         if elchat is not None and training is not None:
             check_start(training, result)
         with matmul_precision(dtype, device):
-            measured = measure(job, result, training, elchat, score=score, device=device, dtype=dtype, state=state)
+            measured = measure(job, result, training, elchat, score=score, state=state)
     for note in job.context.notes:
         console.print(f"  {note}", highlight=False)
     stages, run = measured.stages, measured.training
@@ -187,8 +187,6 @@ def measure(
     elchat: ElChat | None = None,
     *,
     score: bool,
-    device: str,
-    dtype: str,
     state: str | Path | None = None,
 ) -> Measured:
     """Score the untouched model, the grafted one, with `training` the trained one, and with `elchat` what is mixed of it and the source."""
@@ -200,7 +198,7 @@ def measure(
         return Measured()
     if not score and training is None:
         return Measured()
-    model, old_tokenizer, new_tokenizer = job.load(dtype, device)
+    model, old_tokenizer, new_tokenizer = job.load()
     stages: list[Stage] = []
 
     def keep_score(name: str, what: str, tokenizer: Any, **options: Any) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from regraft.corpus import Corpus
 from regraft.corpus.sampling import open_source_text, sample_texts, say_skipped
 from regraft.errors import CorpusError
 from regraft.evaluation import Score, Speed, generation_speed, greedy_hits, joined, score_text
-from regraft.language.loading import is_scorable, load_both, load_model
 from regraft.language.model import remembered_states
 from regraft.progress import console, step
 from regraft.tokenizer import Tokenizer, measure_segmentation, widen_pretokenizer
@@ -22,6 +21,7 @@ from regraft.training import Training
 from regraft.vocab.change import Change
 from regraft.vocab.change.request import TokenizerRequest
 from regraft.vocab.initializer import Aids, Context
+from regraft.vocab.setting import Setting
 
 WATCH_BYTES = 8_000
 PROMPTS, PROMPT_CHARACTERS = 4, 300
@@ -52,17 +52,14 @@ class Stage:
         }
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class Job(Setting):
     """A model about to get a new vocabulary, with its texts. Build with `Job.prepare`.
 
     `domain` and `ordinary` are scored, of `ordinary` first what both tokenizers cut alike; `replay` is there to be trained on.
     """
 
-    checkpoint: Checkpoint
-    tokenizer: Tokenizer
     corpus: Corpus
-    change: Change
     domain: list[str]
     ordinary: list[str]
     replay: list[str]
@@ -100,16 +97,16 @@ class Job:
         for note in change.notes:
             console.print(f"  {note}", highlight=False)
         domain = sample_texts(corpus.documents("held-out"), score_bytes)
-        aids = dataclasses.replace(aids or Aids(), ontology=tuple(request.ontology) if request.ontology else None)
         source = open_source_text(source_text, held_out=0.5 if replay else 0.0)
         ordinary = sample_texts(source.documents("held-out" if replay else "all"), score_bytes)
         alike = cut_alike(tokenizer, change, ordinary)
         ordinary = [text for side in (True, False) for text, same in zip(ordinary, alike, strict=True) if same == side]
         replayed = list(source.documents("train")) if replay else []
-        load = partial(load_both, checkpoint, tokenizer, dtype, device) if is_scorable(checkpoint) else None
+        aids = dataclasses.replace(aids or Aids(), ontology=tuple(request.ontology) if request.ontology else None)
+        setting = Setting(checkpoint=checkpoint, tokenizer=tokenizer, change=change, corpus=corpus, aids=aids, device=device, dtype=dtype)
         watched = sample_texts(replayed, score_bytes) or ordinary  # rather what is trained on than what is scored
-        context = Context(corpus=corpus, seed=seed, aids=aids, load_model=load, ordinary=watched)
-        return cls(checkpoint, tokenizer, corpus, change, domain, ordinary, replayed, context)
+        context = dataclasses.replace(setting.context_for(seed), ordinary=watched)
+        return cls(**vars(setting), domain=domain, ordinary=ordinary, replay=replayed, context=context)
 
     def corpus_record(self) -> dict[str, Any]:
         """The corpus as provenance names it."""
@@ -120,11 +117,6 @@ class Job:
             "documents": self.corpus.count("all"),
             "skipped": [list(pair) for pair in self.corpus.skipped],
         }
-
-    @property
-    def scorable(self) -> bool:
-        """Whether the model has a head that gives text a probability."""
-        return is_scorable(self.checkpoint)
 
     def check_text(self) -> None:
         """Raise `CorpusError` unless there is held-out text to score the model on."""
@@ -149,10 +141,10 @@ class Job:
                 return
         raise CorpusError(f"{name} has {tokens} tokens, less than one block of {block}: give more with {option}, or a smaller block")
 
-    def load(self, dtype: str, device: str) -> tuple[Any, Any, Any]:
+    def load(self) -> tuple[Any, Any, Any]:
         """The model and both tokenizers as `transformers` objects."""
         with step("loading the model"):
-            return load_model(self.checkpoint, dtype, device), load_tokenizer(self.tokenizer), load_tokenizer(self.change.tokenizer)
+            return *self.untouched(), load_tokenizer(self.change.tokenizer)
 
     def score(
         self, name: str, model: Any, tokenizer: Any, *, new: bool = True, writing: bool = False, kept: dict[bytes, Any] | None = None

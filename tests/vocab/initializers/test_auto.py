@@ -26,12 +26,18 @@ from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.job import Job
 from regraft.vocab.transplant.installed import live_tables
 from toys import models as tiny_models
+from toys.clock import count_looks
 from toys.directory import save_decoder
 from toys.vocabularies import write_vectors
 
 TEXTS = [f"{text} flumzor quixzor" for text in tiny_models.texts(60, seed=2)]
 ORDINARY = tiny_models.texts(8, seed=5)
 FAST = {"minutes": 0.002, "block": 16, "batch_size": 2}
+
+
+@pytest.fixture(autouse=True)
+def _three_steps(monkeypatch):
+    count_looks(monkeypatch)
 
 
 @pytest.fixture(scope="module")

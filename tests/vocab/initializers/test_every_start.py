@@ -6,6 +6,7 @@ A start that needs something (text, a model that speaks, a donor, vectors, paral
 a start refuses is in `REFUSED` with the error it must give.
 """
 
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -21,8 +22,10 @@ from regraft.language.loading import load_model
 from regraft.method import list_methods, resolve
 from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializer import Context, Source, Target
+from regraft.vocab.initializers import auto
 from regraft.vocab.transplant.installed import install
 from regraft.vocab.transplant.transplant import transplant
+from toys.clock import count_looks
 from toys.starts import METHODS, MODELS, SETTINGS, D, change_of, context_of, old_tokenizer, texts
 
 # (method, kind of model, tied or not; None: either) -> why it says no
@@ -35,9 +38,12 @@ REFUSED = {
 
 
 @pytest.fixture(autouse=True)
-def _few_masks(monkeypatch):
-    """A masked model is asked for 4,000 tokens to score a text, a minute a cell on a busy machine; what is tested here is not the score."""
-    monkeypatch.setattr(pseudo_likelihood, "AFFORDABLE", 200)
+def _quick_scores(monkeypatch):
+    """`auto` scores 12,000 bytes of text, a masked model with 4,000 tokens of it, and learns by the clock; none of it is tested here."""
+    monkeypatch.setattr(pseudo_likelihood, "AFFORDABLE", 40)
+    within = auto.within
+    monkeypatch.setattr(auto, "within", lambda texts, most=600: within(texts, min(most, 600)))
+    count_looks(monkeypatch)
 
 
 def refusal(method, kind, tied):
@@ -47,8 +53,15 @@ def refusal(method, kind, tied):
 CELLS = [(method, kind, tied, how) for method in METHODS for kind, tied in MODELS for how in ("extend", "replace")]
 
 
+@pytest.fixture(scope="module")
+def loaded(checkpoints):
+    """A fresh model of a kind, as `load_model` gives it: loaded once, copied at each call."""
+    models = {key: load_model(checkpoint) for key, checkpoint in checkpoints.items()}
+    return lambda kind, tied: deepcopy(models[kind, tied])
+
+
 @pytest.mark.parametrize(("method", "kind", "tied", "how"), CELLS)
-def test_every_start_on_every_kind_of_model(checkpoints, aids, tmp_path, method, kind, tied, how):
+def test_every_start_on_every_kind_of_model(checkpoints, loaded, aids, tmp_path, method, kind, tied, how):
     checkpoint, old, change = checkpoints[kind, tied], old_tokenizer(), change_of(how)
     initializer = resolve("initializer", method, SETTINGS.get(method, {}))
     start = partial(transplant, checkpoint, old, change, initializer, context_of(checkpoint, aids, how, method))
@@ -59,7 +72,7 @@ def test_every_start_on_every_kind_of_model(checkpoints, aids, tmp_path, method,
     result = start()
     check_rows(checkpoint, old, change, result)
     check_head(checkpoint, old, change, result, initializer, tied)
-    check_files(checkpoint, change, result, tmp_path / "out")
+    check_files(checkpoint, change, result, loaded(kind, tied), tmp_path / "out")
 
 
 def check_rows(checkpoint, old, change, result):
@@ -106,7 +119,7 @@ def check_head(checkpoint, old, change, result, initializer, tied):
         assert ((states @ head[new].T + bias[new]).amax(1) <= best + 1e-4).all()
 
 
-def check_files(checkpoint, change, result, out):
+def check_files(checkpoint, change, result, in_memory, out):
     """Plain transformers opens what is written, as tied as it was, and computes what the model in memory does."""
     write(checkpoint, out, tensors=result.tensors, extra=change.tokenizer.save)
     model, info = getattr(transformers, checkpoint.config["architectures"][0]).from_pretrained(out, output_loading_info=True)
@@ -117,7 +130,6 @@ def check_files(checkpoint, change, result, out):
     assert torch.equal(table, result.input)
     assert (head.weight is table) == (result.head is None)
     assert torch.equal(head.weight, result.input if result.head is None else result.head)
-    in_memory = load_model(checkpoint)
     install(in_memory, result)
     ids = torch.from_numpy(change.new_ids[:12]).unsqueeze(0)
     inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})

@@ -20,7 +20,7 @@ from toys.checkpoints import V, save_models
 from toys.tokenizers import character_bpe
 from toys.vocabularies import row_of, situation, word_tokenizer
 
-SMALL = {"hidden": 24, "layers": 1, "dropout": 0.0, "lr": 1e-2, "network_epochs": 40}
+SMALL = {"minutes": None, "hidden": 24, "layers": 1, "dropout": 0.0, "lr": 1e-2, "network_epochs": 40}
 OLD_WORDS = [a + b + c for a in "bcdfghjk" for b in "aeiou" for c in "lmnpr"]
 NEW_WORDS = [a + b + c for a in "stvw" for b in "aeiou" for c in "lm"]
 OLD = word_tokenizer(" ".join(OLD_WORDS))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -35,6 +36,12 @@ FAST = {"snippets": 6, "length": 12, "batch_size": 4, "minutes": None}
 @pytest.fixture(scope="module")
 def old():
     return Tokenizer.from_spec(json.loads(tiny_models.tokenizer().backend_tokenizer.to_str()), named())
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Two layers are enough to learn from, where many steps are taken."""
+    monkeypatch.setattr(tiny_models, "llama", partial(tiny_models.llama, layers=2))
 
 
 def named():
@@ -141,13 +148,13 @@ class TestLearning:
         with torch.no_grad():
             student.model.get_input_embeddings().weight[student.columns :] = rows
             total = count = 0.0
-            for p in passages(target_of(old, change), TEXTS, 12):
+            for p in passages(target_of(old, change), TEXTS[:20], 12):
                 there, here = student.hidden([p.old])[0][p.old_at], student.hidden([student.places[p.new]])[0][p.new_at]
                 total, count = total + float((there - here).square().sum()), count + there.numel()
         return total / count
 
     @pytest.mark.parametrize("where", ["corpus", "model", "both"])
-    def test_rows_come_nearer_to_what_the_old_spelling_left(self, old, change, where):
+    def test_rows_come_nearer_to_what_the_old_spelling_left(self, old, change, where, shallow):
         start = ConstituentMean()(source_of(old), target_of(old, change), Context()).apply(source_of(old).table)
         method = TokenDistillation(**FAST, snippets_from=where, lr=0.02, epochs=8)
         rows = method(source_of(old), target_of(old, change), context(old, texts=None if where == "model" else TEXTS))
@@ -156,7 +163,7 @@ class TestLearning:
         assert self.distance(old, change, rows.values) < 0.9 * self.distance(old, change, start)
 
     @pytest.mark.parametrize("loss", ["logits-mse", "logits-kl"])
-    def test_logits_may_be_compared_and_their_distance_falls(self, old, change, loss):
+    def test_logits_may_be_compared_and_their_distance_falls(self, old, change, loss, shallow):
         method = TokenDistillation(**FAST, loss=loss, lr=0.02, epochs=8)
         rows = method(source_of(old), target_of(old, change), context(old)).values
         start = ConstituentMean()(source_of(old), target_of(old, change), Context())
@@ -346,9 +353,9 @@ class TestReplacing:
         torch.testing.assert_close(rows.replacements[0], source_of(old).table[spelling].mean(0), rtol=1e-5, atol=1e-6)
         assert aim.old_tokenizer.encode("a cat") != old.encode("a cat")
 
-    def test_replacing_teaches_the_token_what_its_pieces_say(self, old, change):
+    def test_replacing_teaches_the_token_what_its_pieces_say(self, old, change, shallow):
         cat = self.word(old)
-        learned = TokenDistillation(**FAST | {"snippets": 40}, replace_ids=(cat,), lr=0.02, epochs=8)(
+        learned = TokenDistillation(**FAST | {"snippets": 20}, replace_ids=(cat,), lr=0.02, epochs=8)(
             source_of(old), target_of(old, change), context(old)
         )
         aim = replacing(target_of(old, change), np.array([cat]))

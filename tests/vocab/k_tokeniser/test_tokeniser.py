@@ -218,7 +218,7 @@ def test_truncation_cuts_everything_alike(k, texts):
         kept = len(columns[0]) - k.layout.size
         assert columns[3][before : before + kept] == whole.word_ids(i)[before : before + kept]
     with pytest.raises(ParameterError):
-        KTokeniser(build(wordpiece(), []).companion.knowledge)(["a"], truncation=True, max_length=1)
+        KTokeniser(build(wordpiece(), [], SMALL).companion.knowledge)(["a"], truncation=True, max_length=1)
 
 
 def test_one_text_gives_flat_lists_and_tensors_are_batched(k):
@@ -275,10 +275,10 @@ def refusal(call, *args, **kwargs):
 
 def test_bad_input_is_one_line(base, tmp_path):
     clash = [Ontology.from_phrases("a", ["x"]), Ontology.from_phrases("A", ["y"])]
-    assert "clashes" in refusal(build, base, clash)
+    assert "clashes" in refusal(build, base, clash, SMALL)
     assert "no type is called" in refusal(build, base, clash[:1], KTokeniserStart(pieces={"b": 3}))
-    assert "phi" in refusal(KTokeniser, build(base, []).companion.knowledge, phi=-1)
-    assert "lone surrogate" in refusal(build(base, []).companion.encode_batch, ["a\ud800"])
+    assert "phi" in refusal(KTokeniser, build(base, [], SMALL).companion.knowledge, phi=-1)
+    assert "lone surrogate" in refusal(build(base, [], SMALL).companion.encode_batch, ["a\ud800"])
     assert "k_tokeniser.json" in refusal(KTokeniser.from_pretrained, tmp_path)
 
 

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from regraft.comparison import Kept
 from regraft.errors import ParameterError
+from regraft.tasks import runs
 from regraft.tasks.parallel import MOST, room, spread
+from regraft.tasks.runs import Run, f1_sample, measure, micro_f1
 from regraft.vocab.initializers.k_tokeniser import KTokeniserStart
-from regraft.vocab.tasks import Curves, FineTuning, Plan, Subject, Tagging, learning_curve
-from regraft.vocab.tasks.learning_curve import KeptRuns, Run, f1_sample, micro_f1
+from regraft.vocab.tasks import Curves, FineTuning, Plan, Subject, Tagging
+from regraft.vocab.tasks.learning_curve import RUNS
 
 TUNING = FineTuning(steps=12, batch_size=8, lr=3e-3)
 
@@ -63,9 +66,9 @@ def test_points_follow_from_the_runs(subject, data):
 
 def test_finished_runs_are_not_repeated(subject, data, tmp_path, monkeypatch):
     first = curves(subject, data, ("base", "k-tokeniser"), shares=(1.0,), seeds=1)
-    points = first.run(KeptRuns(tmp_path))
-    monkeypatch.setattr(learning_curve, "fine_tune", lambda *a, **k: pytest.fail("trained again"))
-    again = curves(subject, data, ("base", "k-tokeniser"), shares=(1.0,), seeds=1).run(KeptRuns(tmp_path))
+    points = first.run(Kept(tmp_path, RUNS))
+    monkeypatch.setattr(runs, "fine_tune", lambda *a, **k: pytest.fail("trained again"))
+    again = curves(subject, data, ("base", "k-tokeniser"), shares=(1.0,), seeds=1).run(Kept(tmp_path, RUNS))
     assert [point.row() for point in again] == [point.row() for point in points]
     other = Subject(subject.checkpoint, subject.tokenizer, subject.ontologies, KTokeniserStart(h0_count=2, phi=0))
     keys = [made.key(made.arms[1], 1.0, 0) for made in (first, curves(other, data, ("base", "k-tokeniser")))]
@@ -89,7 +92,7 @@ def two_threads():
 def test_processes_beside_each_other_find_the_same(subject, data, two_threads):
     apart = curves(subject, data, ("base", "random-rows"), shares=(0.5,), seeds=2)
     apart.run()
-    one_by_one = [learning_curve.measure(apart.job(arm, share, seed)) for seed, share, arm in apart.planned()]
+    one_by_one = [measure(apart.job(arm, share, seed)) for seed, share, arm in apart.planned()]
     assert [(run.arm, run.seed) for run in apart.runs] == [(run.arm, run.seed) for run in one_by_one]
     for run, alone in zip(apart.runs, one_by_one, strict=True):
         assert np.abs(run.counts - alone.counts).sum() <= 1  # two threads add in another order than one

@@ -244,6 +244,7 @@ def test_special_rows_return_to_where_another_tokenizer_has_them(base, tmp_path)
     assert done.metrics["elchat"]["rows"] == len(copied) - 2
 
 
+@pytest.mark.slow
 def test_a_real_chat_model(smollm2, notes, tmp_path):
     done = adapt(
         smollm2, corpus=[notes], out=tmp_path / "out", extend=20, training=settings(parameters="2x2", lr=1e-3), elchat=ElChat(),

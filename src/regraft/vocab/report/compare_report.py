@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 
+from regraft.comparison import Outcome, tables_of
+from regraft.comparison.outcome import Row
 from regraft.report import Report
 from regraft.report.figures import bars, training_curves
-from regraft.vocab.compare_rows import Outcome, Row
+from regraft.vocab.bench import METRIC
 from regraft.vocab.job import Job
 from regraft.vocab.report.figures import token_lengths, trade_off
 from regraft.vocab.report.segmentation import nearest_html, segmentation_html
 from regraft.vocab.report.views import nearest_old_tokens, sample_segmentations
 from regraft.vocab.transplant.transplant import Transplant
 
-BEST = {"bits_per_byte": "low", "bits_per_byte_after": "low", "seconds": "low", "peak_mb": "low"}
+HIDDEN = ("ordinary_bits_per_byte",)  # drift says it
 
 
 def comparison_report(job: Job, rows: Sequence[Row], measured: Mapping[str, Outcome], result: Transplant | None, budget: str) -> Report:
@@ -19,14 +21,8 @@ def comparison_report(job: Job, rows: Sequence[Row], measured: Mapping[str, Outc
     new = len(job.change.new_ids)
     report = Report(f"{job.checkpoint.path.name}: {len(rows) - 1} ways to start {new:,} new tokens", comparison_lead(rows))
     caption = f"Per byte of held-out text ({budget}); drift is the change on ordinary text; ± is half the 95 % interval over documents."
-    measured_rows = [row for row in rows if row["error"] is None or row["bits_per_byte"] is not None]  # training alone may have failed
-    report.add_table("Methods", [shown(row) for row in measured_rows], caption, best=BEST)  # type: ignore[arg-type]
-    failed = [{"method": row["method"], "error": row["error"]} for row in rows if row["error"] is not None]
-    if failed:
-        report.add_table("Failed", failed, "The others went on without them.")
-    notes = [{"method": name, "note": note} for name, one in measured.items() for note in one.notes]
-    if notes:
-        report.add_table("Notes", notes, "What the methods had to say.")
+    for table in tables_of(rows, measured, METRIC, caption, HIDDEN):
+        report.add_table(**table)
     untouched = rows[0]["bits_per_byte"]
     if untouched is not None:
         report.add_figure("Quality against length", trade_off(rows), "Lower left is better; larger marks drift more on ordinary text.")
@@ -45,13 +41,6 @@ def comparison_report(job: Job, rows: Sequence[Row], measured: Mapping[str, Outc
             "Nearest old tokens", nearest_html(nearest_old_tokens(job, result)), "By cosine of input rows, best method, before training."
         )
     return report
-
-
-def shown(row: Row) -> Row:
-    """The row for people: the distance to the first and half its interval in one cell, and no figure that another one holds."""
-    own = {name: value for name, value in row.items() if name not in ("error", "ordinary_bits_per_byte")}
-    behind, low, high = (own.pop(name) for name in ("behind_first", "behind_first_low", "behind_first_high"))
-    return own | {"behind_first": None if behind is None else f"{behind:+.3f}±{(high - low) / 2:.3f}"}
 
 
 def comparison_lead(rows: Sequence[Row]) -> str:

