@@ -222,3 +222,40 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path):
         (["evaluate", tmp_path / "map", "--dictionary", tmp_path / "none.txt"], "none of 1 test pairs"),
     ):
         assert says in refusal(*arguments)
+
+
+class TestCompare:
+    def test_all_maps_beside_least_squares_and_again_from_what_was_kept(self, files, tmp_path):
+        given = ["compare", files / "x.vec", files / "y.vec", "--dictionary", files / "train.txt", "--test", files / "test.txt"]
+        rows = json.loads(run(*given, "--out", tmp_path / "c", "--json").stdout)["rows"]
+        assert rows[0]["method"] == "least-squares"
+        assert {row["method"] for row in rows[1:]} == {"procrustes", "refined-procrustes", "rcsls", "vecmap"}
+        assert all(row["error"] is None for row in rows)
+        values = [row["p_at_1_csls"] for row in rows[1:]]
+        assert values == sorted(values, reverse=True)
+        fitted(files, tmp_path / "map", "--method", "procrustes")
+        alone = json.loads(run("evaluate", tmp_path / "map", "--dictionary", files / "test.txt", "--json").stdout)["rows"]
+        (row,) = [row for row in rows if row["method"] == "procrustes"]
+        assert [row["p_at_1_csls"], row["p_at_5_nn"], row["back_p_at_1_csls"]] == [
+            alone[0]["p_at_1"],
+            alone[1]["p_at_5"],
+            alone[2]["p_at_1"],
+        ]
+        lines = (tmp_path / "c" / "rows.jsonl").read_text()
+        assert json.loads(run(*given, "--out", tmp_path / "c", "--json").stdout)["rows"] == rows
+        assert (tmp_path / "c" / "rows.jsonl").read_text() == lines
+        assert "Precision at 1" in (tmp_path / "c" / "comparison.html").read_text()
+        more = [*given, "--methods", "rcsls", "--set", "rcsls.niter=1", "--out", tmp_path / "c", "--json"]
+        assert [row["method"] for row in json.loads(run(*more).stdout)["rows"]] == ["least-squares", "rcsls"]
+
+    def test_wrong_input_is_one_line(self, files, tmp_path):
+        given = ["compare", files / "x.vec", files / "y.vec", "--dictionary", files / "train.txt", "--test"]
+        (tmp_path / "none.txt").write_text("q w\n")
+        for arguments, says in (
+            ([*given, files / "train.txt"], "are in"),
+            ([*given, tmp_path / "none.txt"], "none of 1 test pairs"),
+            ([*given, files / "test.txt", "--methods", "rcslz"], "did you mean rcsls"),
+            ([*given, files / "test.txt", "--set", "lr=1"], "which method"),
+            ([*given, files / "test.txt", "--methods", "rcsls", "--set", "vecmap.csls=1"], "vecmap is not compared"),
+        ):
+            assert says in refusal(*arguments)
