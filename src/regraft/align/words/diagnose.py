@@ -89,7 +89,7 @@ def _rank_correlation(alike: list[tuple[int, int]]) -> float | None:
     if len(alike) < TOLD:
         return None
     ranks = [np.argsort(np.argsort([pair[side] for pair in alike])) for side in (0, 1)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(np.stack(ranks).astype(np.float64))[0, 1])
 
 
 def _start_precision(left: Table, right: Table, alike: list[tuple[int, int]], words: int, k: int) -> float | None:
@@ -97,9 +97,11 @@ def _start_precision(left: Table, right: Table, alike: list[tuple[int, int]], wo
     frequent = {pair for pair in alike if max(pair) < count}
     if len(frequent) < TOLD:
         return None
-    steps = [stepped(table.matrix[:count].astype(np.float64), "unit-center-unit", mean_of(table.matrix, "unit-center-unit"))
-             for table in (left, right)]  # fmt: skip
-    found = spectral_start(*steps, k)[:count]
+    left_rows, right_rows = (
+        stepped(table.matrix[:count].astype(np.float64), "unit-center-unit", mean_of(table.matrix, "unit-center-unit"))
+        for table in (left, right)
+    )
+    found = spectral_start(left_rows, right_rows, k)[:count]
     return len(frequent & {(int(a), int(b)) for a, b in found}) / len(frequent)
 
 
