@@ -6,12 +6,13 @@ are translations of each other, with a public dictionary. English halves: vector
 translation. English to English: GloVe (50 dimensions) and the token table of MiniLM (384), which never saw each other; the only pair of
 spaces with the 5,000 pairs that RCSLS asks for. English to Sinhala: the 1,997 sentences alone, with the paper's dictionaries: far too
 little, and said so. What is expected was declared below before any run: the order from the paper and its sources, the sizes from the same
-maps on other text.
+maps on other text. After a first run had shown that vectors of so little text agree with none, their own other half included, its two
+claims were put to GloVe and MiniLM too, with 500 pairs and unchanged.
 """
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ VECMAP = P1("with 5,000 pairs VecMap finds more than Procrustes", "procrustes", 
 SINHALA = P1("from 1,997 sentences Procrustes finds at most 5 points", "chance", Expectation(low=0.0, high=0.05))
 TRAINING = VectorTraining(model="skipgram", dim=100, epochs=5, window=5, negative=5, min_count=5, min_n=0, max_n=0)
 FREQUENT = 1_000  # words of the sanity check
+FEW = 500
 ENGLISH = 8_000  # most frequent words of GloVe, and first tokens of MiniLM, that are looked at
 MAPS: dict[str, dict[str, Any]] = {"least-squares": {}, "procrustes": {}, "refined-procrustes": {}, "rcsls": {}, "vecmap": {}}
 MANY: dict[str, dict[str, Any]] = {"procrustes": {}, "rcsls": {"lr": 10.0, "niter": 20, "steps": "unit-center-unit"}, "vecmap": {}}
@@ -74,9 +76,14 @@ def reproduce(quick: bool) -> Findings:
         settle(ledger, TURNS, found, ("least-squares", "csls"), ("procrustes", "csls"))
         settle(ledger, REFINED, found, ("procrustes", "csls"), ("refined-procrustes", "csls"))
         against_chance(ledger, HALVES, compared(halves(lines, seeds), {"procrustes": {}}, rows))
-        found = compared(english(Path(folder), ENGLISH // 2 if quick else ENGLISH), MANY, rows)
+        spaces = english(Path(folder), ENGLISH // 2 if quick else ENGLISH)
+        found = compared(spaces, MANY, rows)
         settle(ledger, RCSLS, found, ("procrustes", "csls"), ("rcsls", "csls"))
         settle(ledger, VECMAP, found, ("procrustes", "csls"), ("vecmap", "csls"))
+        found = compared(replace(spaces, name=f"{spaces.name}, {FEW} pairs", train=spaces.train[:FEW]), MAPS, rows)
+        settle(ledger, CSLS, found, ("procrustes", "nn"), ("procrustes", "csls"))
+        settle(ledger, TURNS, found, ("least-squares", "csls"), ("procrustes", "csls"))
+        settle(ledger, REFINED, found, ("procrustes", "csls"), ("refined-procrustes", "csls"))
         against_chance(ledger, SINHALA, compared(sinhala(seeds), {"procrustes": {}}, rows))
     shown = [one | {"direction": one["spaces"] + ": " + one["map"]} for one in rows]
     figures = {"Precision at 1": precision_bars(shown)}

@@ -6,15 +6,16 @@ where rounding could have hidden one (the bound is that of a float32 sum), the r
 One product of the tables serves both directions. Rows of zeros are no one's neighbours and have none.
 """
 
-from collections.abc import Iterator
+import functools
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import ThreadpoolController
 
 from regraft.align.nearest.kernels import keep_columns, keep_rows, products
 from regraft.errors import ParameterError
@@ -23,7 +24,7 @@ from regraft.progress import progress_bar
 
 Floats = npt.NDArray[np.floating[Any]]
 Ids = npt.NDArray[np.int64]
-TILE = (1024, 2048)  # 8 MB of scores
+TILE = (1024, 4096)  # 16 MB of scores
 SPARE = (8, 248)  # candidates beyond those wanted: at first, and where that was not enough
 UNIT = 2.0**-24  # relative rounding error of float32
 LONG = 2e9  # products from which on progress is shown
@@ -61,13 +62,13 @@ class _Side:
     def longest(self) -> float:
         return float(np.sqrt(np.einsum("ij,ij->i", self.rows, self.rows, dtype=np.float64).max(initial=0.0)))
 
-    def widened(self, mine: int, other: bool) -> torch.Tensor:
+    def widened(self, mine: int, other: bool) -> npt.NDArray[np.float32]:
         """Rows whose inner products are scores less both offsets: (row, -offset, 1) on the one side, (row, 1, -offset) on the other."""
         if not (self.shifted or other):
-            return torch.from_numpy(self.rows)
+            return self.rows
         extra = np.ones((len(self.rows), 2), dtype=np.float32)
         extra[:, mine] = -self.offsets
-        return torch.from_numpy(np.hstack([self.rows, extra]))
+        return np.hstack([self.rows, extra])
 
 
 def nearest(queries: Floats, targets: Floats, k: int, *, offsets: Floats | None = None, query_offsets: Floats | None = None) -> Neighbours:
@@ -117,30 +118,43 @@ def _scan(left: _Side, right: _Side, keep: int, back: bool) -> tuple[Any, Any]:
     n, m = len(left.rows), len(right.rows)
     kept = [(np.full((size, keep), -np.inf, dtype=np.float32), np.full((size, keep), -1, dtype=np.int64)) for size in (n, m if back else 0)]
     a, b = left.widened(0, right.shifted), right.widened(1, left.shifted).T
-    threads = torch.get_num_threads()
-    space = torch.empty(TILE)
+    threads, space = torch.get_num_threads(), np.empty(TILE[0] * TILE[1], dtype=np.float32)
     long = float(n) * m > LONG
-    with progress_bar("comparing rows", total=n) if long else nullcontext() as bar, ThreadPoolExecutor(threads) as pool:
+    progress: AbstractContextManager[Any] = progress_bar("comparing rows", total=n) if long else nullcontext()
+    with progress as bar, ThreadPoolExecutor(threads) as pool, one_thread_a_product():
         for rows in iterate_blocks(n, TILE[0]):
             for columns in iterate_blocks(m, TILE[1]):
                 height, width = rows.stop - rows.start, columns.stop - columns.start
-                scores = space.view(-1)[: height * width].view(height, width)
-                torch.mm(a[rows], b[:, columns], out=scores)
-                tile = scores.numpy()
-                jobs = [pool.submit(keep_rows, tile[s], columns.start, *_part(kept[0], rows, s)) for s in _shares(height, threads)]
+                tile = space[: height * width].reshape(height, width)
+
+                def compare(share: slice, rows: slice = rows, columns: slice = columns, tile: Any = tile) -> None:
+                    np.matmul(a[rows][share], b[:, columns], out=tile[share])
+                    keep_rows(tile[share], columns.start, *_part(kept[0], rows, share))
+
+                list(pool.map(compare, iterate_blocks(height, -(-height // threads))))
                 if back:
-                    jobs += [
-                        pool.submit(keep_columns, tile[:, s], rows.start, *_part(kept[1], columns, s)) for s in _shares(width, threads)
+                    jobs = [
+                        pool.submit(keep_columns, tile[:, share], rows.start, *_part(kept[1], columns, share))
+                        for share in iterate_blocks(width, -(-width // threads))
                     ]
-                for job in jobs:
-                    job.result()
+                    for job in jobs:
+                        job.result()
             if bar is not None:
                 bar.advance(rows.stop - rows.start)
     return kept[0], kept[1]
 
 
-def _shares(count: int, threads: int) -> Iterator[slice]:
-    return iterate_blocks(count, max(1, -(-count // threads)))
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # finding them takes milliseconds, each time
+
+
+def one_thread_a_product() -> AbstractContextManager[Any]:
+    """NumPy's products take one thread each meanwhile: the threads here are ours, as many as PyTorch was allowed.
+
+    NumPy's library is used because PyTorch's is a third slower on AMD processors.
+    """
+    return _libraries().limit(limits=1, user_api="blas")
 
 
 def _part(kept: tuple[Any, Any], block: slice, share: slice) -> tuple[Any, Any]:
