@@ -1,10 +1,10 @@
 """CSLS-10 between two whole tables, every word's best translation in both directions, beside the formulas of VecMap's and MUSE's ways.
 
 It is what self-learning and mutual dictionaries need. Neither peer can be installed: PyPI's `vecmap` is another program, MUSE is no
-package. So their formulas are written here from what they compute on a CPU: VecMap takes the k largest of each row by k rounds of argmax, in NumPy,
-and multiplies the tables four times; MUSE takes both terms by topk, in PyTorch, once more for each direction. All get the same float32 unit
-rows and the same number of threads, each in a process of its own, and must name the same translations (but for ties within float32's
-rounding). The bounds: >= 2 x less processor time than VecMap's way, peak <= 3 GB.
+package. So their formulas are written here from what they compute on a CPU: VecMap takes the k largest of each row by k rounds of argmax,
+in NumPy, and multiplies the tables four times; MUSE takes both terms by topk, in PyTorch, once more for each direction. All get the same
+float32 unit rows and the same number of threads, each in a process of its own, and must name the same translations (but for ties within
+float32's rounding). The bounds: >= 2 x less processor time than VecMap's way, peak <= 3 GB.
 
     python benchmarks/run.py csls [--words 20000] [--dim 300] [--runs 3] [--json FILE]
 """

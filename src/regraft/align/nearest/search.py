@@ -154,7 +154,8 @@ def one_thread_a_product() -> AbstractContextManager[Any]:
 
     NumPy's library is used because PyTorch's is a third slower on AMD processors.
     """
-    return _libraries().limit(limits=1, user_api="blas")
+    limited: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return limited
 
 
 def _part(kept: tuple[Any, Any], block: slice, share: slice) -> tuple[Any, Any]:

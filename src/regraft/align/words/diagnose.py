@@ -89,7 +89,8 @@ def _rank_correlation(alike: list[tuple[int, int]]) -> float | None:
     if len(alike) < TOLD:
         return None
     ranks = [np.argsort(np.argsort([pair[side] for pair in alike])) for side in (0, 1)]
-    return float(np.corrcoef(np.stack(ranks).astype(np.float64))[0, 1])
+    first, second = (one - one.mean() for one in np.stack(ranks).astype(np.float64))
+    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
 
 
 def _start_precision(left: Table, right: Table, alike: list[tuple[int, int]], words: int, k: int) -> float | None:
