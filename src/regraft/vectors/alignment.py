@@ -34,8 +34,12 @@ def read_dictionary(path: str | Path) -> list[tuple[str, str]]:
 
 
 def orthogonal_procrustes(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    r"""The orthogonal :math:`Q` that minimizes :math:`\lVert X Q - Y \rVert_F`, shape (d, d), for X and Y of shape (pairs, d)."""
-    u, _, vt = np.linalg.svd(source.T @ target)
+    r"""The orthogonal :math:`Q` that minimizes :math:`\lVert X Q - Y \rVert_F`, shape (d, e), for X (pairs, d) and Y (pairs, e).
+
+    Where the dimensions differ, it keeps what the smaller can hold: the first *r* singular directions of either side, *r* the smaller.
+    """
+    product = source.T @ target
+    u, _, vt = np.linalg.svd(product, full_matrices=product.shape[0] == product.shape[1])
     return np.asarray(u @ vt, dtype=np.float64)
 
 

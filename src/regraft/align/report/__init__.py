@@ -1,1 +1,1 @@
-"""Pictures that only reports about spaces show."""
+"""Pictures that only reports of this family show."""

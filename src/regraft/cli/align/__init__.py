@@ -1,5 +1,5 @@
 """`regraft align`: maps between spaces. One module a verb; each registers itself with the group."""
 
-from regraft.cli.align import relative, stitch
+from regraft.cli.align import compare, diagnose, evaluate, fit, relative, search, stitch
 
-__all__ = ["relative", "stitch"]
+__all__ = ["compare", "diagnose", "evaluate", "fit", "relative", "search", "stitch"]

@@ -1,0 +1,1 @@
+"""Words of two languages: their tables, dictionaries, and how well a map finds translations."""
