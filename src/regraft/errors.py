@@ -37,8 +37,12 @@ class EvaluationError(InputError):
     """A model cannot be measured the way that was asked: it has no head for it, or its tokenizer does not fit."""
 
 
-class ParameterError(InputError, ValueError):
-    """A method or option is unknown, or a value lies outside its range. Also a `ValueError`, as scikit-learn and others expect it."""
+class ParameterError(InputError):
+    """A method or option is unknown, or a value lies outside its range."""
+
+
+class RowsError(ParameterError, ValueError):
+    """Rows that nothing can be learned from, or of another shape than was learned: a `ValueError` too, as scikit-learn expects."""
 
 
 class RecipeError(InputError):

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from regraft.errors import InputError, ParameterError
+from regraft.errors import InputError, ParameterError, RowsError
 from regraft.method import Described, configure
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -82,7 +82,7 @@ def one_line(name: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ParameterError(f"{name}: {' '.join(str(error).split())}") from None
+        raise RowsError(f"{name}: {' '.join(str(error).split())}") from None
 
 
 def load_map(folder: str | Path) -> Any:

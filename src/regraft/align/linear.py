@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from regraft.align.aligner import Aligner, Floats, unit_rows
 from regraft.align.nearest import unit_float32
-from regraft.errors import ParameterError
+from regraft.errors import RowsError
 from regraft.graft import iterate_blocks
 from regraft.method import configure
 
@@ -97,7 +97,7 @@ class LinearAligner(Aligner):
         first, second = spaces.sides()
         if not first.any() or not second.any():
             size = f"n_samples={len(left)}, n_features={left.shape[1]}"
-            raise ParameterError(f"{self.name}: no pair has a direction ({size}): give rows that are not all alike")
+            raise RowsError(f"{self.name}: no pair has a direction ({size}): give rows that are not all alike")
         self.learn(spaces)
         return self
 
@@ -113,9 +113,7 @@ class LinearAligner(Aligner):
         """Rows of the other side (m, e) where mapped rows are compared with them: after the same steps, mapped where the method does."""
         other: Floats = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         if other.shape[1] != len(self.target_mean_):
-            raise ParameterError(
-                f"{self.name}: rows of {other.shape[1]} numbers, the target's have {len(self.target_mean_)}: give its table"
-            )
+            raise RowsError(f"{self.name}: rows of {other.shape[1]} numbers, the target's have {len(self.target_mean_)}: give its table")
         other = stepped(other, self.steps, self.target_mean_)
         return np.asarray(other @ self.target_map_ if "target_map" in self.fitted else other)
 
@@ -131,17 +129,15 @@ class LinearAligner(Aligner):
         if source is None and target is None and pairs is None:
             source, target, pairs = left, right, np.column_stack([np.arange(len(left))] * 2)
         if source is None or target is None or pairs is None:
-            raise ParameterError(f"{self.name}: source, target and pairs belong together: give all three, or only X and y")
+            raise RowsError(f"{self.name}: source, target and pairs belong together: give all three, or only X and y")
         pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
         for side, table, rows in ((0, source, left), (1, target, right)):
             if table.ndim != 2 or table.shape[1] != rows.shape[1] or len(pairs) != len(rows):
-                raise ParameterError(
-                    f"{self.name}: tables, pairs and rows do not fit each other: X and y are source[pairs[:, 0]] and so on"
-                )
+                raise RowsError(f"{self.name}: tables, pairs and rows do not fit each other: X and y are source[pairs[:, 0]] and so on")
             if not all(np.isfinite(table[block]).all() for block in iterate_blocks(len(table), 1 << 14)):
-                raise ParameterError(f"{self.name}: a table holds NaN or infinity: repair it")
+                raise RowsError(f"{self.name}: a table holds NaN or infinity: repair it")
             if len(pairs) and not 0 <= pairs[:, side].min() <= pairs[:, side].max() < len(table):
-                raise ParameterError(f"{self.name}: pairs name rows that the tables do not have: they begin at 0")
+                raise RowsError(f"{self.name}: pairs name rows that the tables do not have: they begin at 0")
         self.source_mean_, self.target_mean_ = mean_of(source, self.steps), mean_of(target, self.steps)
         tables = (_step_blocks(source, self.steps, self.source_mean_), _step_blocks(target, self.steps, self.target_mean_))
         return Spaces(*tables, pairs)

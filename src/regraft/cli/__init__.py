@@ -19,4 +19,19 @@ from regraft.cli import (
 )  # each registers its verb with the app
 from regraft.cli.app import app, main
 
-__all__ = ["adapt", "align", "app", "compare", "data", "demo", "evaluate", "export", "main", "methods", "probe", "recipes", "reproduce", "undo"]
+__all__ = [
+    "adapt",
+    "align",
+    "app",
+    "compare",
+    "data",
+    "demo",
+    "evaluate",
+    "export",
+    "main",
+    "methods",
+    "probe",
+    "recipes",
+    "reproduce",
+    "undo",
+]

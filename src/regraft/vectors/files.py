@@ -112,8 +112,6 @@ def _read_text(path: Path) -> Vectors:
                 numbers += row.tobytes()
     except UnicodeDecodeError:
         raise ParameterError(f"{path}: not UTF-8 text, and no binary format that regraft knows: give .vec, .txt, .bin or .npy") from None
-    except ParameterError:  # a `ValueError` too
-        raise
     except ValueError:
         raise ParameterError(f"{path}, line {number}: not a word and its numbers: repair the line") from None
     if not words:

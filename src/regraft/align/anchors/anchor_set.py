@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regraft.errors import InputError, OutputError, ParameterError
+from regraft.errors import InputError, OutputError, ParameterError, RowsError
 from regraft.output import atomic_file
 
 SCHEMA = 1
@@ -45,12 +45,12 @@ class AnchorSet:
 
     def __post_init__(self) -> None:
         if not self.ids:
-            raise ParameterError("anchors: none given: name at least one")
+            raise RowsError("anchors: none given: name at least one")
         if len(set(self.ids)) < len(self.ids):
             twice = next(name for place, name in enumerate(self.ids) if name in self.ids[:place])
-            raise ParameterError(f"anchors: '{twice}' is there twice: give each anchor once")
+            raise RowsError(f"anchors: '{twice}' is there twice: give each anchor once")
         if self.samples is not None and len(self.samples) != len(self.ids):
-            raise ParameterError(f"anchors: {len(self.samples)} samples for {len(self.ids)} ids: they must be as many")
+            raise RowsError(f"anchors: {len(self.samples)} samples for {len(self.ids)} ids: they must be as many")
 
     @classmethod
     def of_texts(cls, texts: Sequence[str], *, encoder: str = "", method: str = "given", seed: int | None = None) -> "AnchorSet":
@@ -79,32 +79,32 @@ class AnchorSet:
     def check_shared(self, other: "AnchorSet") -> None:
         """Raise `ParameterError` unless `other` has the same ids in the same order."""
         if len(self) != len(other):
-            raise ParameterError(f"anchors: {len(self)} on one side and {len(other)} on the other: both spaces need the same ones")
+            raise RowsError(f"anchors: {len(self)} on one side and {len(other)} on the other: both spaces need the same ones")
         for place, (left, right) in enumerate(zip(self.ids, other.ids, strict=True)):
             if left != right:
-                raise ParameterError(f"anchors: '{left}' and '{right}' stand at place {place}: both spaces need the same order")
+                raise RowsError(f"anchors: '{left}' and '{right}' stand at place {place}: both spaces need the same order")
 
     def check_apart(self, ids: Sequence[str], what: str = "test items") -> None:
         """Raise `ParameterError` if one of the anchors is among `ids`, such as those of the test side."""
         both = sorted(set(self.ids) & set(ids))
         if both:
-            raise ParameterError(f"anchors: {len(both)} of them are {what} ('{both[0]}'): choose anchors from the training side")
+            raise RowsError(f"anchors: {len(both)} of them are {what} ('{both[0]}'): choose anchors from the training side")
 
     def positions(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Where the anchors stand in a space whose rows have `ids`, shape (k,). Raises `ParameterError` for one that is not there."""
         place = {name: row for row, name in reversed(list(enumerate(ids)))}
         missing = [name for name in self.ids if name not in place]
         if missing:
-            raise ParameterError(f"anchors: {len(missing)} of {len(self)} are not in this space ('{missing[0]}'): take shared ones only")
+            raise RowsError(f"anchors: {len(missing)} of {len(self)} are not in this space ('{missing[0]}'): take shared ones only")
         return np.array([place[name] for name in self.ids], dtype=np.int64)
 
     def encode(self, encode: Encode) -> npt.NDArray[np.floating[Any]]:
         """Rows (k, d) of the anchors from `encode`, which takes the list of samples. Raises `ParameterError` where there are no samples."""
         if self.samples is None:
-            raise ParameterError("anchors: this set holds ids only and can't be encoded: keep the samples with it")
+            raise RowsError("anchors: this set holds ids only and can't be encoded: keep the samples with it")
         rows = np.asarray(encode(list(self.samples)))
         if rows.ndim != 2 or len(rows) != len(self):
-            raise ParameterError(f"anchors: the encoder gave shape {rows.shape} for {len(self)} samples: one row a sample is needed")
+            raise RowsError(f"anchors: the encoder gave shape {rows.shape} for {len(self)} samples: one row a sample is needed")
         return rows
 
     def save(self, path: str | Path) -> Path:
@@ -146,7 +146,7 @@ def parallel_anchors(
     are not as long.
     """
     if len(left) != len(right) or (names is not None and len(names) != len(left)):
-        raise ParameterError(f"parallel anchors: {len(left)} on the left, {len(right)} on the right: give pairs")
+        raise RowsError(f"parallel anchors: {len(left)} on the left, {len(right)} on the right: give pairs")
     first: dict[tuple[str, str], str] = {}
     for place, pair in enumerate(zip(left, right, strict=True)):
         first.setdefault(pair, str(place) if names is None else str(names[place]))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regraft.align.aligner import unit_rows
-from regraft.errors import ParameterError
+from regraft.errors import RowsError
 
 Sampler = Literal["uniform", "stratified", "farthest", "k-means", "frequent"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
@@ -47,17 +47,17 @@ def draw_anchors(
     given = {"rows": rows, "labels": labels, "counts": counts}
     wanted = NEEDS.get(sampler)
     if sampler not in SAMPLERS:
-        raise ParameterError(f"anchors: no sampler '{sampler}': choose one of {', '.join(SAMPLERS)}")
+        raise RowsError(f"anchors: no sampler '{sampler}': choose one of {', '.join(SAMPLERS)}")
     if wanted and given[wanted] is None:
-        raise ParameterError(f"anchors: the sampler '{sampler}' needs {wanted}: give them, or choose uniform")
+        raise RowsError(f"anchors: the sampler '{sampler}' needs {wanted}: give them, or choose uniform")
     sizes = {name: len(value) for name, value in given.items() if value is not None} | ({} if size is None else {"size": size})
     if len(set(sizes.values())) != 1:
-        raise ParameterError(f"anchors: {', '.join(f'{n} {name}' for name, n in sizes.items()) or 'nothing'} given: they must be as many")
+        raise RowsError(f"anchors: {', '.join(f'{n} {name}' for name, n in sizes.items()) or 'nothing'} given: they must be as many")
     pool = np.unique(np.asarray(np.arange(next(iter(sizes.values()))) if among is None else among, dtype=np.int64))
     if rows is not None:
         pool = pool[np.sort(np.unique(rows[pool], axis=0, return_index=True)[1])]
     if not 1 <= k <= len(pool):
-        raise ParameterError(f"anchors: {k} asked for, and there are {len(pool)} different rows to choose from: ask for 1 to {len(pool)}")
+        raise RowsError(f"anchors: {k} asked for, and there are {len(pool)} different rows to choose from: ask for 1 to {len(pool)}")
     rng = np.random.default_rng(seed)
     if sampler == "uniform":
         return np.asarray(rng.permutation(pool)[:k])

@@ -18,7 +18,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from regraft.align.nearest.kernels import keep_columns, keep_rows, products
-from regraft.errors import ParameterError
+from regraft.errors import RowsError
 from regraft.graft import iterate_blocks
 from regraft.progress import progress_bar
 
@@ -52,7 +52,7 @@ class _Side:
     def of(cls, table: Floats, offsets: Floats | None) -> "_Side":
         rows = np.ascontiguousarray(table, dtype=np.float32)
         if rows.ndim != 2 or not np.isfinite(rows).all():
-            raise ParameterError(f"a table of shape {rows.shape} is searched: give rows of finite numbers, shape (n, d)")
+            raise RowsError(f"a table of shape {rows.shape} is searched: give rows of finite numbers, shape (n, d)")
         live = np.flatnonzero(rows.any(1))
         rows, taken = (rows, np.zeros(len(rows))) if len(live) == len(rows) else (rows[live], np.zeros(len(live)))
         if offsets is not None:
@@ -98,9 +98,9 @@ def mutual(forth: Neighbours, back: Neighbours) -> Ids:
 
 def _found(left: _Side, right: _Side, k: int, *, back: bool) -> tuple[Neighbours, Neighbours | None]:
     if k < 1:
-        raise ParameterError(f"k={k} neighbours: choose 1 or more")
+        raise RowsError(f"k={k} neighbours: choose 1 or more")
     if left.rows.shape[1] != right.rows.shape[1]:
-        raise ParameterError(f"tables of {left.rows.shape[1]} and {right.rows.shape[1]} dimensions are not one space: map one first")
+        raise RowsError(f"tables of {left.rows.shape[1]} and {right.rows.shape[1]} dimensions are not one space: map one first")
     kept = _scan(left, right, k + SPARE[0], back)
     error = _rounding(left, right)
     first = _settled(left, right, k, kept[0], error)

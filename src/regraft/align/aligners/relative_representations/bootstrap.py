@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 from regraft.align.aligner import unit_rows
 from regraft.align.aligners.relative_representations.coordinates import Coordinates, Recipe
-from regraft.errors import ParameterError
+from regraft.errors import RowsError
 from regraft.progress import progress_bar
 
 Rows = npt.NDArray[np.floating[Any]]
@@ -51,7 +51,7 @@ def sinkhorn(cost: Rows, reg: float, *, tolerance: float = 1e-6, iterations: int
         v = _scaled(plan, min(SCALINGS, left))
         g += np.log(v)
         left -= 1 + SCALINGS
-    raise ParameterError(f"sinkhorn: marginals are off by {off:.1e} after {iterations} turns at reg={reg:g}: use a larger reg or tolerance")
+    raise RowsError(f"sinkhorn: marginals are off by {off:.1e} after {iterations} turns at reg={reg:g}: use a larger reg or tolerance")
 
 
 def _scaled(plan: Rows, turns: int) -> Rows:
@@ -94,9 +94,9 @@ def grow_anchors(
     recipe = recipe or Recipe(steps="center")
     first = np.asarray(seeds, dtype=np.int64).reshape(-1, 2)
     if max(len(X), len(Y)) > MOST:
-        raise ParameterError(f"{len(X)} and {len(Y)} candidates: at most {MOST} a side are matched: draw some of them")
+        raise RowsError(f"{len(X)} and {len(Y)} candidates: at most {MOST} a side are matched: draw some of them")
     if len(first) < 2 or (first < 0).any() or (first >= (len(X), len(Y))).any() or any(len(set(c)) < len(c) for c in first.T.tolist()):
-        raise ParameterError(f"{len(first)} seed pairs: give at least 2, each row once, within {len(X)} and {len(Y)} candidates")
+        raise RowsError(f"{len(first)} seed pairs: give at least 2, each row once, within {len(X)} and {len(Y)} candidates")
     most = min(anchors, len(X), len(Y))
     found, mass = first, np.ones(len(first))
     with progress_bar("growing anchors", rounds, "rounds") as bar:

@@ -24,7 +24,7 @@ from regraft.align.aligners.relative_representations.projections import (
     project,
     unproject,
 )
-from regraft.errors import ParameterError
+from regraft.errors import RowsError
 
 Steps = Literal["none", "center", "whiten"]
 Pooling = Literal["concat", "sum", "mean", "max"]
@@ -50,13 +50,13 @@ class Recipe:
     def __post_init__(self) -> None:
         unknown = [one for one in self.similarities if one not in SIMILARITIES]
         if unknown or not self.similarities:
-            raise ParameterError(f"relative-representations: no similarity {unknown}: choose of {', '.join(SIMILARITIES)}")
+            raise RowsError(f"relative-representations: no similarity {unknown}: choose of {', '.join(SIMILARITIES)}")
         if self.chunks < 1:
-            raise ParameterError(f"relative-representations: chunks={self.chunks}: give 1 or more")
+            raise RowsError(f"relative-representations: chunks={self.chunks}: give 1 or more")
         if not self.width > 0:
-            raise ParameterError(f"relative-representations: width={self.width}: give a number above 0")
+            raise RowsError(f"relative-representations: width={self.width}: give a number above 0")
         if not self.ridge >= 0:
-            raise ParameterError(f"relative-representations: ridge={self.ridge}: give 0 or more")
+            raise RowsError(f"relative-representations: ridge={self.ridge}: give 0 or more")
 
     @property
     def similarities(self) -> tuple[Similarity, ...]:
@@ -84,9 +84,7 @@ class Coordinates:
         self.centers = _cluster_means(stepped, recipe.width) if recipe.quantizer == "cluster" else None
         self.anchors = self._clustered(stepped)
         if recipe.chunks > self.anchors.shape[1]:
-            raise ParameterError(
-                f"relative-representations: chunks={recipe.chunks} of {self.anchors.shape[1]} dimensions: give fewer chunks"
-            )
+            raise RowsError(f"relative-representations: chunks={recipe.chunks} of {self.anchors.shape[1]} dimensions: give fewer chunks")
 
     def relative(self, rows: Rows) -> Rows:
         """Relative coordinates of rows (n, d), shape (n, features): k of them, times `chunks` or similarities that are concatenated."""
@@ -127,7 +125,7 @@ class Coordinates:
     def inverse(self) -> Rows:
         """See `inverse_of`. Raises `ParameterError` for a recipe that can't be undone."""
         if not self.recipe.invertible:
-            raise ParameterError(
+            raise RowsError(
                 "relative-representations: these coordinates can't be turned into vectors: use space=relative, or one similarity "
                 "of cosine, inner, angular, euclidean and basis with chunks=1"
             )
@@ -206,7 +204,7 @@ def _whitener(centered: Rows) -> Rows:
     _, s, vt = np.linalg.svd(centered, full_matrices=False)
     kept = s > max(centered.shape) * np.finfo(np.float64).eps * s.max(initial=0.0)
     if not kept.any():
-        raise ParameterError("relative-representations: the anchors are all alike and can't be whitened: give different ones")
+        raise RowsError("relative-representations: the anchors are all alike and can't be whitened: give different ones")
     return np.asarray(vt[kept].T * (np.sqrt(len(centered)) / s[kept]))
 
 

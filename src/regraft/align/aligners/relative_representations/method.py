@@ -8,7 +8,7 @@ from pydantic import Field
 from regraft.align.aligner import Aligner, Floats, unit_rows
 from regraft.align.aligners.relative_representations.coordinates import Coordinates, Pooling, Quantizer, Recipe, Steps
 from regraft.align.aligners.relative_representations.projections import Similarity
-from regraft.errors import ParameterError
+from regraft.errors import RowsError
 from regraft.method import Paper
 
 Side = Literal["source", "target"]
@@ -94,9 +94,9 @@ class RelativeRepresentations(Aligner):
             return Coordinates(self.source_anchors_, self._recipe()).relative(self.rows(rows))
         given = np.asarray(rows, dtype=np.float64)
         if given.ndim != 2 or given.shape[1] != self.target_anchors_.shape[1]:
-            raise ParameterError(f"{self.name}: shape {given.shape} for a space of {self.target_anchors_.shape[1]} dimensions")
+            raise RowsError(f"{self.name}: shape {given.shape} for a space of {self.target_anchors_.shape[1]} dimensions")
         if not np.isfinite(given).all():
-            raise ParameterError(f"{self.name}: NaN or infinity among the rows of the second space: remove them")
+            raise RowsError(f"{self.name}: NaN or infinity among the rows of the second space: remove them")
         return Coordinates(self.target_anchors_, self._recipe()).relative(given)
 
     def score(self, X: Floats, y: Floats) -> float:

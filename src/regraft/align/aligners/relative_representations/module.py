@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regraft.align.aligners.relative_representations.projections import SIMILARITIES, Similarity
-from regraft.errors import ParameterError
+from regraft.errors import RowsError
 
 EPS = 1e-12
 LayerPooling = Literal["concat", "sum", "mean", "max", "linear"]
@@ -97,7 +97,7 @@ class RelativeProjection(nn.Module):
         self.similarities = (similarity,) if isinstance(similarity, str) else tuple(similarity)
         unknown = [one for one in self.similarities if one not in SIMILARITIES]
         if unknown or not self.similarities or chunks < 1 or len(anchors) < 1 or not width > 0:
-            raise ParameterError(
+            raise RowsError(
                 f"relative projection: similarity {self.similarities}, chunks={chunks}, {len(anchors)} anchors, width={width}: "
                 f"choose of {', '.join(SIMILARITIES)}, and at least 1 chunk, 1 anchor and a width above 0"
             )

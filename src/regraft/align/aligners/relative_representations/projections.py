@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
 from regraft.align.aligner import unit_rows
-from regraft.errors import ParameterError
+from regraft.errors import RowsError
 
 Rows = npt.NDArray[np.floating[Any]]
 Similarity = Literal["cosine", "inner", "euclidean", "l1", "linf", "angular", "basis"]
@@ -62,7 +62,7 @@ def inverse_of(anchors: Rows, similarity: Similarity) -> Rows:
         return np.asarray(0.5 * np.linalg.pinv(anchors - anchors.mean(0)).T)
     if similarity == "basis":
         return anchors
-    raise ParameterError(f"distances {similarity} can't be turned back into vectors: use cosine, inner, angular, euclidean or basis")
+    raise RowsError(f"distances {similarity} can't be turned back into vectors: use cosine, inner, angular, euclidean or basis")
 
 
 def unproject(relative: Rows, anchors: Rows, similarity: Similarity, inverse: Rows | None = None) -> Rows:

@@ -11,7 +11,7 @@ from regraft.align.aligner import Floats, one_line
 from regraft.align.aligners.relative_representations.coordinates import Coordinates, Pooling, Quantizer, Recipe, Steps, class_means
 from regraft.align.aligners.relative_representations.projections import Similarity
 from regraft.align.anchors import Sampler, draw_anchors
-from regraft.errors import ParameterError
+from regraft.errors import RowsError
 
 NAME = "relative-representations"
 
@@ -60,10 +60,10 @@ class RelativeSpace(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
             rows = validate_data(self, X, dtype=np.float64)
             needs = self.average == "class" or (self.n_anchors is not None and self.sampler == "stratified")
             if needs and y is None:
-                raise ParameterError("requires y to be passed, but the target y is None: give the classes of the rows")
+                raise RowsError("requires y to be passed, but the target y is None: give the classes of the rows")
             classes = column_or_1d(y) if needs else None
             if classes is not None and len(classes) != len(rows):
-                raise ParameterError(f"{len(rows)} rows and {len(classes)} classes: they must be as many")
+                raise RowsError(f"{len(rows)} rows and {len(classes)} classes: they must be as many")
         if self.n_anchors is None:
             self.anchor_indices_ = np.arange(len(rows))
         else:
@@ -73,7 +73,7 @@ class RelativeSpace(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
         self.coordinates_ = Coordinates(self.anchors_, self._recipe())
         if self.average == "class":
             if self.chunks > 1 and self.pooling == "concat":
-                raise ParameterError(f"{NAME}: average=class of concatenated chunks: choose another pooling")
+                raise RowsError(f"{NAME}: average=class of concatenated chunks: choose another pooling")
             assert classes is not None
             self.classes_, self.anchor_classes_ = np.unique(classes[self.anchor_indices_], return_inverse=True)
         return self
@@ -95,7 +95,7 @@ class RelativeSpace(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
         """
         check_is_fitted(self)
         if self.average == "class":
-            raise ParameterError(f"{NAME}: means over classes can't be turned into vectors: use average=none")
+            raise RowsError(f"{NAME}: means over classes can't be turned into vectors: use average=none")
         return self.coordinates_.absolute(np.asarray(R, dtype=np.float64), restore=self.steps != "none")
 
     def _recipe(self) -> Recipe:

@@ -8,7 +8,7 @@ from pydantic import Field
 from regraft.align.aligners.vecmap.learning import Schedule, self_learn, spectral_start
 from regraft.align.aligners.vecmap.transforms import Recipe, both_maps
 from regraft.align.linear import Ids, LinearAligner, Spaces, Steps
-from regraft.errors import ParameterError
+from regraft.errors import RowsError
 from regraft.method import Paper
 
 
@@ -99,6 +99,6 @@ class VecMap(LinearAligner):
         else:
             pairs = spaces.pairs[(spaces.pairs < (len(left), len(right))).all(1)]
         if not len(pairs):
-            raise ParameterError(f"{self.name}: no given pair is among the {cut} most frequent words: raise vocabulary_cutoff")
+            raise RowsError(f"{self.name}: no given pair is among the {cut} most frequent words: raise vocabulary_cutoff")
         schedule = Schedule(self.csls, *self.stochastic, self.threshold, self.max_iterations)
         return self_learn(left, right, pairs, schedule, self.seed)
