@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from regraft.align.aligner import load_map, unit_rows
 from regraft.align.aligners.relative_representations import RelativeRepresentations, RelativeSpace
-from regraft.align.aligners.relative_representations.bootstrap import grow_anchors, sinkhorn
+from regraft.align.aligners.relative_representations.bootstrap import _surest, grow_anchors, sinkhorn
 from regraft.align.aligners.relative_representations.coordinates import layer_norm
 from regraft.align.aligners.relative_representations.projections import project, unproject
 from regraft.errors import ParameterError
@@ -218,6 +218,14 @@ def test_a_plan_meets_both_marginals_or_is_refused():
     np.testing.assert_allclose(plan.sum(0), 1 / 40, rtol=1e-5)
     with pytest.raises(ParameterError, match="marginals are off by"):
         sinkhorn(cost, 1e-4, iterations=20)
+
+
+def test_only_pairs_that_choose_each_other_are_taken_surest_first():
+    plan = np.array([[0.20, 0.05, 0.0, 0.0], [0.0, 0.10, 0.15, 0.0], [0.0, 0.01, 0.18, 0.06], [0.0, 0.09, 0.02, 0.14]])
+    pairs, mass = _surest(plan, np.array([[0, 0]]), 4)  # row 1 would have column 2, which has row 2
+    assert pairs.tolist() == [[0, 0], [2, 2], [3, 3]]
+    np.testing.assert_allclose(mass, [1, 0.72, 0.56])
+    assert _surest(plan, np.array([[0, 0]]), 2)[0].tolist() == [[0, 0], [2, 2]]
 
 
 def test_fifteen_seeds_grow_into_pairs_that_are_right():
