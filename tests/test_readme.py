@@ -1,4 +1,4 @@
-"""What the README says of the library is what the library has."""
+"""What README and docs say of the library is what the library has."""
 
 import re
 from pathlib import Path
@@ -10,15 +10,16 @@ from regraft.recipe import load_recipe
 from regraft.reproductions import results_summary
 
 ROOT = Path(__file__).parent.parent
+PAGES = "\n".join((ROOT / "docs" / name).read_text("utf-8") for name in ("starts.md", "spaces.md"))
 
 
-def test_the_readme_names_every_method_and_no_other() -> None:
-    named = set(re.findall(r"^\| `([a-z][a-z0-9-]+)` \|", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE))
+def test_the_pages_name_every_method_and_no_other() -> None:
+    named = set(re.findall(r"^\| `([a-z][a-z0-9-]+)` \|", PAGES, flags=re.MULTILINE))
     assert named == {cls.name for cls in list_methods()}
 
 
-def test_the_readme_sums_up_every_committed_result() -> None:
-    assert results_summary() in (ROOT / "README.md").read_text("utf-8")
+def test_the_results_sum_up_every_committed_result() -> None:
+    assert results_summary() in (ROOT / "docs/results.md").read_text("utf-8")
 
 
 def test_every_example_is_a_valid_recipe() -> None:

@@ -5,6 +5,7 @@ them, and `score(X, y)`. A fitted map is kept as safetensors with a JSON beside 
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ ABOUT, ARRAYS = "map.json", "map.safetensors"
 SCHEMA = 1
 
 
-class Aligner(Described, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class Aligner(Described, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
     """Base of every map. Its ``__init__`` stores the hyper-parameters as they are given, as scikit-learn asks.
 
     Class attributes
@@ -36,13 +37,13 @@ class Aligner(Described, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     family = "aligner"
     fitted: ClassVar[tuple[str, ...]] = ()
 
+    @abstractmethod
     def fit(self, X: Floats, y: Floats) -> Self:
         """Learn from paired rows X (n, d) and y (n, e). Raises `ParameterError` for rows that no map can be learned from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transform(self, X: Floats) -> Floats:
         """Rows X (m, d) in the space of y, shape (m, e)."""
-        raise NotImplementedError
 
     def score(self, X: Floats, y: Floats) -> float:
         """Mean cosine of mapped rows with their partners, in [-1, 1]; rows without a direction count 0."""

@@ -4,6 +4,7 @@ Enters: paired rows, and where a method wants more than pairs, the whole tables 
 vectors everywhere: x goes to :math:`x W`, the transpose of the papers' :math:`W x`.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -101,9 +102,9 @@ class LinearAligner(Aligner):
         self.learn(spaces)
         return self
 
+    @abstractmethod
     def learn(self, spaces: Spaces) -> None:
         """Set `map_` (and what else `fitted` names) from prepared tables."""
-        raise NotImplementedError
 
     def transform(self, X: Floats) -> Floats:
         """Rows X (m, d) where rows of the other side are compared with them, shape (m, e). Raises `ParameterError`: another dimension."""

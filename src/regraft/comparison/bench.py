@@ -47,4 +47,4 @@ class Bench(ABC):
 
     def train(self, arm: Arm, outcome: Outcome) -> Outcome:
         """`outcome` with the metric after training. What it raises becomes the row's error. Needed where finalists are trained."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no training: compare with finalists=0")  # an optional part of the contract

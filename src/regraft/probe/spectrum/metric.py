@@ -5,6 +5,7 @@ the same states under the same names, so that a `MetricCollection` updates one o
 a collection merges whatever looks alike after the first batch.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -89,9 +90,9 @@ class SpectrumProbe(RowProbe):
         self.add_state(f"{self._prefix}counts", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")  # rows, and those of zeros
         self.add_state(self._kept, [], dist_reduce_fx="cat")
 
+    @abstractmethod
     def figure(self, spectrum: Spectrum) -> float:
         """The measure; NaN where it is not defined."""
-        raise NotImplementedError
 
     def comments(self, spectrum: Spectrum) -> list[str]:
         """What beside the figure is worth saying of it."""

@@ -4,6 +4,7 @@ Enters: rows, as a metric (they are kept) or as a file (it is read twice). Leave
 order.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -27,17 +28,17 @@ class TwoPassProbe(RowProbe):
         super().__init__(**kwargs)
         self.add_state("all_rows", [], dist_reduce_fx="cat")
 
+    @abstractmethod
     def second(self, block: torch.Tensor, spectrum: Spectrum) -> torch.Tensor:
         """What a block (n, K) of float64 rows adds, (m,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def combine(self, parts: torch.Tensor) -> torch.Tensor:
         """Parts (blocks, m) as one, (m,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def figure(self, part: torch.Tensor, spectrum: Spectrum) -> float:
         """The measure of all rows, of their combined part."""
-        raise NotImplementedError
 
     def comments(self, spectrum: Spectrum) -> list[str]:
         """What beside the figure is worth saying of it."""
