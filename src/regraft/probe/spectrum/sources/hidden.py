@@ -5,16 +5,16 @@ Enters: a checkpoint, a layer, texts. Leaves: rows (N, K). Layer 0 is the input,
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
 from regraft.corpus.sampling import say_skipped
-from regraft.errors import CorpusError, ParameterError
+from regraft.errors import CorpusError
+from regraft.language.hidden_states import hidden_states as of_sequences
 from regraft.language.loading import check_placement, load_both
-from regraft.language.model import inference
 from regraft.progress import progress_bar, step
 from regraft.tokenizer import Tokenizer
 
@@ -44,20 +44,16 @@ def hidden_states(
     say_skipped(corpus)
     with step("loading the model"):
         model, reads = load_both(checkpoint, tokenizer, dtype, device)
-    backbone = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
     parts: list[torch.Tensor] = []
     found = 0
-    with inference(model), progress_bar(f"layer {layer} of {checkpoint.path.name}", total=limit, unit="rows") as bar:
+    with progress_bar(f"layer {layer} of {checkpoint.path.name}", total=limit, unit="rows") as bar:
         for batch in _batches(corpus.documents("all")):
-            ids, mask = _padded([reads(one, truncation=False)["input_ids"] for one in batch], device)
-            if not ids.numel():
-                continue
-            states = _layer(backbone(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states, layer).float()
-            mean = pool == "mean"
-            rows = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) if mean else states[mask.bool()]
-            parts.append(rows[: limit - found].cpu())
-            found += len(parts[-1])
-            bar.advance(len(parts[-1]))
+            sequences = [reads(one, truncation=False)["input_ids"][:LONGEST] for one in batch]
+            for _, states in sorted(of_sequences(model, sequences, layers=(layer,)), key=lambda pair: pair[0]):
+                rows = states[0].mean(0, keepdim=True) if pool == "mean" else states[0]
+                parts.append(rows[: limit - found])
+                found += len(parts[-1])
+                bar.advance(len(parts[-1]))
             if found >= limit:
                 break
     if not found:
@@ -75,19 +71,3 @@ def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
             batch = []
     if batch:
         yield batch
-
-
-def _padded(sequences: list[list[int]], device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask (n, length), padded on the right; what a mask covers is never looked at, so any id will do."""
-    sequences = [sequence[:LONGEST] for sequence in sequences if sequence]
-    length = max(map(len, sequences), default=0)
-    ids = torch.tensor([sequence + [0] * (length - len(sequence)) for sequence in sequences], dtype=torch.long)
-    mask = torch.tensor([[1] * len(sequence) + [0] * (length - len(sequence)) for sequence in sequences], dtype=torch.long)
-    return ids.to(device), mask.to(device)
-
-
-def _layer(states: Any, layer: int) -> torch.Tensor:
-    if not -len(states) <= layer < len(states):
-        raise ParameterError(f"--layer {layer}: the model has hidden states 0 to {len(states) - 1}")
-    found: torch.Tensor = states[layer]
-    return found
