@@ -19,13 +19,13 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 @contextmanager
 def quiet() -> Iterator[None]:
     """No bars and no reports of `transformers` on what a checkpoint has beside the class that is loaded: ours say what is going on."""
-    before = transformers.utils.logging.get_verbosity()  # type: ignore[no-untyped-call]
+    before = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        transformers.utils.logging.set_verbosity(before)  # type: ignore[no-untyped-call]
+        transformers.utils.logging.set_verbosity(before)
 
 
 def check_placement(dtype: str, device: str) -> None:
