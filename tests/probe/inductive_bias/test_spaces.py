@@ -1,4 +1,4 @@
-"""Hypothesis spaces: posteriors beside scikit-learn, infinite networks beside wide ones, trained networks, intervals, the method from arrays."""
+"""Hypothesis spaces: posteriors beside scikit-learn, infinite networks beside wide ones, trained networks, intervals, the method."""
 
 import numpy as np
 import pytest
@@ -151,6 +151,18 @@ def test_the_interval_covers_what_other_test_points_give(digits):
     assert 33 <= inside <= 40
 
 
+def test_a_space_without_freedom_is_said():
+    """A kernel so smooth that 60 rows leave it no way to follow a step: the figure is the jitter's."""
+    X = np.random.default_rng(0).normal(size=(80, 2))
+    y = (X[:, 0] > 0).astype(int)
+    split = X[:60], y[:60], X[60:], y[60:]
+    frozen, free = (InductiveBias(sigma=sigma, draws=0).measure(*split, epsilon=0.05) for sigma in (5.0, 0.3))
+    assert "depends on the jitter" in frozen.notes[-1]
+    assert not free.notes
+    other = InductiveBias(sigma=5.0, draws=0, jitter=1e-6).measure(*split, epsilon=0.05)
+    assert frozen.nats > 1.5 * other.nats
+
+
 def test_exact_and_papers_tail_agree_where_errors_are_drawn(digits):
     task = task_of(digits, 100, 60)
     exact = InductiveBias(sigma=4.0).open(task)
@@ -218,7 +230,6 @@ def test_what_was_trained_is_kept_and_a_cut_run_goes_on(digits, tmp_path, monkey
 
 
 def test_a_space_of_networks_is_measured_by_the_papers_fit(digits):
-    X, y = digits
     method = InductiveBias(space="mlp:8", samples=40, epochs=15, draws=30)
     space = method.open(task_of(digits, 100, 40))
     middle = space.measure(float(np.median(space.errors)))

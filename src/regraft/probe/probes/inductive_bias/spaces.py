@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 Tail = Literal["exact", "saddlepoint", "paper", "released"]
 FEWEST_POINTS = 16  # test points below which halves of them say nothing
 ENOUGH_NETWORKS = 30
+FIXED = 100  # variances of so many jitters are no more than jitter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +80,14 @@ class Space(ABC):
             found.append(refit(self.fitted, groups, counts.astype(np.float64)).nats(epsilon))
         return _ends(np.array(found))
 
+    def comments(self, epsilon: float) -> tuple[str, ...]:
+        """What should be known of the figure at `epsilon`."""
+        return ()
+
     def measure(self, epsilon: float, by_point: Floats | None = None) -> Bias:
         """The bias at `epsilon`; `by_point` (t,) are the errors that a model's epsilon is the mean of."""
         nats, least = self.nats(epsilon), float(self.errors.min())
-        notes = self.notes
+        notes = (*self.notes, *self.comments(epsilon))
         in_range = bool(least <= epsilon)
         if not np.isfinite(nats):
             notes = (*notes, "no predictor of the space reaches this error")
@@ -129,6 +134,17 @@ class GaussianSpace(Space):
     @property
     def mean_error(self) -> float:
         return self.posterior.law.mean
+
+    def comments(self, epsilon: float) -> tuple[str, ...]:
+        """Said where `epsilon` is reached only by moving predictions that the training rows have fixed to within the jitter."""
+        law = self.posterior.law
+        fixed = law.weights * self.t * self.k < FIXED * self.jitter
+        if float(law.shifts[fixed].sum()) + law.floor <= epsilon:
+            return ()
+        return (
+            f"epsilon {epsilon:.4g}: the kernel is too smooth for this task: its predictors hardly vary where they would have to, and the "
+            "figure depends on the jitter; take a smaller sigma, or matern32 or laplace",
+        )
 
     @property
     def predictor_error(self) -> float:
