@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import chi2, gamma, ncx2, norm
 
 from regraft.errors import ParameterError
-from regraft.probe.probes.inductive_bias.fit import Fitted, fit_as_released, fit_errors, moments, sankaran
+from regraft.probe.probes.inductive_bias.fit import Fitted, fit_as_released, fit_errors, log_density, moments, sankaran
 from regraft.probe.probes.inductive_bias.law import ErrorLaw
 
 M = 2000
@@ -134,6 +134,14 @@ def test_a_fit_finds_the_law_that_errors_were_drawn_from():
     assert found.nats(0.3) == pytest.approx(-ncx2.logcdf(0.3 / 0.02, 6, 40), rel=0.15)
     central = fit_errors(gamma.rvs(30, scale=0.01, size=3000, random_state=rng))
     assert central.nats(0.15) == pytest.approx(-gamma.logcdf(0.15, 30, scale=0.01), rel=0.1)
+
+
+@pytest.mark.parametrize(("df", "nc"), [(3.0, 2.0), (61.9, 5.0), (62.1, 5.0), (300.0, 400.0), (90.0, 0.01)])
+def test_the_density_is_scipys(df, nc):
+    x = np.linspace(0.3, 2, 30) * (df + nc)
+    np.testing.assert_allclose(log_density(x, df, nc), ncx2.logpdf(x, df, nc), rtol=1e-6, atol=1e-6)
+    far = log_density(np.array([8000.0]), 8000.0, 1e-3)  # scipy's is -inf there
+    assert far == pytest.approx(chi2.logpdf(8000.0, 8000.0), abs=1e-3)
 
 
 def test_moments_are_those_of_the_errors():

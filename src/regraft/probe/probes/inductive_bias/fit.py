@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import digamma, log_ndtr, polygamma
+from scipy.special import digamma, ive, log_ndtr, polygamma
 from scipy.stats import gamma, ncx2
 
 from regraft.errors import ParameterError
@@ -16,6 +16,7 @@ from regraft.errors import ParameterError
 Floats = npt.NDArray[np.float64]
 UNDERFLOWS = 1e-290
 GROUPS = 500
+DEBYE = 30
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,28 @@ def _search(errors: Floats, counts: Floats, start: Floats, steps: int) -> tuple[
     def cost(given: Floats) -> float:
         scale, df, nc = np.exp(given)
         with np.errstate(all="ignore"):
-            found = -float(np.average(ncx2.logpdf(errors / scale, df, nc) - np.log(scale), weights=counts))
+            found = -float(np.average(log_density(errors / scale, df, nc) - np.log(scale), weights=counts))
         return found if np.isfinite(found) else 1e6 + float(np.square(given - start).sum())
 
     bounds = [(one - 3, one + 3) for one in start]
     found = minimize(cost, start, method="Nelder-Mead", bounds=bounds, options={"maxiter": steps, "xatol": 1e-4, "fatol": 1e-9})
     scale, df, nc = np.exp(found.x).tolist()
     return Fitted(df, nc, scale), float(found.fun)
+
+
+def log_density(x: Floats, df: float, nc: float) -> Floats:
+    """Of a non-central chi-square. From order 30 on the Bessel function is Debye's uniform expansion, which does not underflow."""
+    order, root = df / 2 - 1, np.sqrt(nc * x)
+    if order < DEBYE:
+        bessel = np.log(ive(order, root)) + root
+    else:
+        z = root / order
+        hypotenuse = np.sqrt(1 + z**2)
+        t = 1 / hypotenuse
+        first, second = (3 * t - 5 * t**3) / 24, (81 * t**2 - 462 * t**4 + 385 * t**6) / 1152
+        bessel = order * (hypotenuse + np.log(z / (1 + hypotenuse))) - 0.5 * np.log(2 * np.pi * order * hypotenuse)
+        bessel += np.log1p(first / order + second / order**2)
+    return np.asarray(-np.log(2) - (x + nc) / 2 + order / 2 * np.log(x / nc) + bessel)
 
 
 def moments(errors: Floats) -> Floats:
