@@ -80,7 +80,7 @@ def test_numbers_are_scaled_and_few_whole_ones_are_classes(tmp_path):
 def test_the_verb_from_a_table_to_a_page_and_again(files, tmp_path):
     out = tmp_path / "out"
     given = ["--task", files / "t.csv", "--model", "ridge", "--model", "mlp:8", "--epsilon", 0.05, "--space", "rbf", "--space", "mlp:4"]
-    given += ["--samples", 30, "--epochs", 10, "--draws", 20, "--sigma", 1, "--out", out]
+    given += ["--samples", 30, "--epochs", 3, "--draws", 5, "--sigma", 1, "--out", out]
     code, printed, said = ask(*given, "--json")
     assert code == 0, said
     figures = json.loads(printed)

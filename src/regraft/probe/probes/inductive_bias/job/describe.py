@@ -34,6 +34,7 @@ from regraft.report import Report, plain
 PAGE, FIGURES, NETWORKS_KEPT, ROWS_KEPT = "report.html", "figures.json", "networks.jsonl", "rows.jsonl"
 OURS = {PAGE, FIGURES, NETWORKS_KEPT, ROWS_KEPT, provenance.FILE}
 MODELS = ("ridge", "knn:5", "forest", "mlp:64")
+NOTHING = 1e-15  # bits and errors below are shown as 0
 CURVE_POINTS, SHARES = 40, (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 Floats = npt.NDArray[np.float64]
 
@@ -182,7 +183,8 @@ def _report(
     curves: Mapping[str, Any],
     rows: Mapping[str, Any],
 ) -> Report:
-    report = Report(f"Inductive bias of {task.name}", _lead(task, levels, found))
+    least = min(levels, key=lambda level: level.epsilon)
+    report = Report(f"Inductive bias of {task.name}", _lead(least, found[least.name][0], opened[0].comments(least.epsilon)))
     table = [
         {
             "reached by": name,
@@ -237,17 +239,17 @@ def _report(
     return report
 
 
-def _lead(task: Task, levels: Sequence[Level], found: Mapping[str, Sequence[Bias]]) -> str:
-    least = min(levels, key=lambda level: level.epsilon)
-    one = found[least.name][0]
+def _lead(least: Level, one: Bias, doubts: Sequence[str]) -> str:
+    """Of the least error to reach, in the first space; `doubts` are what must be known of that figure."""
     who = f"{least.name} reaches" if least.by_point is not None else "To reach"
     space = one.space if one.sigma is None else f"{one.space} (sigma {one.sigma:.3g})"
     if not np.isfinite(one.nats):
         return f"{who} a test error of {least.epsilon:.4g}: no predictor of {space} that fits the {one.n:,} training rows does."
     between = "" if one.bits_interval is None else f" ({_range(one.bits_interval)})"
     return (
-        f"{who} a test error of {least.epsilon:.4g}: {_short(one.bits)} bits{between} of bias in {space}, after {one.n:,} training rows. "
-        f"One in 2^{_short(one.bits)} of its predictors that fit them does as well."
+        f"{who} a test error of {least.epsilon:.4g}: {_short(one.bits)} bits{between} of bias in {space}, after {one.n:,} training rows."
+        + (f" One in 2^{_short(one.bits)} of its predictors that fit them does as well." if one.bits >= 1 else "")
+        + (f" But {doubts[0]}." if doubts else "")
     )
 
 
@@ -260,6 +262,8 @@ def _short(value: float | None) -> str:
         return "–"
     if math.isinf(value):
         return "∞"
+    if abs(value) < NOTHING:
+        return "0"
     return f"{value:.1e}" if value and abs(value) < 1e-3 else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 

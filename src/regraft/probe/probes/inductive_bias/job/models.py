@@ -87,4 +87,5 @@ def predict(spec: Spec, task: Task, seed: int) -> Floats:
         "forest": lambda: RandomForestRegressor(200, random_state=seed % 2**31, n_jobs=1),
         "knn": lambda: KNeighborsRegressor(min(spec.numbers[0], task.n)),
     }[spec.kind]()
-    return np.asarray(model.fit(task.X_train, task.Y_train).predict(task.X_test), dtype=np.float64).reshape(task.Y_test.shape)
+    targets = task.Y_train[:, 0] if task.Y_train.shape[1] == 1 else task.Y_train
+    return np.asarray(model.fit(task.X_train, targets).predict(task.X_test), dtype=np.float64).reshape(task.Y_test.shape)
