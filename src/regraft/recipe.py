@@ -32,7 +32,7 @@ def _as_text(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return value if isinstance(value, list) else [value]
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -47,6 +47,8 @@ TYPES: dict[Any, Any] = {  # an option's own type -> what a recipe takes
     Path: Text,
     list[str]: Texts,
     list[Path]: Texts,
+    list[int]: Annotated[list[int], BeforeValidator(_listed)],
+    list[float]: Annotated[list[float], BeforeValidator(_listed)],
     tuple[Path, Path]: Bitext,
 }
 
