@@ -69,7 +69,11 @@ def _axes(figure: go.Figure, height: int) -> go.Figure:
 
 def tree_picture(title: str, tree: Tree, tokens: Sequence[str], right: Sequence[Constituent]) -> str:
     """A tree as an SVG fragment: labels above what they span, those that are among `right` solid, the others dashed and marked."""
-    widths = [max(LETTER * len(_short(token)), 14.0) for token in tokens]
+    own: dict[int, int] = {}  # letters of the longest label of a node with this token alone
+    for label, first, last, *_ in _levels(tree):
+        if first == last:
+            own[first] = max(own.get(first, 0), len(_short(label)) + 3)
+    widths = [max(LETTER * max(len(_short(token)), own.get(n, 0)), 14.0) for n, token in enumerate(tokens)]
     left = [sum(widths[:n]) + STEP * n for n in range(len(tokens))]
     marks, edges, there, height = _placed(tree, left, widths, Counter(right))
     width = max(left[-1] + widths[-1], 120.0)
