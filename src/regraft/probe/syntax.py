@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from regraft.probe.probes.ast_probe.grammar import Grammar
 from regraft.probe.probes.ast_probe.method import ASTProbe
 from regraft.probe.probes.ast_probe.snippets import Found, read_functions, source_files
 from regraft.probe.probes.ast_probe.states import Shape
-from regraft.probe.probes.ast_probe.sweep import LEARNED, RANDOM, Outcome, Sweep, best
+from regraft.probe.probes.ast_probe.sweep import LEARNED, Study, Sweep, best
 from regraft.probe.probes.ast_probe.transfer import direct_transfer, mean_angle, random_angle
 from regraft.probe.report.syntax_page import page
 from regraft.progress import console, step
@@ -56,44 +56,6 @@ class Asked:
     seed: int = 0
     device: str = "cpu"
     dtype: str = "auto"
-
-
-@dataclass(frozen=True)
-class Study:
-    """One language: its functions, the probes of layers and of ranks, and the layer that the validation snippets chose."""
-
-    found: Found
-    sweep: Sweep
-    layers: list[Outcome]
-    best: Outcome
-    ranks: list[Outcome] = field(default_factory=list)
-
-    @property
-    def language(self) -> str:
-        return self.found.language
-
-    @property
-    def controls(self) -> list[Outcome]:
-        """Layer 0, and the best layer under random layers."""
-        chosen = [one for one in self.layers if (one.layers, one.layer) == (LEARNED, 0)]
-        return chosen + [one for one in self.layers if (one.layers, one.layer) == (RANDOM, self.best.layer)]
-
-    def to_dict(self) -> dict[str, Any]:
-        sides = {"train": self.sweep.split.train, "valid": self.sweep.split.valid, "test": self.sweep.split.test}
-        return {
-            "language": self.language,
-            "grammar": self.found.grammar.versions,
-            "files_read": self.found.files,
-            "files_there": self.found.files_there,
-            "functions": {side: len(snippets) for side, snippets in sides.items()},
-            "files": {side: len({one.file for one in snippets}) for side, snippets in sides.items()},
-            "skipped": dict(self.found.skipped + self.sweep.skipped),
-            "labels": {"constituents": len(self.sweep.labels.constituents), "unary": len(self.sweep.labels.unary)},
-            "layers": [one.to_dict() for one in self.layers],
-            "best_layer": self.best.layer,
-            "ranks": [one.to_dict() for one in self.ranks],
-            "label_recall": {name: {"there": there, "found": right} for name, (right, there) in self.best.score.labels.items()},
-        }
 
 
 def probe_syntax(

@@ -1,7 +1,7 @@
 """AST-Probe, tested again: do the middle layers of an encoder hold more of Python's syntax than its input, random layers, its last layer?
 
 The paper probes CodeBERT and others on 20,000 functions of CodeSearchNet; here all-MiniLM-L6-v2 (six layers of 384, trained on sentence
-pairs with code among them) on 1,600 functions of Python's standard library with 8 to 90 tokens, split by file. What is expected was declared
+pairs with code among them) on 1,600 functions of Python's standard library of 8 to 90 tokens, split by file. What is expected was declared
 before any run of this script: the sizes come from one seed of an earlier prototype on other functions.
 """
 

@@ -1,18 +1,15 @@
 """The page of AST-Probe: the answer in a sentence, F1 over layers beside the controls, ranks, labels, and a tree beside the true one."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from regraft.probe.probes.ast_probe.encoding import constituents, decode
 from regraft.probe.probes.ast_probe.score import mean_interval
-from regraft.probe.probes.ast_probe.sweep import LEARNED, RANDOM, Outcome
+from regraft.probe.probes.ast_probe.sweep import LEARNED, RANDOM, Outcome, Study
 from regraft.probe.report.syntax_picture import STYLE, layers_picture, ranks_picture, tree_picture
 from regraft.report import Report
-
-if TYPE_CHECKING:
-    from regraft.probe.syntax import Study
 
 LABELS = 20  # that are shown
 SHOWN = (6, 16)  # tokens of the function whose tree is shown
@@ -24,7 +21,7 @@ CAPTION = (
 )
 
 
-def page(model: str, studies: Sequence["Study"], pairs: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> Report:
+def page(model: str, studies: Sequence[Study], pairs: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> Report:
     """All of it; with several languages, one part each."""
     lead = " ".join([*(answer(model, study) for study in studies), *(f"{note[0].upper()}{note[1:]}." for note in notes)])
     report = Report(f"Syntax in the layers of {model}", lead)
@@ -49,7 +46,7 @@ PAIRS = (
 )
 
 
-def answer(model: str, study: "Study") -> str:
+def answer(model: str, study: Study) -> str:
     """One sentence: which layer, how much, and whether that is more than both controls have."""
     chosen, language = study.best, NAMES[study.language]
     said = f"Layer {chosen.layer} of {model} gives back the syntax of unseen {language} functions with F1 {_f1(chosen)}"
@@ -98,7 +95,7 @@ def _layer_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return rows
 
 
-def _label_rows(study: "Study") -> list[dict[str, Any]]:
+def _label_rows(study: Study) -> list[dict[str, Any]]:
     inputs = next((one for one in study.layers if (one.layers, one.layer) == (LEARNED, 0)), None)
     rows = []
     for name, (right, there) in list(study.best.score.labels.items())[:LABELS]:
@@ -109,12 +106,12 @@ def _label_rows(study: "Study") -> list[dict[str, Any]]:
     return rows
 
 
-def _label_caption(study: "Study") -> str:
+def _label_caption(study: Study) -> str:
     count = len(study.best.score.labels)
     return f"The {LABELS} most frequent of {count} labels in test functions; figures.json has all." if count > LABELS else ""
 
 
-def _trees(study: "Study") -> str:
+def _trees(study: Study) -> str:
     number = _typical(study)
     snippet, guess = study.sweep.split.test[number], study.best.predicted[number]
     true, found = constituents(snippet.code), constituents(guess)
@@ -122,7 +119,7 @@ def _trees(study: "Study") -> str:
     return STYLE + rebuilt + tree_picture("True", snippet.tree, snippet.tokens, found)
 
 
-def _typical(study: "Study") -> int:
+def _typical(study: Study) -> int:
     """The test function of few tokens whose F1 is nearest to the mean: neither the best nor the worst."""
     lengths = np.array([len(one.tokens) for one in study.sweep.split.test])
     short = np.flatnonzero((lengths >= SHOWN[0]) & (lengths <= SHOWN[1]))
@@ -131,19 +128,19 @@ def _typical(study: "Study") -> int:
     return int(short[np.abs(study.best.score.f1[short] - study.best.f1).argmin()])
 
 
-def _tree_caption(study: "Study") -> str:
+def _tree_caption(study: Study) -> str:
     f1 = study.best.score.f1[_typical(study)]
     return f"The short test function whose F1 ({f1:.2f}) is nearest to the mean. ✗: above, not in the true tree; below, not found."
 
 
-def _count_rows(study: "Study") -> list[dict[str, Any]]:
+def _count_rows(study: Study) -> list[dict[str, Any]]:
     figures = study.to_dict()
     names = {"train": "trained on", "valid": "validated on", "test": "tested on"}
     used = [{"functions": names[side], "count": count, "files": figures["files"][side]} for side, count in figures["functions"].items()]
     return used + [{"functions": f"skipped: {why}", "count": count, "files": None} for why, count in figures["skipped"].items()]
 
 
-def _grammar_line(study: "Study") -> str:
+def _grammar_line(study: Study) -> str:
     versions = ", ".join(f"{package} {number}" for package, number in study.found.grammar.versions.items())
     return (
         f"{study.found.files:,} of {study.found.files_there:,} files were read, by {versions}; another version may name nodes differently."

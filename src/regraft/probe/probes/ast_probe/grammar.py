@@ -18,6 +18,7 @@ from regraft.probe.probes.ast_probe.encoding import Tree
 
 NO_GRAMMAR = "tree-sitter finds errors in it"
 NO_PYTHON = "Python itself refuses it"
+NO_FUNCTION = "file in which tree-sitter finds errors and no function"
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,21 @@ class Grammar:
         data = source.encode()
         root = self._parser.parse(data).root_node
         refuses = self.language.name == "python" and not _python_reads(source)
-        pending = [root]
+        pending, any_ = [root], False
         while pending:
             node = pending.pop()
             pending.extend(reversed(node.children))
             if node.type not in self.language.functions:
                 continue
+            any_ = True
             if node.has_error:
                 yield Function(None, NO_GRAMMAR)
             elif refuses and not _python_reads(_alone(node, data)):
                 yield Function(None, NO_PYTHON)
             elif (found := _tree(node)) is not None:
                 yield Function(Tree(root.type, (found,)))
+        if root.has_error and not any_:
+            yield Function(None, NO_FUNCTION)
 
 
 @cache

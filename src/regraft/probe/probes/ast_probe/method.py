@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -39,12 +39,12 @@ class ASTProbe(Probe, Method):
     )
     summary = "F1 of the syntax trees that a low-rank projection rebuilds from a layer, beside two controls"
 
-    rank: int = Field(default=128, ge=1)
-    orthogonality: float = Field(default=5.0, ge=0)
-    lr: float = Field(default=1e-3, gt=0)
-    batch: int = Field(default=32, ge=1)
-    epochs: int = Field(default=20, ge=1)
-    patience: int = Field(default=5, ge=1)
+    rank: Annotated[int, Field(ge=1)] = 128
+    orthogonality: Annotated[float, Field(ge=0)] = 5.0
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    batch: Annotated[int, Field(ge=1)] = 32
+    epochs: Annotated[int, Field(ge=1)] = 20
+    patience: Annotated[int, Field(ge=1)] = 5
     compat: Literal["released"] | None = None
 
     def measure(

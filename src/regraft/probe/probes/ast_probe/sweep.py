@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
@@ -19,16 +19,22 @@ from regraft.probe.probes.ast_probe.encoding import Code
 from regraft.probe.probes.ast_probe.examples import Examples, Labels
 from regraft.probe.probes.ast_probe.probe import SyntaxProbe
 from regraft.probe.probes.ast_probe.score import Score, predict, score
-from regraft.probe.probes.ast_probe.snippets import Snippet, Split, draw, split_by_file
+from regraft.probe.probes.ast_probe.snippets import Found, Snippet, Split, draw, split_by_file
 from regraft.probe.probes.ast_probe.states import PAPER_LONGEST, Shape, Spelled, Speller, token_states
 from regraft.probe.probes.ast_probe.train import Schedule, Trained, fit
 from regraft.progress import progress_bar
 
-if TYPE_CHECKING:
-    from regraft.probe.probes.ast_probe.method import ASTProbe
-
 LEARNED, RANDOM = "learned", "random layers"
 READ = "higher: more of the syntax can be read off; only beside layer 0 and random layers does it say what the layers hold"
+
+
+class Parameters(Protocol):
+    """The hyper-parameters of `ASTProbe`."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def compat(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class Outcome:
 class Sweep:
     """A model, its tokenizer and a split, ready for any number of probes. Build one with `Sweep.of`."""
 
-    method: "ASTProbe"
+    method: Parameters
     model: Any
     shape: Shape
     split: Split
@@ -95,7 +101,7 @@ class Sweep:
     @classmethod
     def of(
         cls,
-        method: "ASTProbe",
+        method: Parameters,
         model: Any,
         tokenizer: Any,
         snippets: Sequence[Snippet],
@@ -207,6 +213,44 @@ class Sweep:
         """A name for a probe of these snippets with these settings."""
         data = [(one.code, one.tokens) for one in self.split.all], [len(self.split.train), len(self.split.valid)], self.seed
         return hashlib.sha256(repr((data, self.schedule, sorted(identity.items()))).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One language: its functions, the probes of layers and of ranks, and the layer that the validation snippets chose."""
+
+    found: Found
+    sweep: Sweep
+    layers: list[Outcome]
+    best: Outcome
+    ranks: list[Outcome] = field(default_factory=list)
+
+    @property
+    def language(self) -> str:
+        return self.found.language
+
+    @property
+    def controls(self) -> list[Outcome]:
+        """Layer 0, and the best layer under random layers."""
+        chosen = [one for one in self.layers if (one.layers, one.layer) == (LEARNED, 0)]
+        return chosen + [one for one in self.layers if (one.layers, one.layer) == (RANDOM, self.best.layer)]
+
+    def to_dict(self) -> dict[str, Any]:
+        sides = {"train": self.sweep.split.train, "valid": self.sweep.split.valid, "test": self.sweep.split.test}
+        return {
+            "language": self.language,
+            "grammar": self.found.grammar.versions,
+            "files_read": self.found.files,
+            "files_there": self.found.files_there,
+            "functions": {side: len(snippets) for side, snippets in sides.items()},
+            "files": {side: len({one.file for one in snippets}) for side, snippets in sides.items()},
+            "skipped": dict(self.found.skipped + self.sweep.skipped),
+            "labels": {"constituents": len(self.sweep.labels.constituents), "unary": len(self.sweep.labels.unary)},
+            "layers": [one.to_dict() for one in self.layers],
+            "best_layer": self.best.layer,
+            "ranks": [one.to_dict() for one in self.ranks],
+            "label_recall": {name: {"there": there, "found": right} for name, (right, there) in self.best.score.labels.items()},
+        }
 
 
 def best(outcomes: Sequence[Outcome]) -> Outcome:
