@@ -59,7 +59,8 @@ def test_what_does_not_parse_is_skipped_and_told_apart():
 @pytest.mark.parametrize(
     ("language", "source", "tokens"),
     [
-        ("javascript", "class A { m(a) { /* c */ return `x${a}` + 's'; } }", ["m", "(", "a", ")", "{", "return", "`", "x", "${", "a", "}", "`", "+", "'s'", ";", "}"]),
+        ("javascript", "class A { m(a) { /* c */ return `x${a}` + 's'; } }",
+         ["m", "(", "a", ")", "{", "return", "`", "x", "${", "a", "}", "`", "+", "'s'", ";", "}"]),
         ("javascript", "function* f() { // c\n  yield /re/g }", ["function", "*", "f", "(", ")", "{", "yield", "/", "re", "/", "g", "}"]),
         ("go", "package p\n\nfunc (t T) f(a string) string {\n\t// c\n\tx := `raw`\n\treturn \"s\\n\" + x\n}\n",
          ["func", "(", "t", "T", ")", "f", "(", "a", "string", ")", "string", "{", "x", ":=", "`raw`", "return", '"s\\n"', "+", "x", "}"]),

@@ -4,6 +4,7 @@ Enters: a live model and snippets. Leaves: an `Outcome` a probe. With a cache, w
 """
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from regraft.probe.probes.ast_probe.score import Score, predict, score
 from regraft.probe.probes.ast_probe.snippets import Found, Snippet, Split, draw, split_by_file
 from regraft.probe.probes.ast_probe.states import PAPER_LONGEST, Shape, Spelled, Speller, token_states
 from regraft.probe.probes.ast_probe.train import Schedule, Trained, fit
-from regraft.progress import progress_bar
+from regraft.progress import console, progress_bar, step
 
 LEARNED, RANDOM = "learned", "random layers"
 READ = "higher: more of the syntax can be read off; only beside layer 0 and random layers does it say what the layers hold"
@@ -152,12 +153,15 @@ class Sweep:
 
     def probes(self, wanted: Sequence[tuple[str, int, int]]) -> list[Outcome]:
         """A probe for each (layers, layer, rank)."""
-        found = []
+        found: list[Outcome] = []
+        start = time.perf_counter()
         with progress_bar("probes", total=len(wanted), unit="probes") as bar:
             for layers, layer, rank in wanted:
-                bar.say(f"layer {layer}, {layers}, rank {rank}")
                 found.append(self.probe(layers, layer, rank))
                 bar.advance()
+                left = (time.perf_counter() - start) / len(found) * (len(wanted) - len(found))
+                said = f"  layer {layer}, {layers}, rank {rank}: F1 {found[-1].f1:.3f}; {len(found)} of {len(wanted)} probes"
+                console.print(said + (f", about {left:.0f} s left" if left else ""), highlight=False, markup=False)
         return found
 
     def probe(self, layers: str, layer: int, rank: int) -> Outcome:
@@ -202,7 +206,8 @@ class Sweep:
         model = with_random_layers(self.model, self.seed) if layers == RANDOM else self.model
         title = "the model with random layers" if layers == RANDOM else "the model"
         folder = None if self.cache is None else self._folder(layers)
-        made = token_states(model, self.speller, self.spelled, missing, folder=folder, title=title)
+        with step(f"hidden states of {title}"):
+            made = token_states(model, self.speller, self.spelled, missing, folder=folder, title=title)
         self._states |= {(layers, layer): states for layer, states in made.items()}
 
     def _folder(self, layers: str) -> Path:
