@@ -26,6 +26,7 @@ from regraft.probe.probes.ast_probe.method import ASTProbe
 from regraft.probe.probes.ast_probe.snippets import Found, read_functions, source_files
 from regraft.probe.probes.ast_probe.states import Shape
 from regraft.probe.probes.ast_probe.sweep import LEARNED, Study, Sweep, best
+from regraft.probe.probes.ast_probe.train import ORTHOGONAL
 from regraft.probe.probes.ast_probe.transfer import direct_transfer, mean_angle, random_angle
 from regraft.probe.report.syntax_page import page
 from regraft.progress import console, step
@@ -90,6 +91,10 @@ def probe_syntax(
             console.print(f"  {notes[-1]}", highlight=False, markup=False)
     if not studies:
         raise InputError(f"{asked.code}: no language could be probed: {'; '.join(notes)}")
+    loose = [one for study in studies for one in (*study.layers, *study.ranks) if one.trained.off_orthogonal > ORTHOGONAL]
+    if loose:
+        which = ", ".join(sorted({f"layer {one.layer} ({one.layers}, rank {one.rank})" for one in loose}))
+        notes.append(f"not orthogonal, so trained too short: {which}: give more functions, or --set epochs=40")
     pairs = _between(studies, method, asked, shape) if len(studies) > 1 else []
     figures: dict[str, Any] = {
         "model": checkpoint.path.name,

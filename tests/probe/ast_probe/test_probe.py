@@ -215,15 +215,28 @@ def test_training_learns_keeps_the_best_and_ends_orthogonal():
     after = score(predict(found.probe, test, labels), codes).f1.mean()
     assert after > before + 0.3
     assert found.off_orthogonal**2 < 1e-2
-    assert validation_loss(found.probe, learnable(40, 2)[1]) == pytest.approx(min(found.losses), rel=1e-5)
+    assert validation_loss(found.probe, learnable(40, 2)[1]) == pytest.approx(min(found.losses[found.warm_up :]), rel=1e-5)
+
+
+def test_nothing_is_judged_before_the_projection_is_orthogonal():
+    few = Schedule(epochs=60, lr=0.02, batch=120, patience=1)  # one step an epoch
+    train, valid = (replace(one, states=10 * one.states) for one in (learnable(120, 1)[1], learnable(40, 2)[1]))
+    found = fit(SyntaxProbe(12, 6, 3, 2), train, valid, few)
+    assert found.warm_up >= 3
+    assert max(found.losses[: found.warm_up]) > found.losses[0]  # the loss rises at first: with patience 1 that would have been the end
+    assert found.off_orthogonal <= 0.1
+    assert validation_loss(found.probe, valid) == pytest.approx(min(found.losses[found.warm_up :]), rel=1e-5)
+    loose = fit(SyntaxProbe(12, 6, 3, 2), train, valid, replace(few, orthogonality=0.0))
+    assert loose.warm_up == 0
 
 
 def test_training_stops_after_bad_epochs_and_lowers_its_rate(tmp_path):
-    found = trained(tmp_path, schedule=Schedule(epochs=40, lr=30.0, patience=2))
+    found = trained(tmp_path, schedule=Schedule(epochs=40, lr=30.0, patience=2, orthogonality=0.0))
     assert len(found.losses) < 40
     with safe_open(tmp_path / FILE, "pt") as file:
         counters = json.loads(file.metadata()["counters"])
-    bad = sum(loss >= min(found.losses[:n], default=math.inf) for n, loss in enumerate(found.losses))
+    judged = found.losses[found.warm_up :]
+    bad = sum(loss >= min(judged[:n], default=math.inf) for n, loss in enumerate(judged))
     assert bad >= 2
     assert counters["lr"] == pytest.approx(30.0 * 0.1**bad)
 

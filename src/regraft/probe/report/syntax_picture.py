@@ -11,6 +11,7 @@ from regraft.report import escape
 from regraft.report.figures import MARGIN, PALETTE, UNTOUCHED
 
 STEP, ROW, LETTER = 12, 34, 7.2  # pixels: between tokens, a level of the tree, a letter
+SIDE = 64  # pixels at either end, for labels wider than what they span
 CHARACTERS = 18  # of a token or label that are shown
 
 
@@ -76,7 +77,7 @@ def tree_picture(title: str, tree: Tree, tokens: Sequence[str], right: Sequence[
     widths = [max(LETTER * max(len(_short(token)), own.get(n, 0)), 14.0) for n, token in enumerate(tokens)]
     left = [sum(widths[:n]) + STEP * n for n in range(len(tokens))]
     marks, edges, there, height = _placed(tree, left, widths, Counter(right))
-    width = max(left[-1] + widths[-1], 120.0)
+    width = left[-1] + widths[-1] + 2 * SIDE
     bottom = (height + 1) * ROW
     words = "".join(
         f'<text x="{left[n] + widths[n] / 2:.1f}" y="{bottom:.1f}" class="word">{escape(_short(token))}</text>'
@@ -84,7 +85,7 @@ def tree_picture(title: str, tree: Tree, tokens: Sequence[str], right: Sequence[
     )
     return (
         f'<figure class="tree"><figcaption>{escape(title)}: {there} of {len(marks)} right</figcaption><div class="scroll">'
-        f'<svg viewBox="-4 -16 {width + 8:.0f} {bottom + 26:.0f}" width="{width + 8:.0f}" height="{bottom + 26:.0f}" role="img" '
+        f'<svg viewBox="{-SIDE} -16 {width:.0f} {bottom + 26:.0f}" width="{width:.0f}" height="{bottom + 26:.0f}" role="img" '
         f'aria-label="{escape(title)}">{"".join(edges)}{"".join(marks)}{words}</svg></div></figure>'
     )
 

@@ -24,6 +24,7 @@ class ASTProbe(Probe, Method):
     ----------
     rank : m2, columns of B; at most the model's width. orthogonality : lambda. lr, batch, epochs, patience : of Adam; after an epoch
         without a lower validation loss the rate falls to a tenth, after `patience` of them training stops; the best weights are kept.
+        Epochs before B is orthogonal do not count for that.
     compat : "released" counts constituents by membership in lists, so that copies can count twice, and takes labels from validation and
         test snippets too, as the released code does. None counts multisets and knows the labels of training alone; others are missed.
 

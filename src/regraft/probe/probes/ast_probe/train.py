@@ -17,6 +17,7 @@ from regraft.probe.probes.ast_probe.probe import Scores, SyntaxProbe, label_loss
 from regraft.training.state import load_state, save_state
 
 EVALUATE = 256  # snippets at once where nothing is trained
+ORTHOGONAL = 0.1  # the norm of B'B - I from which on a projection counts as orthogonal
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Trained:
-    """A probe with its best weights. `losses` : of validation, epoch by epoch."""
+    """A probe with its best weights. `losses` : of validation, epoch by epoch; `warm_up` : how many came before B was orthogonal."""
 
     probe: SyntaxProbe
     losses: tuple[float, ...]
+    warm_up: int = 0
 
     @property
     def off_orthogonal(self) -> float:
@@ -58,6 +60,9 @@ def fit(
 ) -> Trained:
     """Train `probe` in place.
 
+    Epochs before B is orthogonal are not judged: meanwhile the validation loss rises with the norm of B, which would stop training at its
+    start. With the paper's 625 steps an epoch that is over within the first; with few snippets it takes several.
+
     Parameters
     ----------
     frozen : leave B as it is and train only the tables of labels (direct transfer).
@@ -69,7 +74,7 @@ def fit(
     best = {f"best.{name}": nn.Parameter(value.detach().clone(), requires_grad=False) for name, value in named.items()}
     optimizer = torch.optim.Adam([value for value in named.values() if value.requires_grad], lr=schedule.lr)
     known = {**asdict(schedule), "seed": seed, "frozen": frozen, "snippets": len(train), **(identity or {})}
-    counters: dict[str, Any] = {"identity": known, "losses": [], "lr": schedule.lr, "bad": 0, "done": False}
+    counters: dict[str, Any] = {"identity": known, "losses": [], "lr": schedule.lr, "bad": 0, "warm_up": 0, "done": False}
     if folder is not None:
         counters = load_state(folder, named | best, optimizer, known) or counters
     while not counters["done"]:
@@ -85,7 +90,10 @@ def fit(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         found = validation_loss(probe, valid, device)
-        if found < min(counters["losses"], default=float("inf")):
+        judged = counters["losses"][counters["warm_up"] :]
+        if not judged and not frozen and schedule.orthogonality and float(probe.off_orthogonal().detach()) > ORTHOGONAL**2:
+            counters["warm_up"] += 1
+        if found < min(judged, default=float("inf")):
             counters["bad"] = 0
             for name, value in named.items():
                 best[f"best.{name}"].data.copy_(value.data)
@@ -99,7 +107,7 @@ def fit(
             save_state(folder, named | best, optimizer, counters)
     for name, value in named.items():
         value.data.copy_(best[f"best.{name}"].data)
-    return Trained(probe, tuple(counters["losses"]))
+    return Trained(probe, tuple(counters["losses"]), counters["warm_up"])
 
 
 def tree_loss(scores: Scores, batch: Examples) -> torch.Tensor:
