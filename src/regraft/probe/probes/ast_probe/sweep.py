@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from regraft import __version__
 from regraft.errors import InputError
 from regraft.probe.probe import Measurement
 from regraft.probe.probes.ast_probe.controls import with_random_layers
@@ -215,9 +216,9 @@ class Sweep:
         return self.cache / ("learned" if layers == LEARNED else f"random-{self.seed}")
 
     def _key(self, identity: dict[str, Any]) -> str:
-        """A name for a probe of these snippets with these settings."""
+        """A name for a probe of these snippets with these settings, trained by this version."""
         data = [(one.code, one.tokens) for one in self.split.all], [len(self.split.train), len(self.split.valid)], self.seed
-        return hashlib.sha256(repr((data, self.schedule, sorted(identity.items()))).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr((__version__, data, self.schedule, sorted(identity.items()))).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
