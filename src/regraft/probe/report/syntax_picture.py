@@ -23,7 +23,7 @@ def layers_picture(outcomes: Sequence[Outcome], height: int = 400) -> go.Figure:
     level = next((one.f1 for one in outcomes if (one.layers, one.layer) == (LEARNED, 0)), None)
     if level is not None:
         figure.add_hline(y=level, line={"color": UNTOUCHED, "dash": "dot", "width": 2})
-        figure.add_annotation(x=1, xref="paper", xanchor="right", y=level, yanchor="bottom", showarrow=False, text="layer 0: the input")
+        figure.add_annotation(x=1, xref="paper", xanchor="right", y=level, yanchor="top", showarrow=False, text="layer 0: the input")
     figure.update_xaxes(title="layer", dtick=max(1, max(one.layer for one in outcomes) // 12))
     return _axes(figure, height)
 
