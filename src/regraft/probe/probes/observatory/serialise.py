@@ -52,14 +52,19 @@ class Serialiser:
 
     @cached_property
     def frame(self) -> tuple[list[int], list[int]]:
-        """Special ids before and after everything."""
+        """Special ids before and after everything.
+
+        Without a CLS a BOS comes first, where there is one: decoders keep huge states at the first token of all, which should be no cell's.
+        """
         if self.marker is not None:
             end = self.tokenizer.sep_token_id
             return [], [] if end is None else [end]
         encoded = self.tokenizer("a", return_special_tokens_mask=True)
         mask = encoded["special_tokens_mask"]
         first, last = mask.index(0), len(mask) - mask[::-1].index(0)
-        return list(encoded["input_ids"][:first]), list(encoded["input_ids"][last:])
+        before, after = list(encoded["input_ids"][:first]), list(encoded["input_ids"][last:])
+        start = self.tokenizer.bos_token_id
+        return before or ([] if start is None else [start]), after
 
     @cached_property
     def between(self) -> list[int]:

@@ -33,7 +33,7 @@ def boxes(found: Mapping[str, Found], measure: str, title: str, ideal: float | N
             figure.add_trace(_box(name, outcomes, color[name]))
     if ideal is not None:
         figure.add_vline(x=ideal, line={"color": UNTOUCHED, "width": 1, "dash": "dot"})
-    figure.update_yaxes(categoryorder="array", categoryarray=[escape(one) for one in reversed(settings)], automargin=True)
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=[escape(one) for one in reversed(settings)], automargin=True)
     figure.update_xaxes(title=escape(title))
     drawn = sum(bool(outcomes) for outcomes in shown.values())
     return figure.update_layout(
@@ -74,7 +74,7 @@ def join_points(found: Mapping[str, Found], setting: str, baseline: str | None) 
             x=one.beside["overlap"][::step].tolist(),
             y=one.values[::step].tolist(),
             mode="markers",
-            name=f"{escape(name)} (ρ = {one.measurement.value:.2f})",
+            name=f"{escape(name)} ({_rho(one.measurement.value)})",
             marker={"color": color[name], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 7, "opacity": 0.7},
             text=pairs[::step],
             hovertemplate="%{text}<br>shared %{x:.2f}, cosine %{y:.3f}<extra></extra>",
@@ -83,6 +83,10 @@ def join_points(found: Mapping[str, Found], setting: str, baseline: str | None) 
     figure.update_yaxes(title="cosine of the two columns")
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
     return figure.update_layout(height=420, legend=legend, margin={"t": 40, "b": 56}) if figure.data else None
+
+
+def _rho(value: float) -> str:
+    return f"ρ = {value:.2f}" if value == value else "too few pairs for ρ"
 
 
 def stability_map(pairs: Mapping[tuple[str, str], Found], encoders: Sequence[str], setting: str) -> go.Figure | None:

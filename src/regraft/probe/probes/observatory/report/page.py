@@ -29,6 +29,7 @@ def page(seen: Observation, *, baseline: str | None, title: str, about: str, not
         if figure is not None:
             report.add_figure(one.title, figure, f"{one.question} {_notes(seen, key)}".strip())
     report.add_table("Every figure", list(rows(seen)), INTERVALS)
+    report.add_table("How to read them", list(readings(seen)))
     left = [*({"what": "tables", "note": note} for note in notes), *left_out(seen)]
     if left:
         report.add_table("What was not measured, and why", left)
@@ -112,7 +113,7 @@ def _notes(seen: Observation, key: str) -> str:
     if key == "join":
         return "Each point is a pair of columns."
     if key == "fd":
-        return f"Groups without a dependency vary in any case; what does not see context has 0 by nature. {BOXES}"
+        return f"Each encoder in its own unit of distance: compare FD with no FD. What sees no context has 0 by nature. {BOXES}"
     if key == "entity":
         return "Share of the nearest cells, by cosine, that both give."
     return BOXES
@@ -138,8 +139,16 @@ def rows(seen: Observation) -> Iterator[dict[str, Any]]:
             "95 %": "–" if measured.interval is None else f"{short(measured.interval[0])} to {short(measured.interval[1])}",
             "5 % of values": short(quantiles["0.05"]) if len(found.values) > 1 else "–",
             "values": len(found.values),
-            "how to read it": measured.read,
         }
+
+
+def readings(seen: Observation) -> Iterator[dict[str, str]]:
+    """What each kind of figure says, once."""
+    said: dict[tuple[str, str], str] = {}
+    for _, one, found in outcomes(seen):
+        kind = found.setting if one.key == "fd" else found.measure
+        said.setdefault((one.title.lower(), kind), found.measurement.read)
+    yield from ({"property": what, "figure": kind, "how to read it": read} for (what, kind), read in said.items())
 
 
 def short(value: float) -> str:
