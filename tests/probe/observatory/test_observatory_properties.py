@@ -414,6 +414,7 @@ def test_a_decoder_and_an_encoder_decoder(tmp_path):
     text = decoder.serialiser.serialise(table, "column")
     with torch.inference_mode():
         states = decoder.model.base_model(torch.tensor([text.ids])).last_hidden_state[0].numpy()
+    assert text.ids[0] == decoder.serialiser.tokenizer.bos_token_id
     start, stop = text.spans[1]
     assert decoder.embed([table], "column")[0][1] == pytest.approx(states[start:stop].mean(0), abs=1e-5)
     torch.manual_seed(0)

@@ -61,7 +61,7 @@ def _synonyms(path: Path) -> dict[str, list[str]]:
 def place_of(tables: Sequence[Table], table: str, column: str, where: str) -> Place:
     """The numbers of a table (with or without .csv) and of a column by its header. Raises `InputError` for one that is not there."""
     names = {one.name: number for number, one in enumerate(tables)}
-    short = table.rpartition(".")[0] if Path(table).suffix.lower() in DELIMITERS else table
+    short = table.rpartition(".")[0] if table not in names and Path(table).suffix.lower() in DELIMITERS else table
     if short not in names:
         raise InputError(f"{where}: no table '{table}'{_nearest(short, list(names))}")
     found = tables[names[short]]

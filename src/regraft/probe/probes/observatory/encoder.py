@@ -18,7 +18,7 @@ from regraft.language.hidden_states import hidden_states
 from regraft.language.loading import load_model
 from regraft.language.model import inference, max_tokens
 from regraft.probe.probes.observatory.cache import Cache, key_of
-from regraft.probe.probes.observatory.serialise import LEVELS, Level, Serialised, Serialiser
+from regraft.probe.probes.observatory.serialise import LEVELS, SCHEME, Level, Serialised, Serialiser
 from regraft.probe.probes.observatory.tables import Table
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
@@ -103,7 +103,7 @@ class ModelEncoder:
     @cached_property
     def identity(self) -> str:
         """What the cache keeps its vectors by."""
-        return f"{self.checkpoint.source_hash()} {self.limit} {self.dtype}"
+        return f"{self.checkpoint.source_hash()} {self.limit} {self.dtype} scheme {SCHEME}"
 
     def release(self) -> None:
         """Let go of the model's weights."""

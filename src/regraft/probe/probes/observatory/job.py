@@ -90,7 +90,10 @@ def observe(
     notes += [*(f"{name} skipped: {why}" for name, why in folder.skipped.items()), *folder.notes]
     notes += [f"{one.name} {note}" for one in encoders for note in one.notes]
     base = baseline.name if baseline else None
-    report = page(seen, baseline=base, title="Which encoder for these tables?", about=_about(folder, observatory, base), notes=notes)
+    free = [one.name for one in encoders if isinstance(one, StaticEncoder)]
+    report = page(
+        seen, baseline=base, title="Which encoder for these tables?", about=_about(folder, observatory, base), notes=notes, order_free=free
+    )
     found = {
         "models": [one.name for one in encoders],
         "baseline": base,

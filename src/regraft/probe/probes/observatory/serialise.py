@@ -20,6 +20,7 @@ import numpy.typing as npt
 from regraft.probe.probes.observatory.tables import Table
 
 Level = Literal["column", "row", "cell", "table"]
+SCHEME = 1  # of serialisation: vectors that were kept under another one are not taken
 LEVELS: tuple[Level, ...] = ("column", "row", "cell", "table")
 Ints = npt.NDArray[np.int64]
 
@@ -54,7 +55,7 @@ class Serialiser:
     def frame(self) -> tuple[list[int], list[int]]:
         """Special ids before and after everything.
 
-        Without a CLS a BOS comes first, where there is one: decoders keep huge states at the first token of all, which should be no cell's.
+        Without a CLS a BOS comes first, where there is one: a decoder's first token sees nothing before it, and should be no cell's.
         """
         if self.marker is not None:
             end = self.tokenizer.sep_token_id

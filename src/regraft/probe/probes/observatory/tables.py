@@ -83,7 +83,8 @@ class Table:
     def from_frame(cls, frame: Any, name: str = "table") -> "Table":
         """A pandas or polars frame: everything as text, missing values as ""."""
         names = list(frame.columns)
-        columns = [frame[column].to_list() for column in names]
+        by_place = hasattr(frame, "iloc")  # pandas allows two columns of one name
+        columns = [(frame.iloc[:, j] if by_place else frame[column]).to_list() for j, column in enumerate(names)]
         rows = tuple(tuple(_text(cell) for cell in row) for row in zip(*columns, strict=True))
         return cls(name, tuple(_text(column) for column in names), rows)
 
@@ -102,14 +103,16 @@ def read_folder(place: str | Path, most_rows: int = MOST_ROWS) -> Folder:
     root = Path(place).expanduser()
     if not root.exists():
         raise InputError(f"{root}: no such folder: give a folder of .csv files")
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.suffix.lower() in DELIMITERS)
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.suffix.lower() in DELIMITERS and path.is_file())
     if not files:
         raise InputError(f"{root}: has no .csv or .tsv file: give a folder of tables")
+    names = [path.name if root.is_file() else path.relative_to(root).as_posix() for path in files]
+    short = Counter(name.rpartition(".")[0] for name in names)
     tables, skipped, notes = [], {}, []
-    for path in files:
-        name = path.name if root.is_file() else path.relative_to(root).as_posix()
+    for path, name in zip(files, names, strict=True):
+        stem = name.rpartition(".")[0]
         try:
-            table, mended = read_csv(path, name.rpartition(".")[0], most_rows)
+            table, mended = read_csv(path, name if short[stem] > 1 else stem, most_rows)
         except InputError as error:
             skipped[name] = str(error).removeprefix(f"{path}: ")
             continue

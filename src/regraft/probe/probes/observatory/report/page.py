@@ -20,9 +20,11 @@ MEASURES = {"fd": "variance"}  # what the boxes show where it is not the cosine
 RANKED = ("row-order", "column-order", "join", "sample", "perturbation")  # where a higher headline is better beyond doubt
 
 
-def page(seen: Observation, *, baseline: str | None, title: str, about: str, notes: Sequence[str] = ()) -> Report:
-    """The page: `about` says of how many tables, `notes` what was skipped or mended."""
-    report = Report(title, f"{answer(seen, baseline)} {about}")
+def page(
+    seen: Observation, *, baseline: str | None, title: str, about: str, notes: Sequence[str] = (), order_free: Sequence[str] = ()
+) -> Report:
+    """The page: `about` says of how many tables, `notes` what was skipped or mended; `order_free` encoders cannot lead in order."""
+    report = Report(title, f"{answer(seen, baseline, order_free)} {about}")
     report.add_table("At a glance", list(glance(seen)), caption(seen))
     for key, one in seen.properties.items():
         figure = chart(seen, key, one, baseline)
@@ -36,7 +38,7 @@ def page(seen: Observation, *, baseline: str | None, title: str, about: str, not
     return report
 
 
-def answer(seen: Observation, baseline: str | None) -> str:
+def answer(seen: Observation, baseline: str | None, order_free: Sequence[str] = ()) -> str:
     """One sentence: who leads where, among the models."""
     models = [name for name in seen.found if name != baseline] or list(seen.found)
     leads: dict[str, list[str]] = {}
@@ -45,6 +47,8 @@ def answer(seen: Observation, baseline: str | None) -> str:
         one = seen.properties[key]
         known = {name: found for name in models if (found := headline(seen.found[name].get(key), one)) is not None}
         known = {name: found for name, found in known.items() if found.measurement.value == found.measurement.value}
+        if key.endswith("order"):
+            known = {name: found for name, found in known.items() if name not in order_free}
         if not known:
             continue
         best = max(known, key=lambda name: known[name].measurement.value)
@@ -59,7 +63,8 @@ def answer(seen: Observation, baseline: str | None) -> str:
     parts = [f"{name} leads in {', '.join(said)}" for name, said in leads.items()]
     if level:
         parts.append(f"{'no model leads' if not parts else 'they are level'} in {', '.join(level)}")
-    return ("; ".join(parts) or "nothing of what was asked could be measured") + "."
+    said = "; ".join(parts) or "Nothing of what was asked could be measured"
+    return f"{said[0].upper() if said.startswith('no model') else said[0]}{said[1:]}."
 
 
 def _overlap(a: Outcome, b: Outcome) -> bool:
