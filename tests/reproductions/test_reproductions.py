@@ -156,7 +156,18 @@ def findings():
 
 
 def test_unknown_method_names_those_that_exist():
-    names = ["cw2v", "focus", "k-tokeniser", "lowres-sinhala", "lowres-vocab-expansion", "ofa", "omp", "rankme", "relative-representations"]
+    names = [
+        "cw2v",
+        "focus",
+        "k-tokeniser",
+        "lowres-sinhala",
+        "lowres-vocab-expansion",
+        "observatory",
+        "ofa",
+        "omp",
+        "rankme",
+        "relative-representations",
+    ]
     names += ["sinhala-english-alignment"]
     names += ["token-distillation", "token-distillation-nouns", "wechsel", "zip-tie"]
     assert available() == names
