@@ -149,6 +149,7 @@ def test_a_dependency_that_is_a_translation_varies_by_exactly_nothing():
     assert mine == [0.0, 0.0]
     by_context = Dependency(draws=20).measure(FunctionEncoder({"cell": translation}), Collection((CITIES,), ()))
     moved = by_context.get("no FD", "variance")
+    assert moved.measurement.value == pytest.approx(moved.values.mean())
     assert moved.measurement.value > 0.01
     assert 0.5 < value(by_context, "FD against none", "rank") <= 1
 

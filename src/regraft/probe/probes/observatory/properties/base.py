@@ -5,7 +5,7 @@ Enters: an encoder and a `Collection` of tables. Leaves: `Found`: outcomes, and 
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -128,24 +128,25 @@ class Values:
             self.tables.append(table)
             self.items.append(item)
 
-    def outcome(self, setting: str, measure: str, read: str, *, draws: int, seed: int, unit: str = "") -> Outcome:
-        """The mean over items (each the mean of its own values), with an interval by drawing tables, or items where tables are few."""
+    def outcome(self, setting: str, measure: str, read: str, *, draws: int, seed: int, unit: str = "", pooled: bool = False) -> Outcome:
+        """The mean over items (each the mean of its own values), with an interval by drawing tables, or items where tables are few.
+
+        `pooled` : the mean over all values instead.
+        """
         values = np.array(self.values, dtype=np.float64)
         known = np.isfinite(values)
-        names = list(zip(self.tables, self.items, strict=True))
         by_item: dict[tuple[str, str], list[float]] = {}
-        for name, value, there in zip(names, values, known, strict=True):
+        for name, value, there in zip(zip(self.tables, self.items, strict=True), values, known, strict=True):
             if there:
                 by_item.setdefault(name, []).append(float(value))
-        means = np.array([np.mean(v) for v in by_item.values()])
+        parts = [(name, value) for name, some in by_item.items() for value in (some if pooled else [float(np.mean(some))])]
+        means = np.array([value for _, value in parts])
         notes = [f"{(~known).sum()} without a value left out"] if not known.all() else []
-        groups = [table for table, _ in by_item]
-        several = len(set(groups)) >= FEW_TABLES
-        interval = bootstrap_mean(means, groups if several else None, draws=draws, seed=seed)
+        several = len({table for table, _ in by_item}) >= FEW_TABLES
+        groups: list[Hashable] = [name[0] if several else name for name, _ in parts]
+        interval = bootstrap_mean(means, groups, draws=draws, seed=seed)
         if interval:
-            notes.append(
-                f"interval: 95 %, {draws} draws of {len(set(groups)) if several else len(means)} {'tables' if several else 'items'}"
-            )
+            notes.append(f"interval: 95 %, {draws} draws of {len(set(groups))} {'tables' if several else 'items'}")
         measured = Measurement(
             name=f"{setting} {measure}".strip(), value=float(means.mean()) if len(means) else float("nan"), unit=unit, read=read,
             interval=interval, notes=tuple(notes),

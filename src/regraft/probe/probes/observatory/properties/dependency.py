@@ -24,7 +24,7 @@ class Dependency(Property):
     r"""Variance of :math:`\lVert E(x_i) - E(y_i) \rVert_2` over the rows of a group with the same (x, y), cells encoded in their rows.
 
     Dependencies X -> Y are found exactly, on the first `rows` rows, between columns of text; determinants that are keys have no groups.
-    Beside them stand pairs of the same determinants without a dependency, grouped by x. A group counts from two rows on.
+    Beside them stand pairs of the same determinants without a dependency, grouped by x. A group counts from two rows on; the figure is the mean over groups.
 
     Parameters
     ----------
@@ -83,7 +83,9 @@ class Dependency(Property):
             return found
         for kind, values in raw.items():
             if values.values:
-                found.outcomes.append(values.outcome(kind, "variance", READ[kind], draws=self.draws, seed=self.seed, unit="distance²"))
+                found.outcomes.append(
+                    values.outcome(kind, "variance", READ[kind], draws=self.draws, seed=self.seed, unit="distance²", pooled=True)
+                )
         found.outcomes += self._compared(*(found.get(kind, "variance") for kind in raw))
         return found
 
