@@ -24,7 +24,8 @@ class Dependency(Property):
     r"""Variance of :math:`\lVert E(x_i) - E(y_i) \rVert_2` over the rows of a group with the same (x, y), cells encoded in their rows.
 
     Dependencies X -> Y are found exactly, on the first `rows` rows, between columns of text; determinants that are keys have no groups.
-    Beside them stand pairs of the same determinants without a dependency, grouped by x. A group counts from two rows on; the figure is the mean over groups.
+    Beside them stand pairs of the same determinants without a dependency, grouped by x. A group counts from two rows on; the figure is the
+    mean over groups.
 
     Parameters
     ----------
