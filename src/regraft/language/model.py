@@ -73,7 +73,7 @@ class LanguageModel:
     @cached_property
     def max_tokens(self) -> int:
         """Longest sequence the model takes, special tokens included."""
-        return longest_input(self.model, self.tokenizer)
+        return max_tokens(self.model.config, self.tokenizer)
 
     @cached_property
     def added(self) -> tuple[list[int], list[int]]:
@@ -158,13 +158,13 @@ class LanguageModel:
         return max(1, limit // (4 * self.vocab_rows))
 
 
-def longest_input(model: Any, tokenizer: Any) -> int:
-    """Longest sequence that `model` takes, special tokens included."""
-    config = model.config.get_text_config()
-    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
+def max_tokens(config: Any, tokenizer: Any) -> int:
+    """Longest sequence that a model of this configuration takes, special tokens included, as far as it and its tokenizer say."""
+    text = config.get_text_config()
+    limits = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions")]
     limit = min((int(n) for n in limits if n), default=UNLIMITED)
-    if "roberta" in config.model_type:  # RoBERTa's positions start after its padding id
-        limit -= int(config.pad_token_id) + 1
+    if "roberta" in text.model_type:  # RoBERTa's positions start after its padding id
+        limit -= int(text.pad_token_id) + 1
     return min(limit, int(min(tokenizer.model_max_length, UNLIMITED)))
 
 
