@@ -31,8 +31,8 @@ with mkdocs_gen_files.open("methods/index.md", "w") as index:
     for family in FAMILIES:
         index.write(f"# {family.capitalize()}s\n\n| method | what it does | paper |\n|---|---|---|\n")
         for method in list_methods(family):
-            index.write(f"| [{method.name}]({method.name}.md) | {method.summary} | {method.paper.authors} {method.paper.year} |\n")
-            with mkdocs_gen_files.open(f"methods/{method.name}.md", "w") as file:
+            index.write(f"| [{method.name}]({family}/{method.name}.md) | {method.summary} | {method.paper.authors} {method.paper.year} |\n")
+            with mkdocs_gen_files.open(f"methods/{family}/{method.name}.md", "w") as file:
                 file.write(page(method))
 
 with mkdocs_gen_files.open("reproductions.md", "w") as file:

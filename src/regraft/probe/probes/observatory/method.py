@@ -63,7 +63,7 @@ class Observatory(Method, Probe):
         groups of one row as 0, P6 counts the query among its neighbours. Not copied: special tokens as text, the context left over in P8.
     seed : of everything that is drawn. INFERRED by the paper's readers: `permutations`, `window` and P4's statistic, from the code.
 
-    `measure` gives outcomes, each with a `Measurement` and its raw values. Raises `ParameterError` for an unknown property.
+    Returns an `Observation`: outcomes, each with a `Measurement` and its raw values. Raises `ParameterError` for an unknown property.
     """
 
     paper = Paper(
