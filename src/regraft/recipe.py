@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, Type
 from regraft.cli.adapt import adapt
 from regraft.cli.app import call, unfolded
 from regraft.cli.compare import compare
+from regraft.cli.compare_tasks import compare_tasks
 from regraft.cli.evaluate import evaluate
 from regraft.cli.options import Yaml
 from regraft.errors import RecipeError
@@ -94,10 +95,11 @@ def _is_union(base: Any) -> bool:
 
 def _recipe(command: Callable[..., Any], summary: str, *checks: Callable[[Any], Any]) -> type[Recipe]:
     """The recipe of a verb: a field for each of its options that says how YAML writes it, and `checks` of fields against each other."""
-    fields: dict[str, Any] = {"verb": (Literal[command.__name__], command.__name__)}
+    verb = command.__name__.replace("_", "-")
+    fields: dict[str, Any] = {"verb": (Literal[verb], verb)}
     fields |= {_name(option.name): _field(option, plain, said) for option, plain, said in _written(command)}
     validators: dict[str, Any] = {f"check_{number}": model_validator(mode="after")(check) for number, check in enumerate(checks)}
-    name = f"{command.__name__.title()}Recipe"
+    name = f"{command.__name__.title().replace('_', '')}Recipe"
     return create_model(name, __base__=Recipe, __module__=__name__, __doc__=summary, __validators__=validators, **fields)
 
 
@@ -129,9 +131,10 @@ def _field(option: inspect.Parameter, plain: Any, said: Yaml) -> tuple[Any, Any]
 
 AdaptRecipe = _recipe(adapt, "Give a model a new vocabulary.", _one_change, _text_or("ontology"))
 CompareRecipe = _recipe(compare, "Start the same new vocabulary in several ways and measure each.", _one_change, _text_or("task"))
+CompareTasksRecipe = _recipe(compare_tasks, "Fine-tune on labelled examples under several vocabularies.")
 EvaluateRecipe = _recipe(evaluate, "Measure a model on text.")
-RECIPES = {"adapt": AdaptRecipe, "compare": CompareRecipe, "evaluate": EvaluateRecipe}
-COMMANDS: dict[str, Callable[..., Any]] = {"adapt": adapt, "compare": compare, "evaluate": evaluate}
+RECIPES = {"adapt": AdaptRecipe, "compare": CompareRecipe, "compare-tasks": CompareTasksRecipe, "evaluate": EvaluateRecipe}
+COMMANDS: dict[str, Callable[..., Any]] = {"adapt": adapt, "compare": compare, "compare-tasks": compare_tasks, "evaluate": evaluate}
 
 
 def run_recipe(recipe: Recipe, **more: Any) -> Any:
