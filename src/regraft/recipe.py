@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, create_model, model_validator
 
 from regraft.cli.adapt import adapt
-from regraft.cli.app import call, unfolded
+from regraft.cli.app import GROUPED, call, unfolded
 from regraft.cli.compare import compare
 from regraft.cli.compare_tasks import compare_tasks
 from regraft.cli.evaluate import evaluate
@@ -33,7 +33,7 @@ def _as_text(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | int | float) else value
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -47,6 +47,8 @@ TYPES: dict[Any, Any] = {  # an option's own type -> what a recipe takes
     str: Text,
     Path: Text,
     list[str]: Texts,
+    list[Path]: Texts,
+    list[float]: Annotated[list[float], BeforeValidator(_listed), Field(min_length=1, description="one, or a list")],
     tuple[Path, Path]: Bitext,
 }
 
@@ -80,26 +82,30 @@ def _text_or(other: str) -> Callable[[Any], Any]:
 
 
 def _written(command: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, Any, Yaml]]:
-    """The options of `command` that recipes have: each with its own type and how YAML writes it."""
+    """The options of `command` that recipes have: each with its own type and how YAML writes it.
+
+    Of a verb in a group these are all but `--json`, of others those that are marked.
+    """
+    grouped = command in GROUPED.values()
     for option in unfolded(command):
         base, *about = get_args(option.annotation)
-        for said in about:
-            if isinstance(said, Yaml):
-                plain = next(part for part in get_args(base) if part is not types.NoneType) if _is_union(base) else base
-                yield option, plain, said
+        plain = next(part for part in get_args(base) if part is not types.NoneType) if _is_union(base) else base
+        said = next((mark for mark in about if isinstance(mark, Yaml)), Yaml() if grouped and option.name != "json_output" else None)
+        if said is not None:
+            yield option, plain, said
 
 
 def _is_union(base: Any) -> bool:
     return get_origin(base) in (Union, types.UnionType)
 
 
-def _recipe(command: Callable[..., Any], summary: str, *checks: Callable[[Any], Any]) -> type[Recipe]:
+def _recipe(command: Callable[..., Any], summary: str, *checks: Callable[[Any], Any], verb: str = "") -> type[Recipe]:
     """The recipe of a verb: a field for each of its options that says how YAML writes it, and `checks` of fields against each other."""
-    verb = command.__name__.replace("_", "-")
+    verb = verb or command.__name__
     fields: dict[str, Any] = {"verb": (Literal[verb], verb)}
     fields |= {_name(option.name): _field(option, plain, said) for option, plain, said in _written(command)}
     validators: dict[str, Any] = {f"check_{number}": model_validator(mode="after")(check) for number, check in enumerate(checks)}
-    name = f"{command.__name__.title().replace('_', '')}Recipe"
+    name = f"{verb.title().replace(' ', '').replace('-', '')}Recipe"
     return create_model(name, __base__=Recipe, __module__=__name__, __doc__=summary, __validators__=validators, **fields)
 
 
@@ -131,10 +137,18 @@ def _field(option: inspect.Parameter, plain: Any, said: Yaml) -> tuple[Any, Any]
 
 AdaptRecipe = _recipe(adapt, "Give a model a new vocabulary.", _one_change, _text_or("ontology"))
 CompareRecipe = _recipe(compare, "Start the same new vocabulary in several ways and measure each.", _one_change, _text_or("task"))
-CompareTasksRecipe = _recipe(compare_tasks, "Fine-tune on labelled examples under several vocabularies.")
+CompareTasksRecipe = _recipe(compare_tasks, "Fine-tune on labelled examples under several vocabularies.", verb="compare-tasks")
 EvaluateRecipe = _recipe(evaluate, "Measure a model on text.")
-RECIPES = {"adapt": AdaptRecipe, "compare": CompareRecipe, "compare-tasks": CompareTasksRecipe, "evaluate": EvaluateRecipe}
-COMMANDS: dict[str, Callable[..., Any]] = {"adapt": adapt, "compare": compare, "compare-tasks": compare_tasks, "evaluate": evaluate}
+RECIPES = {"adapt": AdaptRecipe, "compare": CompareRecipe, "compare-tasks": CompareTasksRecipe, "evaluate": EvaluateRecipe} | {
+    name: _recipe(command, str(command.__doc__).partition("\n")[0], verb=name) for name, command in GROUPED.items()
+}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "adapt": adapt,
+    "compare": compare,
+    "compare-tasks": compare_tasks,
+    "evaluate": evaluate,
+    **GROUPED,
+}
 
 
 def run_recipe(recipe: Recipe, **more: Any) -> Any:
@@ -145,7 +159,10 @@ def run_recipe(recipe: Recipe, **more: Any) -> Any:
     for field, value in recipe.options().items():
         name, plain, said = known[field]
         given[name] = _as_typed(value, plain, said)
-    return call(command, given | more)
+    taken = {option.name for option in unfolded(command)}
+    if more.get("dry_run") and "dry_run" not in taken:
+        raise RecipeError(f"{recipe.verb} has no dry run: leave --dry-run out")
+    return call(command, given | {name: value for name, value in more.items() if name in taken})
 
 
 def _as_typed(value: Any, plain: Any, said: Yaml) -> Any:
@@ -156,6 +173,8 @@ def _as_typed(value: Any, plain: Any, said: Yaml) -> Any:
         return ",".join(value)
     if plain is Path and value is not None:
         return Path(value)
+    if plain == list[Path] and value is not None:
+        return [Path(one) for one in value]
     return tuple(Path(one) for one in value) if plain == tuple[Path, Path] and value is not None else value
 
 

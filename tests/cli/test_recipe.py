@@ -7,6 +7,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from regraft.cli.app import GROUPED
 from regraft.errors import RecipeError
 from regraft.recipe import AdaptRecipe, CompareRecipe, EvaluateRecipe, load_recipe, recipe_schema
 
@@ -118,7 +119,8 @@ def test_any_text_loads_or_is_refused_in_one_line(tmp_path: Path, text: str) -> 
 
 def test_schema_has_every_verb_with_its_fields() -> None:
     schema = recipe_schema()
-    assert set(schema["discriminator"]["mapping"]) == {"adapt", "compare", "compare-tasks", "evaluate"}
+    assert set(schema["discriminator"]["mapping"]) == {"adapt", "compare", "compare-tasks", "evaluate", *GROUPED}
+    assert {"align fit", "probe spectrum", "text encode"} < set(GROUPED)
     adapt = schema["$defs"]["AdaptRecipe"]
     assert adapt["additionalProperties"] is False
     assert adapt["required"] == ["model", "out", "verb"]

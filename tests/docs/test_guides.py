@@ -1,9 +1,8 @@
-"""The commands of every guide run as they stand, on small inputs with the guide's names; and the table of methods says what results say.
+"""The commands of every guide run as they stand, on small inputs with the guide's names.
 
 A block below `<!-- run -->` is run, in order, in one folder: `regraft` in this process, other lines by a shell.
 """
 
-import importlib.util
 import re
 import shlex
 import subprocess
@@ -71,26 +70,3 @@ def test_a_wrong_command_is_found(tmp_path):
     with pytest.raises(AssertionError, match="no such"):
         run("regraft evaluate absent --text absent.txt", tmp_path)
     assert commands("a \\\n  b 'c\nd'\ne # f\n") == ["a    b 'c\nd'", "e # f"]
-
-
-@pytest.fixture(scope="module")
-def advice():
-    spec = importlib.util.spec_from_file_location("advice", ROOT / "docs" / "advice.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["advice"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_which_method_says_what_the_results_say(advice):
-    assert advice.written(GUIDES["which-method"], advice.advice()) == GUIDES["which-method"], "run python docs/advice.py"
-
-
-def test_an_answer_whose_result_has_changed_is_found(advice):
-    claim = {"claim": "a is not worse than b", "data": "d", "verdict": "not reproduced", "unit": "u", "effect": 1.0, "interval": [0.5, 1.5]}
-    records, meant = [{"method": "m", "claims": [claim]}], advice.Evidence("m", "a is not", "not reproduced", "beside b")
-    assert advice.found(meant, records) is claim
-    with pytest.raises(ValueError, match="is the answer still right"):
-        advice.found(meant, [{"method": "m", "claims": [claim | {"verdict": "reproduced"}]}])
-    with pytest.raises(ValueError, match="0 claims"):
-        advice.found(meant, [])

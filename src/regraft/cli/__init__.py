@@ -15,6 +15,7 @@ from regraft.cli import (
     probe,
     recipes,
     reproduce,
+    text,
     undo,
 )  # each registers its verb with the app
 from regraft.cli.app import app, main
@@ -33,5 +34,6 @@ __all__ = [
     "probe",
     "recipes",
     "reproduce",
+    "text",
     "undo",
 ]

@@ -60,9 +60,12 @@ Workers = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all core
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.", rich_help_panel=MACHINE)]
 
 
+GROUPED: dict[str, Callable[..., Any]] = {}  # "align fit" -> the command of a verb in a group
+
+
 def command_group(name: str, help: str) -> typer.Typer:
     """A group of verbs, such as `regraft recipe`; its verbs are registered with `verb(group=...)`."""
-    group = typer.Typer(help=help, no_args_is_help=True)
+    group = typer.Typer(name=name, help=help, no_args_is_help=True)
     app.add_typer(group, name=name)
     return group
 
@@ -100,6 +103,8 @@ def verb(name: str | None = None, *, group: typer.Typer | None = None) -> Callab
         run.__signature__ = inspect.Signature(known)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in known}
         (group or app).command(name)(run)
+        if group is not None:
+            GROUPED[f"{group.info.name} {name or command.__name__.replace('_', '-')}"] = command
         return command
 
     return register

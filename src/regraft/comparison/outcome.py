@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from regraft.evaluation.paired import Sample
+from regraft.evaluation.paired import Measured, Sample
 
 Row = dict[str, Any]
 
@@ -16,7 +16,8 @@ Row = dict[str, Any]
 class Metric:
     """What arms are ranked by: `name` in a row, and `<name>_after` where the arm was trained; the better way is `direction`.
 
-    It is the quotient of two sums over documents; `amounts` and `sizes` are what a kept line calls the summands.
+    As it stands it is the quotient of two sums over documents; `amounts` and `sizes` are what a kept line calls the summands. A family with
+    another figure (a rank correlation, a mean over tasks) derives from it and says how its sample is kept.
     """
 
     name: str
@@ -32,6 +33,16 @@ class Metric:
         """`value`, such that less is better."""
         return value if self.direction == "low" else -value
 
+    def to_line(self, sample: Any) -> dict[str, Any]:
+        """What a kept line holds of a sample (None: of none)."""
+        amounts, sizes = ([], []) if sample is None else (_plain(sample.amounts), _plain(_whole(sample.sizes)))
+        return {self.amounts: amounts, self.sizes: sizes}
+
+    def from_line(self, line: Mapping[str, Any]) -> Measured | None:
+        """The sample that `to_line` kept."""
+        given = [np.atleast_2d(np.asarray(line.get(name, ()), dtype=np.float64)) for name in (self.amounts, self.sizes)]
+        return Sample(*given) if given[0].size else None
+
 
 @dataclass
 class Outcome:
@@ -40,7 +51,7 @@ class Outcome:
     """
 
     row: Row
-    sample: Sample | None = None
+    sample: Measured | None = None
     curve: list[tuple[float, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     digest: str = ""
@@ -64,17 +75,14 @@ class Outcome:
 
     def to_line(self, metric: Metric) -> dict[str, Any]:
         """As plain data for JSON; sizes that are whole numbers are written so."""
-        amounts, sizes = ([], []) if self.sample is None else (_plain(self.sample.amounts), _plain(_whole(self.sample.sizes)))
-        sample = {metric.amounts: amounts, metric.sizes: sizes}
+        sample = metric.to_line(self.sample)
         return {"row": dict(self.row), "curve": list(self.curve), "notes": list(self.notes), **sample, "digest": self.digest}
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any], metric: Metric) -> "Outcome":
         """What `to_line` wrote."""
-        given = [np.atleast_2d(np.asarray(line.get(name, ()), dtype=np.float64)) for name in (metric.amounts, metric.sizes)]
-        sample = Sample(*given) if given[0].size else None
         curve = [(float(x), float(y)) for x, y in line.get("curve", ())]
-        return cls(dict(line["row"]), sample, curve, list(line.get("notes", ())), line.get("digest", ""))
+        return cls(dict(line["row"]), metric.from_line(line), curve, list(line.get("notes", ())), line.get("digest", ""))
 
 
 def _whole(sizes: Any) -> Any:

@@ -1,5 +1,7 @@
 """A checkpoint as a live `transformers` model: where it may run, whether it gives text a probability, and loading it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +14,18 @@ from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No bars and no reports of `transformers` on what a checkpoint has beside the class that is loaded: ours say what is going on."""
+    before = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        transformers.utils.logging.set_verbosity(before)
 
 
 def check_placement(dtype: str, device: str) -> None:

@@ -44,6 +44,20 @@ _ALL = [
         summary="what a representation holds",
         example="regraft probe --help",
     ),
+    Family(
+        key="encoder",
+        module="text.encoders",
+        base="Encoder",
+        summary="how a model as it is turns texts into vectors",
+        example="regraft text encode MODEL --method {name} --text TEXT --out vectors.npy",
+    ),
+    Family(
+        key="tuner",
+        module="text.tuners",
+        base="Tuner",
+        summary="how an encoder of texts is trained",
+        example="regraft text train MODEL --method {name} --examples FILE --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 

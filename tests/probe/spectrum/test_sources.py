@@ -18,7 +18,9 @@ from regraft.cli import app
 from regraft.datasets.models import encoder_folder
 from regraft.errors import InputError, ParameterError
 from regraft.probe.probe import Measurement
+from regraft.probe.probes.alignment import Alignment
 from regraft.probe.probes.isoscore import IsoScore
+from regraft.probe.probes.lidar import Lidar
 from regraft.probe.probes.rankme import RankMe
 from regraft.probe.probes.uniformity import Uniformity
 from regraft.probe.spectrum.regularizers import isoscore_star_regularizer, rankme_regularizer, uniformity_regularizer
@@ -255,6 +257,18 @@ def test_the_verb_on_a_file_and_on_hidden_states(files, model):
     assert found["rows"] > 40
 
 
+def test_the_verb_on_views_of_samples(files):
+    ids = np.repeat(np.arange(150), 2)
+    (files / "ids.txt").write_text(" ".join(map(str, ids)))
+    found = json.loads(run("spectrum", files / "rows.npy", "--samples", files / "ids.txt", "--json", "--draws", 5).stdout)
+    measures = {one["name"]: one["value"] for one in found["measures"]}
+    assert measures["lidar"] == pytest.approx(Lidar().measure(Z.view(150, 2, 16), draws=0).value, rel=1e-9)
+    assert measures["alignment"] == pytest.approx(Alignment().measure(Z[::2], Z[1::2]).value, rel=1e-9)
+    (files / "threes.txt").write_text(" ".join(map(str, np.repeat(np.arange(100), 3))))
+    found = json.loads(run("spectrum", files / "rows.npy", "--samples", files / "threes.txt", "--json", "--draws", 0).stdout)
+    assert "alignment" not in {one["name"] for one in found["measures"]}
+
+
 def test_the_verb_chooses_a_run(files):
     for name, scale in (("low.npy", 0.1), ("high.npy", 1.0)):
         np.save(files / name, (Z * torch.cat([torch.ones(8), torch.full((8,), scale)])).numpy())
@@ -280,7 +294,8 @@ def test_what_the_verb_refuses_leaves_nothing(files, model):
         (("gone", *out), "no such directory"),
         (("gone.npy", *out), "no such file"),
         (("rows.npy", "--leave-out", "300", *out), "rows 0 to 299"),
-        (("rows.npy", "--leave-out", "a,b", *out), "write row numbers as 0,1,2"),
+        (("rows.npy", "--leave-out", "a,b", *out), "write whole numbers as 0,1,2"),
+        (("rows.npy", "--samples", "0,1,2", *out), "3 ids for 300 rows"),
         (("rows.npy", "--layer", "1", "--text", "x", *out), "is a file of rows"),
         ((model, "--layer", "1", *out), "both --layer and --text"),
         ((model, "--key", "z", *out), "only for files"),

@@ -1,5 +1,5 @@
 """`regraft probe`: what representations hold. One module a verb; each registers itself with the group."""
 
-from regraft.cli.probe import spectrum  # each registers its verb with the group
+from regraft.cli.probe import bias, spectrum  # each registers its verb with the group
 
-__all__ = ["spectrum"]
+__all__ = ["bias", "spectrum"]

@@ -26,6 +26,9 @@ class Read:
     every_row: Annotated[
         bool, typer.Option("--every-row", help="Of a table, leave out neither special tokens nor those that cannot occur.")
     ] = False
+    samples: Annotated[
+        str | None, typer.Option("--samples", help="Which sample each row is a view of: a file of whole numbers. For LiDAR and alignment.")
+    ] = None
     draws: Annotated[int, typer.Option(min=0, help="Draws of rows for intervals; 0 for none.")] = 50
     exact: Annotated[bool, typer.Option("--exact", help="Singular values of the rows in memory, not of their Gram matrix.")] = False
 
@@ -36,8 +39,9 @@ class Read:
 
         if self.pool not in ("mean", "tokens"):
             raise ParameterError(f"--pool {self.pool}: choose mean or tokens")
-        given = vars(self) | vars(placement)
-        return Reading(**given | {"text": tuple(self.text or ()), "leave_out": parse_numbers(self.leave_out)})
+        given = vars(self) | vars(placement) | {"text": tuple(self.text or ())}
+        ids = parse_numbers(given.pop("samples"), "--samples")
+        return Reading(**given | {"leave_out": parse_numbers(self.leave_out), "sample_ids": ids})
 
 
 @o.options
@@ -93,7 +97,7 @@ def compare(
     return figures
 
 
-def parse_numbers(given: str | None) -> tuple[int, ...]:
+def parse_numbers(given: str | None, option: str = "--leave-out") -> tuple[int, ...]:
     """`"0,1,2"`, or a file with numbers apart by spaces, commas or lines. Raises `ParameterError` for others."""
     from regraft.errors import ParameterError
 
@@ -103,4 +107,4 @@ def parse_numbers(given: str | None) -> tuple[int, ...]:
         text = Path(given).read_text("utf-8") if Path(given).is_file() else given
         return tuple(int(part) for part in text.replace(",", " ").split())
     except (OSError, ValueError):
-        raise ParameterError(f"--leave-out {given}: write row numbers as 0,1,2, or give a file of them") from None
+        raise ParameterError(f"{option} {given}: write whole numbers as 0,1,2, or give a file of them") from None

@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from regraft import provenance
 from regraft.checkpoint import Checkpoint
 from regraft.errors import InputError, ParameterError
 from regraft.method import members
 from regraft.output import atomic_directory, check_output
+from regraft.probe.probe import Measurement
+from regraft.probe.probes.alignment import Alignment
+from regraft.probe.probes.lidar import Lidar
 from regraft.probe.report.spectrum_picture import spectra_picture, spectrum_picture
 from regraft.probe.spectrum.metric import RowProbe
 from regraft.probe.spectrum.profile import Profile, profile
@@ -39,7 +44,8 @@ class Reading:
     ----------
     key : the tensor of a .safetensors, the column of a .parquet. layer, text, text_column, pool, limit : hidden states of a model over
     texts instead of its table. leave_out : numbers of rows that are not measured, beside those of special and unused tokens.
-    every_row : leave none of those out. draws, seed : of intervals. exact : singular values of the rows themselves, held in memory.
+    every_row : leave none of those out. sample_ids : which sample each row is a view of, for LiDAR (and alignment of twos).
+    draws, seed : of intervals. exact : singular values of the rows themselves, held in memory.
     """
 
     key: str | None = None
@@ -49,6 +55,7 @@ class Reading:
     pool: Pool = "mean"
     limit: int = 25_600
     leave_out: Sequence[int] = ()
+    sample_ids: Sequence[int] = ()
     every_row: bool = False
     draws: int = 50
     seed: int = 0
@@ -198,7 +205,25 @@ def _measure(opened: _Opened, probes: Sequence[Any], reading: Reading) -> Profil
     known = [] if reading.every_row else list(opened.reasons.values())
     gone = np.concatenate([np.asarray(reading.leave_out, dtype=np.int64), *known])
     exact = True if reading.exact else None
-    return profile(probes, opened.rows, seed=reading.seed, draws=reading.draws, leave_out=gone, exact=exact)
+    found = profile(probes, opened.rows, seed=reading.seed, draws=reading.draws, leave_out=gone, exact=exact)
+    found.measurements.extend(_of_views(opened, reading, gone))
+    return found
+
+
+def _of_views(opened: _Opened, reading: Reading, gone: npt.NDArray[np.int64]) -> list[Measurement]:
+    """LiDAR of rows that are views of samples, and alignment where each sample has two."""
+    if not len(reading.sample_ids):
+        return []
+    if len(reading.sample_ids) != opened.rows.count:
+        raise ParameterError(f"--samples: {len(reading.sample_ids):,} ids for {opened.rows.count:,} rows: give one a row")
+    kept = np.setdiff1d(np.arange(opened.rows.count), gone)
+    rows = torch.cat([block for _, block in opened.rows.blocks()])[kept]
+    ids = np.asarray(reading.sample_ids, dtype=np.int64)[kept]
+    found = [Lidar().measure(rows, torch.from_numpy(ids), seed=reading.seed, draws=reading.draws)]
+    if (np.unique(ids, return_counts=True)[1] == 2).all():
+        pairs = np.argsort(ids, kind="stable").reshape(-1, 2)
+        found.append(Alignment().measure(rows[pairs[:, 0]], rows[pairs[:, 1]]))
+    return found
 
 
 def _report(opened: _Opened, found: Profile, probes: Sequence[Any], reading: Reading) -> tuple[Report, dict[str, Any]]:

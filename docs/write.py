@@ -1,16 +1,23 @@
-"""The table of the guide "Which method": each answer beside the committed results it rests on.
+"""What README and the pages of docs/ say of methods and results, written from what there is: `python docs/write.py`.
 
-`python docs/advice.py` writes it into the guide anew. A result that no longer says what an answer rests on is an error.
+A page holds ``<!-- made: WHAT -->`` and ``<!-- end -->``; what stands between is written anew. WHAT is ``methods FAMILY`` (a table of its
+methods), ``count FAMILY ...`` (how many they have), ``results`` (committed results in short) or ``advice`` (the guide "Which method": each
+answer beside the results it rests on; a result that no longer says so is an error). `tests/docs/` holds that nothing is out of date.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regraft.method import list_methods
+from regraft.reproductions import results_summary
 from regraft.reproductions.harness.record import RESULTS, read_records
 
-GUIDE = Path(__file__).parent / "guides" / "which-method.md"
-START, END = "<!-- made by docs/advice.py -->", "<!-- end -->"
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+FILES = ("donor", "vectors", "source-vectors", "dictionary", "bitext", "ontology")  # options that give a method what it needs
+MADE = re.compile(r"(<!-- made: ([a-z -]+) -->\n?)(.*?)(\n?<!-- end -->)", flags=re.DOTALL)
 HELD, FELL = "reproduced", "not reproduced"
 
 
@@ -88,7 +95,7 @@ def found(evidence: Evidence, records: list[dict[str, Any]]) -> dict[str, Any]:
     claims = [claim for record in records if record["method"] == evidence.method for claim in record["claims"]]
     meant = [claim for claim in claims if claim["claim"].startswith(evidence.claim) and evidence.data in claim["data"]]
     if len(meant) != 1:
-        raise ValueError(f"{evidence.method}: {len(meant)} claims begin with '{evidence.claim}': mend docs/advice.py")
+        raise ValueError(f"{evidence.method}: {len(meant)} claims begin with '{evidence.claim}': mend docs/write.py")
     if meant[0]["verdict"] != evidence.verdict:
         raise ValueError(f"{evidence.method}: '{evidence.claim}' is '{meant[0]['verdict']}' now: is the answer still right?")
     return meant[0]
@@ -109,11 +116,44 @@ def advice(folder: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def written(guide: str, block: str) -> str:
-    """`guide` with `block` between its marks."""
-    before, _, rest = guide.partition(START)
-    return f"{before}{START}\n\n{block}\n{END}{rest.partition(END)[2]}"
+def methods(family: str) -> str:
+    """A table of a family's methods; with what they need where any needs something."""
+    listed = list(list_methods(family))
+    asks = any(cls.needs for cls in listed)
+    lines = [f"| method | what it does |{' needs |' if asks else ''} source |", f"|---|---|{'---|' if asks else ''}---|"]
+    for cls in listed:
+        needs = f" {', '.join(f'`--{one}`' if one in FILES else one for one in names(cls.needs))} |" if asks else ""
+        lines.append(f"| `{cls.name}` | {cls.summary} |{needs} {cls.paper.authors} {cls.paper.year} |")
+    return "\n".join(lines)
+
+
+def names(needs: tuple[str, ...]) -> list[str]:
+    return [one.replace("_", "-") for one in needs]
+
+
+def made(what: str) -> str:
+    kind, *families = what.split()
+    if kind == "methods":
+        return methods(families[0])
+    if kind == "count":
+        return str(sum(len(list(list_methods(family))) for family in families))
+    return {"advice": advice, "results": results_summary}[kind]()
+
+
+def written(page: str) -> str:
+    """`page` with what stands between its marks made anew: on the mark's own line where it stood there, else in a paragraph of its own."""
+
+    def fill(found: re.Match[str]) -> str:
+        begin, what, _, end = found.groups()
+        gap = "\n\n" if begin.endswith("\n") else ""
+        return f"{begin.strip()}{gap}{made(what).strip()}{gap}{end.strip()}"
+
+    return MADE.sub(fill, page)
 
 
 if __name__ == "__main__":
-    GUIDE.write_text(written(GUIDE.read_text("utf-8"), advice()), encoding="utf-8")
+    for path in PAGES:
+        text = path.read_text("utf-8")
+        if (new := written(text)) != text:
+            path.write_text(new, encoding="utf-8")
+            print(f"{path.relative_to(ROOT)}: written anew")

@@ -1,0 +1,97 @@
+"""Opening a saved encoder. sentence-transformers refuses modules that are not its own; ours are opened here, no other code is ever run.
+
+Enters: a directory. Leaves: a `SentenceTransformer`.
+"""
+
+import functools
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+from torch import nn
+
+from regraft.checkpoint import Checkpoint, content
+from regraft.errors import CheckpointError
+from regraft.language.loading import quiet
+from regraft.provenance import sha256
+
+OURS = "regraft.text.modules."
+
+
+def load(path: str | Path, *, device: str = "cpu") -> SentenceTransformer:
+    """The encoder saved at `path`, whether all its modules are sentence-transformers' own or some are ours.
+
+    Raises `CheckpointError`: no such directory, a damaged file, modules of any other package.
+    """
+    path = Path(path).expanduser()
+    listed = _listed(path)
+    if not any(entry["type"].startswith(OURS) for entry in listed):
+        return _opened(path, lambda: SentenceTransformer(str(path), device=device))
+    settings = _json(path / "config_sentence_transformers.json") if (path / "config_sentence_transformers.json").is_file() else {}
+    model = _opened(path, lambda: SentenceTransformer(modules=[_module(path, entry) for entry in listed], device=device))
+    model.prompts |= settings.get("prompts") or {}
+    model.default_prompt_name = settings.get("default_prompt_name")
+    if settings.get("similarity_fn_name"):
+        model.similarity_fn_name = settings["similarity_fn_name"]
+    return model
+
+
+def is_stock(path: str | Path) -> bool:
+    """Whether plain sentence-transformers opens what is saved at `path`."""
+    return not any(entry["type"].startswith(OURS) for entry in _listed(Path(path)))
+
+
+@functools.cache
+def content_hash(source: str | Path) -> str:
+    """An id of all files of an encoder, a directory or Hub id."""
+    root = Path(source) if Path(source).is_dir() else Checkpoint.open(source).path
+    digest = hashlib.sha256()
+    for file in content(root):
+        digest.update(f"{file} {sha256(root / file)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _listed(path: Path) -> list[dict[str, str]]:
+    found = _json(path / "modules.json")
+    whole = isinstance(found, list) and all(isinstance(one, dict) and {"type", "path"} <= one.keys() for one in found)
+    if not whole or not found:
+        raise CheckpointError(f"{path / 'modules.json'}: not a list of modules: it should be what sentence-transformers saves")
+    return [{"type": str(one["type"]), "path": str(one["path"])} for one in found]
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError:
+        raise CheckpointError(f"{path.parent}: no {path.name}: give the directory of a sentence-transformers model") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged ({error})") from None
+
+
+def _module(path: Path, entry: dict[str, str]) -> nn.Module:
+    """One module by its type: of the library or of ours, nothing else."""
+    package, _, name = entry["type"].rpartition(".")
+    if package.startswith("sentence_transformers."):
+        package = "sentence_transformers.sentence_transformer.modules"
+    elif not entry["type"].startswith(OURS):
+        raise CheckpointError(f"{path}: module {entry['type']} is neither sentence-transformers' nor ours: it is not loaded")
+    try:
+        found = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError):
+        raise CheckpointError(f"{path}: there is no module {entry['type']} in the versions installed here") from None
+    loaded: nn.Module = found.load(str(path), subfolder=entry["path"], local_files_only=True)
+    return loaded
+
+
+def _opened(path: Path, open_: Any) -> SentenceTransformer:
+    try:
+        with quiet():
+            model: SentenceTransformer = open_()
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, ImportError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: sentence-transformers cannot open it ({' '.join(str(error).split())[:200]})") from None
+    return model

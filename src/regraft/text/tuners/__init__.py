@@ -1,0 +1,5 @@
+"""Ways of training encoders, one module each."""
+
+from regraft.text.tuner import Tuner
+
+__all__ = ["Tuner"]
