@@ -112,7 +112,9 @@ def adapt(
     state : a directory for the state of training: the same call after a kill goes on from there. Removed at the end.
     device, dtype : where and how the model runs for scoring and training; the files keep their dtype.
 
-    Raises an `InputError` with one line for anything that is wrong with the input; nothing is left behind.
+    Raises
+    ------
+    InputError : anything that is wrong with the input, in one line; nothing is left behind.
     """
     out = Path(out)
     initializer: Initializer = resolve("initializer", method, settings)
