@@ -73,22 +73,12 @@ class LanguageModel:
     @cached_property
     def max_tokens(self) -> int:
         """Longest sequence the model takes, special tokens included."""
-        config = self.model.config.get_text_config()
-        limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
-        limit = min((int(n) for n in limits if n), default=UNLIMITED)
-        if "roberta" in config.model_type:  # RoBERTa's positions start after its padding id
-            limit -= int(config.pad_token_id) + 1
-        return min(limit, int(min(self.tokenizer.model_max_length, UNLIMITED)))
+        return max_tokens(self.model.config, self.tokenizer)
 
     @cached_property
     def added(self) -> tuple[list[int], list[int]]:
         """Special ids that the tokenizer itself puts before and after a text."""
-        encoded = self.tokenizer("a", return_special_tokens_mask=True)
-        ids, mask = encoded["input_ids"], encoded["special_tokens_mask"]
-        if 0 not in mask:
-            return [], []
-        first, last = mask.index(0), len(mask) - mask[::-1].index(0)
-        return list(ids[:first]), list(ids[last:])
+        return special_ids(self.tokenizer)
 
     @cached_property
     def prefix(self) -> list[int]:
@@ -166,6 +156,26 @@ class LanguageModel:
     def block(self, limit: int = LOGITS_BYTES) -> int:
         """How many positions have float32 logits that fit in `limit` bytes."""
         return max(1, limit // (4 * self.vocab_rows))
+
+
+def max_tokens(config: Any, tokenizer: Any) -> int:
+    """Longest sequence that a model of this configuration takes, special tokens included, as far as it and its tokenizer say."""
+    text = config.get_text_config()
+    limits = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions")]
+    limit = min((int(n) for n in limits if n), default=UNLIMITED)
+    if "roberta" in text.model_type:  # RoBERTa's positions start after its padding id
+        limit -= int(text.pad_token_id) + 1
+    return min(limit, int(min(tokenizer.model_max_length, UNLIMITED)))
+
+
+def special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Special ids that `tokenizer` itself puts before and after a text."""
+    encoded = tokenizer("a", return_special_tokens_mask=True)
+    ids, mask = encoded["input_ids"], encoded["special_tokens_mask"]
+    if 0 not in mask:
+        return [], []
+    first, last = mask.index(0), len(mask) - mask[::-1].index(0)
+    return list(ids[:first]), list(ids[last:])
 
 
 def table_rows(module: Any) -> int:
