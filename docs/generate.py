@@ -103,8 +103,8 @@ lines = ["# Methods", "", "`regraft methods` lists the same on a terminal."]
 for key, family in FAMILIES.items():
     lines += ["", f"## {key.capitalize()}s: {family.summary}", "", "| method | what it does | paper |", "|---|---|---|"]
     for method in list_methods(key):
-        lines.append(f"| [{method.name}]({method.name}.md) | {method.summary} | {method.paper.authors} {method.paper.year} |")
-        write(f"methods/{method.name}.md", page(method))
+        lines.append(f"| [{method.name}]({key}/{method.name}.md) | {method.summary} | {method.paper.authors} {method.paper.year} |")
+        write(f"methods/{key}/{method.name}.md", page(method))
 write("methods/index.md", "\n".join(lines))
 
 listed = ["# Python", "", "## What you call", "", "Each can be imported from `regraft` itself: `from regraft import adapt`.", ""]

@@ -33,7 +33,7 @@ def _as_text(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
+    return [value] if isinstance(value, str | int | float) else value
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -48,8 +48,8 @@ TYPES: dict[Any, Any] = {  # an option's own type -> what a recipe takes
     Path: Text,
     list[str]: Texts,
     list[Path]: Texts,
-    list[int]: Annotated[list[int], BeforeValidator(_listed)],
-    list[float]: Annotated[list[float], BeforeValidator(_listed)],
+    list[int]: Annotated[list[int], BeforeValidator(_listed), Field(min_length=1, description="one, or a list")],
+    list[float]: Annotated[list[float], BeforeValidator(_listed), Field(min_length=1, description="one, or a list")],
     tuple[Path, Path]: Bitext,
 }
 

@@ -54,7 +54,7 @@ class Observatory(Method, Probe):
     Parameters
     ----------
     properties : which, by key; all by default. levels : of vectors in P1 and P2.
-    permutations, samples : orders of P1 and P2, samples of P5 at each of `fractions`; the paper takes 1,000 of each.
+    permutations, samples, fractions : orders of P1 and P2; samples of P5, of which shares of the rows; the paper draws 1,000 of each.
     window, normalise, fd_rows : of P4: rows to either side; distances by their mean; rows that are searched for dependencies.
     neighbours, queries : of P6: each K; how many cells.
     chunks : of long columns in P3 and P8: at most so many chunks of rows; None for all, as the paper.
@@ -63,7 +63,7 @@ class Observatory(Method, Probe):
         groups of one row as 0, P6 counts the query among its neighbours. Not copied: special tokens as text, the context left over in P8.
     seed : of everything that is drawn. INFERRED by the paper's readers: `permutations`, `window` and P4's statistic, from the code.
 
-    `measure` gives outcomes, each with a `Measurement` and its raw values. Raises `ParameterError` for an unknown property.
+    Returns an `Observation`: outcomes, each with a `Measurement` and its raw values. Raises `ParameterError` for an unknown property.
     """
 
     paper = Paper(
