@@ -156,7 +156,8 @@ def findings():
 
 
 def test_unknown_method_names_those_that_exist():
-    names = ["cw2v", "focus", "inductive-bias", "k-tokeniser", "lowres-sinhala", "lowres-vocab-expansion", "ofa", "omp", "rankme"]
+    names = ["cw2v", "focus", "inductive-bias", "k-tokeniser", "llm-embedding-techniques"]
+    names += ["lowres-sinhala", "lowres-vocab-expansion", "ofa", "omp", "rankme"]
     names += ["relative-representations", "sinhala-english-alignment"]
     names += ["token-distillation", "token-distillation-nouns", "wechsel", "zip-tie"]
     assert available() == names
