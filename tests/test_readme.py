@@ -10,7 +10,7 @@ from regraft.recipe import load_recipe
 from regraft.reproductions import results_summary
 
 ROOT = Path(__file__).parent.parent
-PAGES = "\n".join((ROOT / "docs" / name).read_text("utf-8") for name in ("starts.md", "spaces.md"))
+PAGES = "\n".join((ROOT / "docs" / name).read_text("utf-8") for name in ("starts.md", "spaces.md", "encoders.md"))
 
 
 def test_the_pages_name_every_method_and_no_other() -> None:

@@ -120,7 +120,7 @@ PASSES: Mapping[str, tuple[str, ...]] = {
 
 def states(prompt: str, poolings: tuple[str, ...], texts: list[str]) -> Vectors:
     """Vectors of every pooling and layer, from one pass."""
-    settings = {"prompt-eol": {"joint": True}, "token-prepending": {"layer": -1}}.get(prompt)
+    settings: Any = {"prompt-eol": {"joint": True}, "token-prepending": {"layer": -1}}.get(prompt)
     model = resolve("encoder", prompt, settings).build(model_folder())
     body = getattr(model[0], "body", model[0])
     body.model.config.output_hidden_states = True

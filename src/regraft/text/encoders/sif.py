@@ -1,6 +1,7 @@
 """SIF: a mean of word vectors in which rare words count more, without the direction that all sentences share."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,10 +67,11 @@ class Sif(Encoder):
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         if self.lowercase:
             tokenizer.normalizer = normalizers.Lowercase()
-        return self._over(tokenizer, table, words).eval().to(device)
+        return self._over(tokenizer, table, words).to(device).eval()
 
     def around(self, body: Transformer) -> SentenceTransformer:
-        table = body.model.get_input_embeddings().weight.detach().float().cpu().numpy()
+        model: Any = body.model
+        table = model.get_input_embeddings().weight.detach().float().cpu().numpy()
         tokenizer = body.tokenizer
         assert tokenizer is not None
         return self._over(

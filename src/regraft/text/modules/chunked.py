@@ -1,7 +1,7 @@
 """Long texts in pieces: each piece is encoded by itself, the vectors are averaged by how many tokens each piece adds."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -17,7 +17,7 @@ class Chunked(Around):
     """Reads texts of any length; gives `sentence_embedding` (B, d) itself, so that token states of few pieces are kept."""
 
     config_file_name = "config_sentence_chunked.json"
-    config_keys: ClassVar[list[str]] = ["pooling", "overlap"]
+    config_keys: list[str] = ["pooling", "overlap"]  # noqa: RUF012  # as the library declares it
 
     def __init__(self, body: Transformer, pooling: Any = "mean", overlap: int = 0) -> None:
         super().__init__(body)

@@ -1,7 +1,7 @@
 """Generalised means of token states."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from sentence_transformers.base.modules import Module
@@ -13,7 +13,7 @@ from regraft.text.modules.around import Features
 class PowerPooling(Module):
     """(B, T, d) -> (B, d * powers): odd powers, "min" and "max", over the tokens of the mask."""
 
-    config_keys: ClassVar[list[str]] = ["width", "powers"]
+    config_keys: list[str] = ["width", "powers"]  # noqa: RUF012  # as the library declares it
 
     def __init__(self, width: int, powers: Sequence[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

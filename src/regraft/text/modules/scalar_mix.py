@@ -1,6 +1,6 @@
 """ELMo's scalar mix of layers, as a module that learns."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from sentence_transformers.base.modules import Module
@@ -13,7 +13,7 @@ from regraft.text.modules.around import Features
 class ScalarMix(Module):
     """`all_layer_embeddings`, `count` times (B, T, d) -> `token_embeddings` (B, T, d): gamma * sum of softmax(s)_j h_j."""
 
-    config_keys: ClassVar[list[str]] = ["count", "layer_norm"]
+    config_keys: list[str] = ["count", "layer_norm"]  # noqa: RUF012  # as the library declares it
 
     def __init__(self, count: int, layer_norm: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
 """The first tokens of each text kept from the pooling that follows."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from sentence_transformers.base.modules import Module
 
@@ -10,7 +10,7 @@ from regraft.text.modules.around import Features
 class SkipFirst(Module):
     """Takes the first `count` tokens that are not padding out of `attention_mask` (B, T); the last one always stays."""
 
-    config_keys: ClassVar[list[str]] = ["count"]
+    config_keys: list[str] = ["count"]  # noqa: RUF012  # as the library declares it
 
     def __init__(self, count: int = 1) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

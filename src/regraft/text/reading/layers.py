@@ -40,7 +40,8 @@ def read_layer(body: Transformer, layer: int | None, *, final_norm: bool = False
     raw = not final_norm or number == 0
     cut(model, blocks, number + 1 if raw else number)
     if raw:
-        for read in body.modality_config.values():
+        kinds: Any = body.modality_config
+        for read in kinds.values():
             if read["method"] == "forward":
                 read["method_output_name"] = ["hidden_states", number]
     return body

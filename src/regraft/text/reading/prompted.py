@@ -38,7 +38,8 @@ def put_around(body: Transformer, before: str, after: str, *, clean_up: bool) ->
         ],
     )
     names = {key: value for key, value in given.special_tokens_map.items() if isinstance(value, str)}
-    plain = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=given.model_max_length, padding_side="right", **names)
+    make: Any = PreTrainedTokenizerFast
+    plain = make(tokenizer_object=backend, model_max_length=given.model_max_length, padding_side="right", **names)
     body.processor = plain  # a model's own class would rebuild normalizer and post-processor when it is loaded
     return body
 
