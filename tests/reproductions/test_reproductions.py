@@ -156,11 +156,9 @@ def findings():
 
 
 def test_unknown_method_names_those_that_exist():
-    names = ["cw2v", "focus", "inductive-bias", "k-tokeniser", "llm-embedding-techniques"]
-    names += ["lowres-sinhala", "lowres-vocab-expansion", "ofa", "omp", "rankme"]
-    names += ["relative-representations", "sinhala-english-alignment"]
-    names += ["token-distillation", "token-distillation-nouns", "wechsel", "zip-tie"]
-    assert available() == names
+    names = available()
+    assert {"ast-probe", "k-tokeniser", "rankme", "token-distillation-nouns", "zip-tie"} < set(names)
+    assert not {"harness", "results"} & set(names)
     with pytest.raises(ParameterError, match=f"choose one of {', '.join(names)}"):
         run("ziptie")
 

@@ -2,4 +2,4 @@
 
 from regraft.cli.app import command_group
 
-group = command_group("probe", "What representations hold: their rank and spectrum, and what a task still asks for, with intervals.")
+group = command_group("probe", "What representations hold: rank, tables, syntax, and what a task still asks for, with intervals.")

@@ -1,6 +1,6 @@
 """Chunk and pool: a text longer than the model reads is encoded in pieces, and the pieces' vectors are averaged."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from sentence_transformers import SentenceTransformer
@@ -28,7 +28,7 @@ class ChunkAndPool(Encoder):
     stock = False
 
     pooling: Literal["mean", "weightedmean", "lasttoken", "cls", "max"] = "mean"
-    overlap: int = Field(0, ge=0)
+    overlap: Annotated[int, Field(ge=0)] = 0
     normalize: bool = False
 
     def around(self, body: Transformer) -> SentenceTransformer:

@@ -1,6 +1,6 @@
 """Drop first: the first token, on which causal models dump their attention, is left out of the pooling."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from sentence_transformers import SentenceTransformer
@@ -27,7 +27,7 @@ class DropFirst(Encoder):
     summary = "mean without the first token, the attention sink"
     stock = False
 
-    count: int = Field(1, ge=0)
+    count: Annotated[int, Field(ge=0)] = 1
     pooling: Literal["mean", "weightedmean", "max"] = "mean"
     layer: int | None = None
     final_norm: bool = False

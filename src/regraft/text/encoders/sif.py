@@ -1,7 +1,7 @@
 """SIF: a mean of word vectors in which rare words count more, without the direction that all sentences share."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -47,11 +47,11 @@ class Sif(Encoder):
     )
     summary = "word vectors weighted by rarity, without their common direction"
 
-    a: float = Field(1e-3, gt=0)
+    a: Annotated[float, Field(gt=0)] = 1e-3
     counts: Path | None = None
     lowercase: bool = True
     fit: Path | None = None
-    directions: int = Field(1, ge=0)
+    directions: Annotated[int, Field(ge=0)] = 1
     normalize: bool = False
 
     def build(self, source: str | Path, *, max_tokens: int | None = None, device: str = "cpu", dtype: str = "auto") -> SentenceTransformer:

@@ -70,22 +70,15 @@ def text_rows(checkpoint: Checkpoint, texts: Sequence[str], *, layer: int = -1, 
     tokenizer = Tokenizer.from_directory(checkpoint.path)
     with step("loading the model"):
         model, reads = load_both(checkpoint, tokenizer, dtype, device)
-    backbone = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
     ids = [reads(one, truncation=False)["input_ids"] if one.strip() else [] for one in texts]
     empty = next((number for number, one in enumerate(ids) if not one), None)
     if empty is not None:
         raise CorpusError(f"text {empty} is empty: leave such rows out")
-    order = sorted(range(len(ids)), key=lambda number: len(ids[number]))  # batches of like length
     found: list[torch.Tensor] = [torch.empty(0)] * len(ids)
-    with inference(model), progress_bar(f"layer {layer} of {checkpoint.path.name}", total=len(ids), unit="texts") as bar:
-        for start in range(0, len(order), BATCH):
-            some = order[start : start + BATCH]
-            padded, mask = _padded([ids[number] for number in some], device)
-            states = _layer(backbone(input_ids=padded, attention_mask=mask, output_hidden_states=True).hidden_states, layer).float()
-            rows = ((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).cpu()
-            for number, row in zip(some, rows, strict=True):
-                found[number] = row
-            bar.advance(len(some))
+    with progress_bar(f"layer {layer} of {checkpoint.path.name}", total=len(ids), unit="texts") as bar:
+        for number, states in of_sequences(model, ids, layers=(layer,)):
+            found[number] = states[0].mean(0)
+            bar.advance()
     return torch.stack(found)
 
 

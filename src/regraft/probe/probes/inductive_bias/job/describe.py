@@ -18,6 +18,7 @@ import numpy.typing as npt
 from regraft import provenance
 from regraft.comparison import Arm, Kept, Outcome, ranked, run, tables_of
 from regraft.errors import OutputError, ParameterError
+from regraft.evaluation.paired import Sample
 from regraft.output import atomic_file, check_output
 from regraft.probe.probes.inductive_bias.job.models import REFERENCE, ModelBench
 from regraft.probe.probes.inductive_bias.job.pictures import by_epsilon, by_rows, law
@@ -130,7 +131,7 @@ def _levels(
     outcomes = run(bench, [Arm(str(spec), spec) for spec in specs], 0, kept)
     levels = []
     for name, one in outcomes.items():
-        if name != REFERENCE and one.sample is not None and one.sample.value > 0:
+        if name != REFERENCE and isinstance(one.sample, Sample) and one.sample.value > 0:
             levels.append(Level(name, one.sample.value, one.sample.amounts.mean(0)))
         elif name != REFERENCE and one.error is None:
             one.row["error"] = "makes no error at all: no bias is finite"
