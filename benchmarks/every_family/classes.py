@@ -106,18 +106,18 @@ def shrunk(config_class: Any, vocab_size: int, by_hand: dict[str, Any], layers: 
     whole = config_class()
     text = whole.get_text_config()
 
-    def small(config: Any, top: bool) -> dict[str, Any]:
+    def small(config: Any, top: bool, named: str = "") -> dict[str, Any]:
         fields: dict[str, Any] = {}
         for key, value in vars(config).items():
             if isinstance(value, PreTrainedConfig):
-                fields[key] = small(value, False)
+                fields[key] = small(value, False, key)
             elif value is None and key in UNSET:
                 fields[key] = vocab_size if key == "vocab_size" else UNSET[key]
             elif isinstance(value, dict) and "mrope_section" in value:
                 fields[key] = value | {"mrope_section": [2, 3, 3]}
             elif type(value) is int:
                 if re.fullmatch(r"vocab_size|n_words|vocab_size_per_layer_input|text_vocab_size", key):
-                    fields[key] = vocab_size if top or config is text else min(value, 50)
+                    fields[key] = vocab_size if top or config is text or named in ("encoder", "decoder") else min(value, 50)
                 elif limits := [most or layers for pattern, most in SIZES if re.fullmatch(pattern, key)]:
                     fields[key] = min(value, limits[0])
         return fields

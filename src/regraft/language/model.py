@@ -152,7 +152,8 @@ class LanguageModel:
         `layer` counts as in ``hidden_states`` of `transformers`: 0 is the input, -1 what the head reads. Raises `EvaluationError` for one
         that the model does not have.
         """
-        options = {"use_cache": False} if self.kind == "decoder" else {}
+        # a model that is run whole is run plainly: without its cache a class may compute something else
+        options = {"use_cache": False} if self.kind == "decoder" and self.backbone is not None else {}
         if layer != -1:
             options["output_hidden_states"] = True
         with short_attention(self.model, ids):
