@@ -53,8 +53,10 @@ def lead(metrics: dict[str, Any], stages: list[Stage]) -> str:
     cut = metrics["tokenization"]["domain"]
     saved = 1 - cut["new_tokens_per_byte"] / cut["old_tokens_per_byte"] if cut["old_tokens_per_byte"] else 0.0
     said = f"{metrics['new_tokens']:,} new tokens spell text that was held out in {saved:.1%} fewer tokens"
+    if len(stages) < 2:
+        return f"{said}."
     first, last = stages[0], stages[-1]
-    if len(stages) < 2 or first.domain is None or last.domain is None:
+    if first.domain is None or last.domain is None:
         return f"{said}."
     before, after = first.domain.bits_per_byte, last.domain.bits_per_byte
     said += f", and it costs the model {after:.3f} bits per byte where the untouched one needs {before:.3f} ({after / before - 1:+.1%})."
