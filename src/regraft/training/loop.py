@@ -23,7 +23,7 @@ from torch import nn
 from regraft.errors import ParameterError
 from regraft.graft.factors import FactorisedHead, dense
 from regraft.language.model import LanguageModel
-from regraft.progress import Bar, progress_bar
+from regraft.progress import Bar, console, progress_bar
 from regraft.training.adapters import LoraOptions, untie
 from regraft.training.footprint import footprint, full_training
 from regraft.training.objectives import Loss, SecondHead, backpropagate, backpropagate_masked
@@ -173,7 +173,7 @@ def _optimizer(parameters: dict[str, nn.Parameter], training: Training) -> torch
 def _identity(training: Training, stream: Stream, parameters: dict[str, nn.Parameter]) -> dict[str, Any]:
     """What must agree for a saved state to be continued: settings, data, and where the parameters started."""
     settings = asdict(training)
-    for free in ("checkpoint_every", "evaluate_every"):
+    for free in ("checkpoint_every", "evaluate_every", "at_most"):
         settings.pop(free)
     sources: list[Packed] = [s for s in (stream.packed, stream.replay) if s is not None]
     data = [hashlib.sha256(s.ids.tobytes()).hexdigest()[:16] for s in sources]
@@ -214,7 +214,7 @@ class _Loop:
             self._evaluate(on_evaluate)
         minutes = training.minutes is not None
         with progress_bar("training", total=training.minutes if minutes else training.steps, unit="min" if minutes else "steps") as bar:
-            while self._progress() < 1:
+            while self._progress() < 1 and not self._over():
                 spent = _stopwatch(clock)
                 loss, size = self._step(optimizer, spent)
                 run.seconds = self._agreed(run.seconds + spent())
@@ -224,6 +224,9 @@ class _Loop:
                 if self.directory and time.monotonic() - last_saved >= training.checkpoint_every:
                     self._save(optimizer, identity)
                     last_saved = time.monotonic()
+        if self._progress() < 1:
+            said = f"training ended after {run.steps} of {training.steps} steps: at_most={training.at_most} minutes were over"
+            console.print(said, style="yellow", highlight=False)
         if on_evaluate is not None and run.curve[-1].step != run.steps:
             self._evaluate(on_evaluate)
         if self.directory:
@@ -234,6 +237,10 @@ class _Loop:
         if self.training.minutes is not None:
             return self.run.seconds / (60 * self.training.minutes)
         return self.run.steps / (self.training.steps or 1)
+
+    def _over(self) -> bool:
+        """Whether a budget in steps has met its ceiling."""
+        return self.training.at_most is not None and self.run.seconds >= 60 * self.training.at_most
 
     def _middle(self, spent: float) -> float:
         """Share of the budget at the middle of the step under way, which has taken `spent` seconds, or of what is left if that is less.

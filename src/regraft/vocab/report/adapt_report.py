@@ -33,11 +33,11 @@ def adaptation_report(
         report.add_table("What ElChat mixed with the source", repair_rows(metrics["elchat"]), "Counted is what differed from the source.")
     if run is not None and len(run.curve) > 1:
         untouched = stages[0].domain.bits_per_byte if stages and stages[0].domain else None
-        curve = [(point.seconds, point.bits_per_byte) for point in run.curve]
+        curve = [(point.step, point.bits_per_byte) for point in run.curve]
         report.add_figure(
             "Training",
-            training_curves({initializer.name: curve}, untouched=untouched),
-            "Bits per byte of a small held-out sample against time; evaluation is not counted in the time.",
+            training_curves({initializer.name: curve}, untouched=untouched, x_title="steps of training"),
+            f"Bits per byte of a small held-out sample; {run.steps:,} steps took {run.seconds:,.0f} s.",
         )
     if len(result.new_ids):
         report.add_html("Before and after", segmentation_html(sample_segmentations(job)), "Held-out passages as each tokenizer cuts them.")
@@ -64,7 +64,7 @@ def lead(metrics: dict[str, Any], stages: list[Stage]) -> str:
     said += ": " + (f"it costs {sure}" if sure else "this text does not say whether it costs more or less") + "."
     if first.ordinary and last.ordinary:
         ordinary = last.ordinary.bits_per_byte / first.ordinary.bits_per_byte - 1
-        said += f" Ordinary text costs {ordinary:+.1%}."
+        said += f" Ordinary text costs {abs(ordinary):.1%} {'more' if ordinary > 0 else 'less'}."
     return said
 
 
