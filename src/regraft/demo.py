@@ -34,7 +34,7 @@ def run(
         with step("collecting clinical English: definitions of the Human Phenotype Ontology, descriptions of ICD-10-CM"):
             write_corpus(corpus)
     # new rows with the four outer layers: rows alone learn too little in minutes
-    training = Training(steps=steps, at_most=minutes, parameters="2x2", evaluate_every=max(steps / 3, 1), **SHORT)
+    training = Training(steps=steps, most_minutes=minutes, parameters="2x2", evaluate_every=max(steps / 3, 1), **SHORT)
     done = adapt(
         model,
         corpus=[corpus],

@@ -20,7 +20,6 @@ from regraft.training.objectives import SecondHead, backpropagate, mask_tokens
 from regraft.training.packing import Packed, Stream, pack
 from regraft.training.state import FILE
 from regraft.training.trainable import select
-from toys.clock import count_looks
 from toys.models import bert, gpt2, llama, texts, tokenizer, wordpiece
 
 CORPUS = texts(150, seed=1)
@@ -491,18 +490,3 @@ def test_combinations_that_cannot_train_are_refused():
     with pytest.raises(EvaluationError, match="no language-model head"):
         train(bert().bert, wordpiece(), CORPUS, settings(objective="mlm"))
     assert all(p.requires_grad for p in model.parameters())
-
-
-def test_a_budget_in_steps_has_a_ceiling_that_is_said(monkeypatch, capsys):
-    count_looks(monkeypatch, seconds=30.0)  # a step is a minute
-    whole = train(llama(), tokenizer(), CORPUS, settings(steps=6))
-    assert whole.steps == 6
-    assert "ended after" not in capsys.readouterr().err
-    run = train(llama(), tokenizer(), CORPUS, settings(steps=6, at_most=2.5), on_evaluate=lambda model, step: float(step))
-    assert 0 < run.steps < 6
-    assert run.curve[-1].step == run.steps
-    assert f"training ended after {run.steps} of 6 steps" in capsys.readouterr().err
-    same = train(llama(), tokenizer(), CORPUS, settings(steps=6, at_most=1000))
-    assert same.losses[-1].bits_per_byte == whole.losses[-1].bits_per_byte
-    with pytest.raises(ParameterError, match="ceiling for steps or epochs"):
-        Training(minutes=1, at_most=2)

@@ -23,7 +23,7 @@ from torch import nn
 from regraft.errors import ParameterError
 from regraft.graft.factors import FactorisedHead, dense
 from regraft.language.model import LanguageModel
-from regraft.progress import Bar, console, progress_bar
+from regraft.progress import Bar, progress_bar
 from regraft.training.adapters import LoraOptions, untie
 from regraft.training.footprint import footprint, full_training
 from regraft.training.objectives import Loss, SecondHead, backpropagate, backpropagate_masked
@@ -173,7 +173,7 @@ def _optimizer(parameters: dict[str, nn.Parameter], training: Training) -> torch
 def _identity(training: Training, stream: Stream, parameters: dict[str, nn.Parameter]) -> dict[str, Any]:
     """What must agree for a saved state to be continued: settings, data, and where the parameters started."""
     settings = asdict(training)
-    for free in ("checkpoint_every", "evaluate_every", "at_most"):
+    for free in ("checkpoint_every", "evaluate_every"):
         settings.pop(free)
     sources: list[Packed] = [s for s in (stream.packed, stream.replay) if s is not None]
     data = [hashlib.sha256(s.ids.tobytes()).hexdigest()[:16] for s in sources]
@@ -214,19 +214,17 @@ class _Loop:
             self._evaluate(on_evaluate)
         minutes = training.minutes is not None
         with progress_bar("training", total=training.minutes if minutes else training.steps, unit="min" if minutes else "steps") as bar:
-            while self._progress() < 1 and not self._over():
+            while self._progress() < 1 and not run.stopped:
                 spent = _stopwatch(clock)
                 loss, size = self._step(optimizer, spent)
                 run.seconds = self._agreed(run.seconds + spent())
+                run.stopped = training.most_minutes is not None and run.seconds >= 60 * training.most_minutes and self._progress() < 1
                 self._note(bar, loss, size)
                 if on_evaluate is not None and self._due() and self._progress() < 1:
                     self._evaluate(on_evaluate)
                 if self.directory and time.monotonic() - last_saved >= training.checkpoint_every:
                     self._save(optimizer, identity)
                     last_saved = time.monotonic()
-        if self._progress() < 1:
-            said = f"training ended after {run.steps} of {training.steps} steps: at_most={training.at_most} minutes were over"
-            console.print(said, style="yellow", highlight=False)
         if on_evaluate is not None and run.curve[-1].step != run.steps:
             self._evaluate(on_evaluate)
         if self.directory:
@@ -237,10 +235,6 @@ class _Loop:
         if self.training.minutes is not None:
             return self.run.seconds / (60 * self.training.minutes)
         return self.run.steps / (self.training.steps or 1)
-
-    def _over(self) -> bool:
-        """Whether a budget in steps has met its ceiling."""
-        return self.training.at_most is not None and self.run.seconds >= 60 * self.training.at_most
 
     def _middle(self, spent: float) -> float:
         """Share of the budget at the middle of the step under way, which has taken `spent` seconds, or of what is left if that is less.
@@ -261,6 +255,8 @@ class _Loop:
             nats, predicted, size = nats + loss.nats, predicted + loss.tokens, size + held
         if not math.isfinite(nats):
             raise ParameterError(f"the loss is not finite at step {self.run.steps}: lower lr={training.lr} or check the model's start")
+        if self.run.steps == 0:
+            self._check_gradients()
         gradients = [p for p in self.parameters.values() if p.grad is not None]
         if processes > 1:
             for parameter in gradients:
@@ -275,6 +271,16 @@ class _Loop:
         self.run.tokens += training.accumulate * training.batch_size * training.block * processes
         self.run.bytes += size * processes
         return Loss(nats, predicted), size
+
+    def _check_gradients(self) -> None:
+        """Raise `ParameterError` if a table that should learn, or all that should, has no gradient: then nothing of it would be learned."""
+        idle = [name for name, parameter in self.parameters.items() if parameter.grad is None]
+        tables = [name for name in idle if name.startswith(("rows", "head_rows", "embedding."))]
+        if tables or len(idle) == len(self.parameters):
+            raise ParameterError(
+                f"{type(self.language_model.model).__name__}: {(tables or idle)[0]} should learn, but gets no gradient from the text: "
+                "choose other parameters"
+            )
 
     def _backpropagate(self, ids: torch.Tensor, batch: int) -> Loss:
         scale, device = 1 / self.training.accumulate, self.language_model.device.type

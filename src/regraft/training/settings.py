@@ -41,8 +41,8 @@ class Training:
     objective : "clm" next token; "mtp" next token and, by a second head that is dropped at the end, the one after; "mlm" masked tokens.
     steps, minutes, epochs : the budget, one of the three. With minutes, the schedule follows the clock, so it too ends at zero. The paper
         takes 2 epochs.
-    at_most : minutes after which a budget in steps or epochs ends early, and says so (ours): a ceiling for slow machines; the rates are
-        those of the whole budget. None: no ceiling.
+    most_minutes : where a training in steps or epochs ends if it takes longer, a step at least; the run then says so. The schedule follows
+        the steps, so that without reaching it a busy machine trains what a quiet one does (ours).
     clock : what `minutes` are: of the wall clock, or of processor time over all threads, which a busy machine does not shorten.
     block : tokens in a block. align_documents : begin blocks where documents begin (see `regraft.training.packing.pack`); in short blocks
         a model otherwise unlearns how text starts. batch_size : blocks in a forward pass. accumulate : passes in a step.
@@ -67,9 +67,9 @@ class Training:
     first_stage: Annotated[float, Gt(0), Lt(1)] = 0.5
     objective: Objective = "clm"
     steps: Annotated[int, Ge(1)] | None = None
+    most_minutes: Annotated[float, Gt(0)] | None = None
     minutes: Annotated[float, Gt(0)] | None = None
     epochs: Annotated[float, Gt(0)] | None = None
-    at_most: Annotated[float, Gt(0)] | None = None
     clock: Literal["wall", "process"] = "wall"
     block: Annotated[int, Ge(4)] = 512
     align_documents: bool = False
@@ -105,10 +105,6 @@ class Training:
         if sum(value is not None for value in budget.values()) != 1:
             given = ", ".join(f"{name}={value}" for name, value in budget.items())
             raise ParameterError(f"training: {given}: give the budget as one of the three")
-        if training.at_most is not None and training.minutes is not None:
-            raise ParameterError(
-                f"training: at_most={training.at_most} beside minutes={training.minutes}: it is a ceiling for steps or epochs"
-            )
         if training.parameters == "2-stage" and training.steps == 1:
             raise ParameterError("training: steps=1 with parameters='2-stage': two stages need two steps or more")
         check_quantize(training.parameters, training.quantize)
