@@ -23,6 +23,7 @@ from torch import nn
 from regraft.errors import ParameterError
 from regraft.graft.factors import FactorisedHead, dense
 from regraft.language.model import LanguageModel
+from regraft.language.tables import head_of
 from regraft.progress import Bar, progress_bar
 from regraft.training.adapters import LoraOptions, untie
 from regraft.training.footprint import footprint, full_training
@@ -68,7 +69,7 @@ def train(
     EvaluationError : the model has no language-model head. OutputError : the state cannot be written or is of another run.
     """
     language_model = LanguageModel(model, tokenizer)
-    _check(language_model, training, replay_texts)
+    check_fits(language_model, training, replay_texts)
     accelerator = Accelerator()
     if accelerator.num_processes > 1:
         model.to(accelerator.device)
@@ -133,11 +134,14 @@ def _train_stage(
     return run
 
 
-def _check(language_model: LanguageModel, training: Training, replay_texts: Iterable[str] | None) -> None:
+def check_fits(language_model: LanguageModel, training: Training, replay_texts: Iterable[str] | None) -> None:
+    """Raise `ParameterError` if `training` does not fit the model: its objective, its blocks, its replay."""
     name = type(language_model.model).__name__
     if (training.objective == "mlm") != (language_model.kind == "masked"):
         fitting = "'mlm'" if language_model.kind == "masked" else "'clm' or 'mtp'"
         raise ParameterError(f"objective={training.objective!r} does not fit {name}: choose {fitting}")
+    if training.objective == "mtp" and (language_model.backbone is None or head_of(language_model.model) is None):
+        raise ParameterError(f"objective='mtp' needs a head of its own, which {name} has not: choose 'clm'")
     if training.objective == "mlm" and language_model.tokenizer.mask_token_id is None:
         raise ParameterError("objective='mlm' needs a tokenizer with a mask token")
     if training.replay and replay_texts is None:

@@ -53,12 +53,12 @@ def lead(metrics: dict[str, Any], stages: list[Stage]) -> str:
     cut = metrics["tokenization"]["domain"]
     saved = 1 - cut["new_tokens_per_byte"] / cut["old_tokens_per_byte"] if cut["old_tokens_per_byte"] else 0.0
     said = f"{metrics['new_tokens']:,} new tokens spell text that was held out in {saved:.1%} fewer tokens"
-    if len(stages) < 2 or not stages[0].domain or not stages[-1].domain:
+    old, new = (stages[0].domain, stages[-1].domain) if len(stages) > 1 else (None, None)
+    if old is None or new is None:
         return f"{said}."
-    first, last = stages[0], stages[-1]
-    before, after = first.domain.bits_per_byte, last.domain.bits_per_byte
+    first, last, before, after = stages[0], stages[-1], old.bits_per_byte, new.bits_per_byte
     said += f", and it costs the model {after:.3f} bits per byte where the untouched one needs {before:.3f} ({after / before - 1:+.1%})."
-    difference, low, high = paired_difference(last.domain, first.domain)
+    difference, low, high = paired_difference(new, old)
     sure = "more" if low > 0 else "less" if high < 0 else None
     said += f" The difference is {difference:+.3f}, with a 95 % interval from {low:+.3f} to {high:+.3f} over documents"
     said += ": " + (f"it costs {sure}" if sure else "this text does not say whether it costs more or less") + "."
