@@ -31,7 +31,13 @@ def svg(figure: Mapping[str, Any], title: str, *, narrow: bool = False) -> str:
 
     layout, size = figure.get("layout") or {}, 12 if narrow else 13
     salt = f"{title} {narrow} {len(str(figure))}"
-    look: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False, "font.size": size, "axes.edgecolor": GRID}
+    look: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "text.parse_math": False,
+        "font.size": size,
+        "axes.edgecolor": GRID,
+    }
     look |= {"text.color": INK, "axes.labelcolor": INK, "xtick.color": SOFT, "ytick.color": SOFT, "grid.color": GRID}
     look |= {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True}
     with matplotlib.rc_context(look):
