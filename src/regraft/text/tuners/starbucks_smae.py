@@ -23,9 +23,9 @@ class StarbucksSmae(Tuner):
     r"""Mean over sizes of :math:`(MLM + MAE) / 2` (SMAE).
 
     MLM predicts masked words from :math:`h^{(n)}_{:d}`; MAE predicts them by a decoder of one layer that has the [CLS] slice and a text
-    with more words masked. Starts from a checkpoint with a masked-LM head and learns from texts. Whole words are masked, the encoder's among
-    the decoder's; of a text that is too long a random window is read. Steps whose gradients are not finite are left out. Train the result
-    by `starbucks`.
+    with more words masked. Starts from a checkpoint with a masked-LM head and learns from texts. Whole words are masked, the encoder's
+    among the decoder's; of a text that is too long a random window is read. Steps whose gradients are not finite are left out. Train the
+    result by `starbucks`.
 
     Parameters
     ----------
