@@ -1,6 +1,9 @@
 """Sizes: all of them from one pass, the terms of the loss apart, a cut that is the exit, refusals with the nearest size."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from regraft.text.sizes.size import KEY, PAPER, Kept, kept, sizes_of
 from toys.models import texts
 
 SIZES = sizes_of((5, 16))
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "text-sizes.md"
 
 
 @pytest.fixture(scope="module")
@@ -357,3 +361,31 @@ def test_a_retrieval_model_is_not_of_unit_length(bert_folder, tmp_path):
     wanted = exits(small, [small.preprocess(["the cat"])], [3])[3][0]
     np.testing.assert_allclose(small.encode(["the cat"]), wanted.detach().numpy(), atol=1e-6)
     assert abs(np.linalg.norm(small.encode(["the cat"])) - 1) > 1e-3
+
+
+def test_the_guide_runs_as_it_stands(bert_folder, tmp_path, monkeypatch):
+    """On a toy: its names stand for the model, its sizes and steps for smaller ones."""
+    monkeypatch.chdir(tmp_path)
+    resolve("encoder", "mean").build(bert_folder).save_pretrained("minilm", create_model_card=False)
+    Path("bert").symlink_to(bert_folder)
+    pairs = zip(texts(40, 3), texts(40, 4), strict=True)
+    rows = [{"sentence1": a, "sentence2": b, "score": n % 5} for n, (a, b) in enumerate(pairs)]
+    Path("sts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("texts.jsonl").write_text("".join(json.dumps({"text": one}) + "\n" for one in texts(20, 5)))
+    toy = {"360": "2", "1000": "2", "4,96": "4,8", "(1, 96)": "(1, 8)", "--examples sts": "--examples sts.jsonl --tasks sts.jsonl"}
+    toy |= {"--tasks sts ": "--tasks sts.jsonl "}
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```", GUIDE.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["sh", "sh", "sh", "python", "sh"]
+    for kind, block in blocks:
+        for name, smaller in toy.items():
+            block = block.replace(name, smaller)
+        if kind == "python":
+            exec(compile(block, str(GUIDE), "exec"), {})
+            continue
+        program, *given = shlex.split(block)
+        assert program == "regraft"
+        done = CliRunner().invoke(app, given)
+        assert done.exit_code == 0, done.output
+    assert SentenceTransformer("small", device="cpu").encode(["cat"]).shape == (1, 8)
+    assert "Quality beside speed" in Path("measured/sizes.html").read_text("utf-8")
+    assert Path("pretrained/regraft.json").is_file()

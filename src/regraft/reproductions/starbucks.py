@@ -1,8 +1,8 @@
 """Starbucks, tested again at the size of a laptop: does a model that was trained at a few sizes at once beat one that is cut afterwards?
 
 The paper trains BERT-base on all NLI and measures seven STS tasks. Here all-MiniLM-L6-v2 (6 layers, 384 dimensions) learns from a few
-hundred pairs of the STS benchmark by three ways with the same budget: plainly (and is then cut), by 2DMSE, by Starbucks. All six sizes of the
-diagonal are read by one pass, which tests hold equal to cut models. What is expected was declared below before any full run.
+hundred pairs of the STS benchmark by three ways with the same budget: plainly (and is then cut), by 2DMSE, by Starbucks. All six sizes of
+the diagonal are read by one pass, which tests hold equal to cut models. What is expected was declared below before any full run.
 """
 
 from collections.abc import Sequence
