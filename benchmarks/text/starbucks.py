@@ -1,9 +1,9 @@
 """A training step over four sizes beside a plain step, beside one with a pass a size; a cut model's encoding beside the full one's.
 
-all-MiniLM-L6-v2, pairs of the STS benchmark, processor seconds of one thread, medians of steps in turns. `passes` computes the same loss with
-one encoder pass a size, as two-dimensional training without kept hidden states does; `library` is sentence-transformers' Matryoshka2dLoss (one
-drawn layer and width a step). The bounds: Starbucks at most 1.5 x a plain step, `passes` at least 2 x Starbucks, the encoder cut to (2, 24) at
-least 4 x as many sentences a second as the full one.
+all-MiniLM-L6-v2, pairs of the STS benchmark, processor seconds of one thread, medians of steps in turns. `passes` computes the same loss
+with one encoder pass a size, as two-dimensional training without kept hidden states does; `library` is sentence-transformers'
+Matryoshka2dLoss (one drawn layer and width a step). The bounds: Starbucks at most 1.5 x a plain step, `passes` at least 2 x Starbucks, the
+encoder cut to (2, 24) at least 4 x as many sentences a second as the full one.
 
     python benchmarks/run.py starbucks [--batch 16] [--steps 7] [--texts 512] [--json FILE]
 """

@@ -325,21 +325,6 @@ def test_the_command_cuts_to_a_plain_checkpoint(trained, tmp_path):
     )
 
 
-def test_sizes_are_measured_and_one_is_named(trained, tmp_path):
-    rows = [{"sentence1": a, "sentence2": b, "score": n % 5} for n, (a, b) in enumerate(zip(texts(30, 3), texts(30, 4), strict=True))]
-    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    out = tmp_path / "page"
-    done = CliRunner().invoke(app, ["text", "sizes", str(trained), "--tasks", str(tmp_path / "test.jsonl"), "--out", str(out), "--json"])
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)["rows"]
-    assert [row["size"] for row in found] == ["1,1", "2,2", "3,4", "4,8", "5,16"]
-    assert found[-1]["of_full"] == found[-1]["times_as_fast"] == 1
-    assert found[0]["weights_mb"] < found[-1]["weights_mb"]
-    page = (out / "sizes.html").read_text("utf-8")
-    assert "Quality beside speed" in page
-    assert json.loads((out / "sizes.json").read_text())["rows"] == found
-
-
 @pytest.mark.parametrize("method", ["matryoshka", "matryoshka-2d"])
 def test_baselines_train_and_keep_their_sizes(bert_folder, method):
     model = resolve("encoder", "mean", {"normalize": True}).build(bert_folder)
@@ -388,4 +373,8 @@ def test_the_guide_runs_as_it_stands(bert_folder, tmp_path, monkeypatch):
         assert done.exit_code == 0, done.output
     assert SentenceTransformer("small", device="cpu").encode(["cat"]).shape == (1, 8)
     assert "Quality beside speed" in Path("measured/sizes.html").read_text("utf-8")
+    found = json.loads(Path("measured/sizes.json").read_text())["rows"]
+    assert [row["size"] for row in found] == ["1,1", "2,2", "3,4", "4,8", "5,16"]
+    assert found[-1]["of_full"] == found[-1]["times_as_fast"] == 1
+    assert found[0]["weights_mb"] < found[-1]["weights_mb"]
     assert Path("pretrained/regraft.json").is_file()
