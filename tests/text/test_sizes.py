@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss, Matryoshka2dLoss, MultipleNegativesRankingLoss
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, normalize
@@ -15,13 +16,14 @@ from typer.testing import CliRunner
 
 from datasets import Dataset
 from regraft.cli import app
-from regraft.errors import CheckpointError, ParameterError
+from regraft.errors import CheckpointError, EvaluationError, ParameterError
 from regraft.method import resolve
 from regraft.text.fitting import Budget
 from regraft.text.sizes.cutting import cut_to
 from regraft.text.sizes.exits import exits, final_norm, shape_of
 from regraft.text.sizes.losses import RetrievalLoss, SimilarityLoss
 from regraft.text.sizes.size import KEY, PAPER, Kept, kept, sizes_of
+from toys import models
 from toys.models import texts
 
 SIZES = sizes_of((5, 16))
@@ -147,6 +149,45 @@ def test_a_cut_gives_the_vectors_of_the_exit(which, request, tmp_path):
         assert small[0].auto_model.config.num_hidden_layers == size[0]
         assert small.get_embedding_dimension() == size[1]
     assert shape_of(model) == (5, 16)
+
+
+@pytest.mark.parametrize("kind", ["ModernBert", "Qwen3"])
+def test_models_with_a_kind_of_attention_a_layer(kind, tmp_path):
+    """`cut_to` itself compares the cut with the exit; a final norm that is overlooked is found so."""
+    shape = {
+        "vocab_size": 120,
+        "hidden_size": 16,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "pad_token_id": 0,
+    }
+    config = getattr(transformers, f"{kind}Config")(**shape, **({"num_key_value_heads": 2, "head_dim": 8} if kind == "Qwen3" else {}))
+    config.sliding_window = 8
+    config.layer_types = ["full_attention", "sliding_attention"] * 2
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{kind}Model")(config)
+    torch.nn.init.uniform_(final_norm(model).weight, 1, 3)
+    model.save_pretrained(tmp_path)
+    models.wordpiece().save_pretrained(tmp_path)
+    encoder = resolve("encoder", "mean").build(tmp_path)
+    small = cut_to(encoder, (3, 8))
+    assert small[0].auto_model.config.layer_types == ["full_attention", "sliding_attention", "full_attention"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("regraft.text.sizes.exits.final_norm", lambda _: torch.nn.Identity())
+        with pytest.raises(EvaluationError, match="gives other vectors than its own layer 3"):
+            cut_to(encoder, (3, 8))
+
+
+def test_a_cut_that_is_trained_alone_keeps_its_dimensions(bert_folder, tmp_path):
+    """The baseline of a model for each size."""
+    resolve("encoder", "mean").build(bert_folder).save_pretrained(str(tmp_path), create_model_card=False)
+    small = resolve("encoder", "cut", {"layers": 2, "dimensions": 4, "untrained": True}).build(tmp_path)
+    before = small[0].auto_model.encoder.layer[1].output.dense.weight.clone()
+    rows = Dataset.from_list([{"anchor": a, "positive": a + " again"} for a in texts(16, 7)])
+    resolve("tuner", "contrastive").train(small, rows, Budget(steps=2, batch_size=8, lr=1e-3))
+    assert torch.equal(small[2].linear.weight, torch.eye(4, 16))
+    assert not torch.equal(small[0].auto_model.encoder.layer[1].output.dense.weight, before)
 
 
 def test_the_teacher_learns_nothing_when_detached_and_something_when_not(encoder):

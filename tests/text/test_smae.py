@@ -1,5 +1,6 @@
 """Masked autoencoder over sizes: nested whole words, the sliced head, the [CLS] put in, one encoder pass, a killed run, refusals."""
 
+import copy
 import json
 
 import pytest
@@ -179,7 +180,7 @@ def test_pre_training_learns_and_starbucks_goes_on_from_it(bert_folder, tmp_path
     assert resolve("tuner", "starbucks").loss(again, ["anchor", "positive"]).full == (5, 16)
 
 
-def test_what_cannot_be_pre_trained_so(bert_folder, llama_folder, tmp_path):
+def test_what_cannot_be_pre_trained_so(encoder, bert_folder, llama_folder, tmp_path):
     rows = Dataset.from_list([{"text": "cat"}])
     resolve("encoder", "mean").build(bert_folder)[0].auto_model.save_pretrained(tmp_path / "headless")
     resolve("encoder", "mean").build(bert_folder).tokenizer.save_pretrained(tmp_path / "headless")
@@ -188,5 +189,9 @@ def test_what_cannot_be_pre_trained_so(bert_folder, llama_folder, tmp_path):
         tuner.train(resolve("encoder", "mean").build(tmp_path / "headless"), rows, Budget(steps=1))
     with pytest.raises(ParameterError, match=r"needs a tokenizer with \[MASK\]"):
         tuner.train(resolve("encoder", "mean").build(llama_folder), rows, Budget(steps=1))
+    narrow = copy.deepcopy(head := with_head(encoder))
+    narrow.get_output_embeddings = lambda: torch.nn.Linear(8, head.config.vocab_size)
+    with pytest.raises(ParameterError, match="the head's transform gives 8 dimensions and the model has 16"):
+        MaskedAutoencoder(encoder, narrow, SIZES)
     with pytest.raises(ParameterError, match="the decoder sees less"):
         resolve("tuner", "starbucks-smae", {"encoder_rate": 0.5}).train(None, rows, Budget(steps=1))

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 from transformers import AutoModelForMaskedLM, TrainerCallback
 
-from regraft.errors import CheckpointError
+from regraft.errors import CheckpointError, ParameterError
 from regraft.language.loading import quiet
 from regraft.language.model import LanguageModel
 from regraft.text.sizes.cutting import copied
-from regraft.text.sizes.exits import backbone_of, inner, layers_of, states_after
+from regraft.text.sizes.exits import backbone_of, inner, layers_of, shape_of, states_after
 from regraft.text.sizes.masking import masked_words, replaced
 from regraft.text.sizes.size import Size
 
@@ -40,12 +40,17 @@ class MaskedAutoencoder(nn.Module):
     """
 
     def __init__(
-        self, model: SentenceTransformer, head: nn.Module, sizes: Sequence[Size], *, encoder_rate: float = 0.2, decoder_rate: float = 0.4
+        self, model: SentenceTransformer, head: Any, sizes: Sequence[Size], *, encoder_rate: float = 0.2, decoder_rate: float = 0.4
     ) -> None:
         super().__init__()
         self.model, self.head, self.sizes = model, head, tuple(sizes)
         self.rates = encoder_rate, decoder_rate
         backbone = backbone_of(model)
+        inside, outside = int(head.get_output_embeddings().weight.shape[1]), shape_of(model)[1]
+        if inside != outside:
+            raise ParameterError(
+                f"the head's transform gives {inside} dimensions and the model has {outside}: [CLS] has no place in a decoder"
+            )
         self.decoder = copied(backbone, 1)
         self.decoder.set_input_embeddings(backbone.get_input_embeddings())
         self.language = LanguageModel(head, model.tokenizer)

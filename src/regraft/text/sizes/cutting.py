@@ -43,7 +43,8 @@ def cut_to(model: SentenceTransformer, size: Size, *, normalize: bool = True) ->
     modules: list[nn.Module] = [body, *copy.deepcopy(tail_of(model))]
     if width < full[1]:
         selection = torch.eye(width, full[1], dtype=next(body.parameters()).dtype)
-        modules.append(Dense(full[1], width, bias=False, activation_function=None, init_weight=selection))
+        dense = Dense(full[1], width, bias=False, activation_function=None, init_weight=selection)
+        modules.append(dense.requires_grad_(False))  # a choice of dimensions, nothing to learn
     if normalize:
         modules.append(Normalize())
     small = SentenceTransformer(modules=modules, device=str(model.device), similarity_fn_name=model.similarity_fn_name)
