@@ -162,8 +162,9 @@ def test_models_with_a_kind_of_attention_a_layer(kind, tmp_path):
         "intermediate_size": 32,
         "pad_token_id": 0,
     }
-    config = getattr(transformers, f"{kind}Config")(**shape, **({"num_key_value_heads": 2, "head_dim": 8} if kind == "Qwen3" else {}))
-    config.sliding_window = 8
+    config = getattr(transformers, f"{kind}Config")(
+        **shape, **({"num_key_value_heads": 2, "head_dim": 8, "use_sliding_window": True, "sliding_window": 8} if kind == "Qwen3" else {})
+    )
     config.layer_types = ["full_attention", "sliding_attention"] * 2
     torch.manual_seed(0)
     model = getattr(transformers, f"{kind}Model")(config)

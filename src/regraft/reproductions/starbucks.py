@@ -30,7 +30,11 @@ from regraft.text.tuners.starbucks import Starbucks
 
 SIZES = sizes_of((6, 384))
 SMALL = SIZES[:3]
-ARMS = {"plain, cut": ("contrastive", {}), "2DMSE": ("matryoshka-2d", {}), "Starbucks": ("starbucks", {})}
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain, cut": ("contrastive", {}),
+    "2DMSE": ("matryoshka-2d", {}),
+    "Starbucks": ("starbucks", {}),
+}
 Floats = npt.NDArray[np.float64]
 
 
