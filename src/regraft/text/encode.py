@@ -23,7 +23,7 @@ from regraft.errors import CorpusError, EvaluationError, ParameterError
 from regraft.method import resolve
 from regraft.output import atomic_directory, atomic_file
 from regraft.progress import progress_bar, step
-from regraft.text.encoder import Encoder
+from regraft.text.encoder import Encoder, refuse_untrained
 from regraft.text.loading import content_hash
 
 AT_ONCE = 2048  # texts that are sorted by length and encoded together
@@ -63,6 +63,7 @@ def encode(
     start = time.perf_counter()
     with step(f"loading {Path(source).name}"):
         model = encoder.build(source, max_tokens=max_tokens, device=device)
+    refuse_untrained(model, method)
     width = int(model.get_embedding_dimension() or 0)
     if dimensions is not None and not 0 < dimensions <= width:
         raise ParameterError(f"--dimensions {dimensions}: the vectors have {width}")

@@ -1,0 +1,1 @@
+"""Modules that sentence-transformers does not have. It refuses classes of other packages, so `regraft.text.load` opens models with these."""
