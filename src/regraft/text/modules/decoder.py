@@ -60,7 +60,7 @@ class Decoder(Transformer):
         tokenizer: Any = self.tokenizer
         real = attended.nonzero()[:, 0]
         if self.compat == "released":
-            drop = len(tokenizer(text[:length], add_special_tokens=False)["input_ids"])
+            drop = len(tokenizer(text[:length].rstrip(), add_special_tokens=False)["input_ids"])
             kept = torch.arange(len(real)) >= drop
         else:
             found: Encoding = tokenizer(text, truncation=True).encodings[0]
