@@ -14,8 +14,13 @@ HERE = Path(__file__).parent
 BY_NAME = ("starts",)  # half an hour each time: only where asked for
 
 
+def is_part(path: Path) -> bool:
+    """Whether a file is no benchmark, but a part of some: this one, what they run on, modules of a package."""
+    return path.name in ("run.py", "inputs.py") or (path.parent / "__init__.py").exists()
+
+
 def main(arguments: list[str]) -> int:
-    found = {path.stem: path for path in sorted(HERE.rglob("*.py")) if path.name not in ("run.py", "inputs.py")}
+    found = {path.stem: path for path in sorted(HERE.rglob("*.py")) if not is_part(path)}
     names = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
     options = arguments[len(names) :]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}

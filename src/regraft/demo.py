@@ -9,29 +9,36 @@ from typing import Any
 
 from regraft.datasets.clinical import write_corpus
 from regraft.datasets.models import write_smollm2
-from regraft.progress import step
+from regraft.progress import console, step
 from regraft.training import SHORT, Training
 
-SCORE_BYTES = 40_000
+STEPS = 12  # a number of steps, not minutes: a busy machine gives the same model as a quiet one, only later
+SCORE_BYTES = 12_000
 
 
-def run(out: Path, *, minutes: float = 2.0, extend: int = 1000, overwrite: bool = True, json_output: bool = False) -> dict[str, Any]:
-    """Build the inputs (once), adapt, and print what was gained and what it cost. Returns the figures."""
+def run(
+    out: Path, *, steps: int = STEPS, minutes: float | None = None, extend: int = 1000, overwrite: bool = True, json_output: bool = False
+) -> dict[str, Any]:
+    """Build the inputs (once), adapt, and print what was gained, what it cost, and what to do next. Returns the figures.
+
+    `minutes` trains for so long instead of `steps`, and then the figures depend on how fast the machine is.
+    """
     from regraft.vocab.adapt import adapt
 
-    model, corpus = out / "smollm2", out / "corpus"
+    model, corpus, adapted = out / "smollm2", out / "corpus", out / "smollm2-clinical"
     if not (model / "config.json").is_file():
-        with step("reading SmolLM2-135M (GGUF) and writing it as safetensors"):
+        with step("reading SmolLM2-135M and writing it as an ordinary checkpoint (540 MB)"):
             write_smollm2(model)
     if not corpus.is_dir():
-        with step("collecting clinical English: HPO definitions and ICD-10-CM descriptions"):
+        with step("collecting clinical English: definitions of the Human Phenotype Ontology, descriptions of ICD-10-CM"):
             write_corpus(corpus)
     # new rows with the four outer layers: rows alone learn too little in minutes
-    training = Training(minutes=minutes, parameters="2x2", evaluate_every=minutes / 5, **SHORT)
+    length: dict[str, Any] = {"steps": steps} if minutes is None else {"minutes": minutes}
+    training = Training(parameters="2x2", evaluate_every=max(next(iter(length.values())) / 3, 0.1), **length, **SHORT)
     done = adapt(
         model,
         corpus=[corpus],
-        out=out / "smollm2-clinical",
+        out=adapted,
         extend=extend,
         training=training,
         score_bytes=SCORE_BYTES,
@@ -39,5 +46,15 @@ def run(out: Path, *, minutes: float = 2.0, extend: int = 1000, overwrite: bool 
     )
     if not json_output:
         done.report.print()
-        print(f"\ncheckpoint: {done.out}\nreport:     {done.out / 'report.html'}")
+        console.print(next_steps(model, corpus, adapted), highlight=False, markup=False)
     return {"out": str(done.out), "report": str(done.out / "report.html"), **done.metrics}
+
+
+def next_steps(model: Path, corpus: Path, adapted: Path) -> str:
+    """What to open and what to type now."""
+    return f"""
+Open    {adapted / "report.html"} (in a browser: the pictures of what the table says)
+Load    AutoModelForCausalLM.from_pretrained("{adapted}") in plain transformers
+Score   regraft evaluate {adapted} --text YOUR_TEXT.txt
+Choose  regraft compare {model} --corpus {corpus} --extend 1000 --out {model.parent / "comparison"}
+Yours   regraft adapt YOUR_MODEL --corpus YOUR_TEXTS/ --extend 1000 --train 20 --out adapted"""

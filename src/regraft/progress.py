@@ -1,4 +1,7 @@
-"""Progress on stderr: one place decides how long work reports itself, so that stdout stays free for results and `--json`."""
+"""Progress on stderr: one place decides how long work reports itself, so that stdout stays free for results and `--json`.
+
+A terminal gets bars. A file (a log) gets a line now and then, with how much is done and about how long the rest takes.
+"""
 
 import time
 from collections.abc import Iterator
@@ -8,44 +11,43 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(stderr=True, soft_wrap=True)
+EVERY = 15.0  # seconds between a step's lines in a log
 _active: list[Progress] = []
-SILENCE = 20.0  # seconds between lines where there is no terminal
 
 
 class Bar:
-    """One long step. `advance(n)` moves it; `say(text)` sets the note at its right end (speed, loss).
-
-    Where stderr is no terminal, there is a line now and then in the bar's place.
-    """
+    """One long step. `advance(n)` moves it; `say(text)` sets the note at its right end (speed, loss)."""
 
     def __init__(self, progress: Progress, task: TaskID, unit: str) -> None:
-        self._progress, self._task, self._unit = progress, task, unit
-        self._next = time.monotonic() + SILENCE
+        self._progress, self._task, self._unit = progress, progress.tasks[progress.task_ids.index(task)], unit
+        self._started = self._told = time.monotonic()
 
     def advance(self, amount: float = 1) -> None:
-        self._progress.advance(self._task, amount)
+        self._progress.advance(self._task.id, amount)
         self._log()
 
     def update(self, completed: float, total: float | None = None) -> None:
-        self._progress.update(self._task, completed=completed, total=total)
+        self._progress.update(self._task.id, completed=completed, total=total)
         self._log()
 
     def say(self, note: str) -> None:
-        self._progress.update(self._task, note=note)
+        self._progress.update(self._task.id, note=note)
 
     def _log(self) -> None:
-        if console.is_terminal or time.monotonic() < self._next:
+        """Where no bar is drawn, one line every `EVERY` seconds."""
+        now = time.monotonic()
+        if not self._progress.disable or now - self._told < EVERY:
             return
-        self._next = time.monotonic() + SILENCE
-        task = next(one for one in self._progress.tasks if one.id == self._task)
-        done = (
-            f"{task.completed:,.0f}" + ("" if task.total is None else f" of {task.total:,.0f}") + (f" {self._unit}" if self._unit else "")
-        )
-        left = ""
-        if task.total and task.completed:
-            left = f", about {(task.total / task.completed - 1) * (task.elapsed or 0):,.0f} s left"
-        note = f", {task.fields['note']}" if task.fields["note"] else ""
-        console.print(f"{task.description}: {done}{left}{note}", style="dim", highlight=False, markup=False)
+        self._told = now
+        done, total, note = self._task.completed, self._task.total, self._task.fields["note"]
+        whole = "" if total is None else f" of {total:,.4g}" if total < 1000 else f" of {total:,.0f}"
+        left = "" if not total or not done else f", about {_lasting((now - self._started) * (total / done - 1))} left"
+        said = f"  {self._task.description}: {done:,.4g}{whole} {self._unit}".rstrip()
+        console.print(f"{said}{left}{f' ({note})' if note else ''}", style="dim", highlight=False, markup=False)
+
+
+def _lasting(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def progress_bar(description: str, total: float | None = None, unit: str = "") -
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", style="dim"),
         )
-        progress = Progress(*columns, console=console, transient=not console.is_terminal, disable=not console.is_terminal)
+        progress = Progress(*columns, console=console, disable=not console.is_terminal)
         _active.append(progress)
         progress.start()
     progress = _active[-1]

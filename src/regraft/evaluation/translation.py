@@ -147,6 +147,7 @@ def as_decoder(model: Any, tokenizer: Any) -> LanguageModel:
     language_model = LanguageModel(model, tokenizer)
     if language_model.kind != "decoder":
         raise EvaluationError(f"{type(model).__name__} does not generate text: translations are for decoders")
+    language_model.need_backbone("translation")
     return language_model
 
 
@@ -157,7 +158,9 @@ def _write_lines(language_model: LanguageModel, prompts: Sequence[Sequence[int]]
     """
     alike = sum(1 for _ in itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False)))
     shared = min(alike, min(map(len, prompts)) - 1)
-    first = language_model.backbone(input_ids=torch.tensor([prompts[0][:shared]], device=language_model.device), use_cache=True)
+    first = language_model.need_backbone("translation")(
+        input_ids=torch.tensor([prompts[0][:shared]], device=language_model.device), use_cache=True
+    )
     read = getattr(first, language_model.cache_name)
     rows = ROWS if language_model.device.type == "cpu" else DEVICE_ROWS
     order = np.argsort([-limit for limit in limits], kind="stable").tolist()  # those of a batch then end at about the same step
@@ -175,7 +178,7 @@ def _greedy(
     language_model: LanguageModel, cache: Any, cached: int, rest: Sequence[Sequence[int]], limits: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
     """(row, id) of each token written behind `rest`, which follows on the `cached` tokens that `cache` holds. A row that ends drops out."""
-    backbone, device = language_model.backbone, language_model.device
+    backbone, device = language_model.need_backbone("translation"), language_model.device
     with_positions = "position_ids" in inspect.signature(backbone.forward).parameters
     cache.reorder_cache(torch.zeros(len(rest), dtype=torch.long, device=device))  # the one row for all
     ids, mask = _pad_left(rest, cached, device)

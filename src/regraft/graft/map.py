@@ -248,6 +248,7 @@ class Rows:
     origin : "sampled", "learned" from text or a donor, or "combined": mixed, but without weights to show.
     combined : places among the new rows that are mixed from old ones, whatever `origin` says of the others.
     layers : parameters of the model that were trained together with the rows, by their names in the loaded model.
+    beside : the map by which further tensors over the vocabulary (of each layer, say) get their rows, or None: no map stands behind them.
     replaced, replacements : ids (r,) of the new tokenizer whose old rows the user asked to learn anew, and their rows (r, d).
     """
 
@@ -258,6 +259,7 @@ class Rows:
     layers: Mapping[str, torch.Tensor] = field(default_factory=dict)
     replaced: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     replacements: torch.Tensor | None = None
+    beside: "Graft | None" = None
 
 
 def iterate_blocks(count: int, block: int) -> Iterator[slice]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 import transformers
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError, ParameterError
+from regraft.language.model import CAUSAL, MASKED
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 
@@ -53,9 +53,9 @@ def load_model(checkpoint: Checkpoint, dtype: str = "auto", device: str = "cpu")
 
 
 def is_scorable(checkpoint: Checkpoint) -> bool:
-    """Whether the checkpoint's own class has a causal or masked language-model head."""
+    """Whether the checkpoint's own class gives text alone a probability: with a causal or masked language-model head, and no encoder."""
     name = (checkpoint.config.get("architectures") or [""])[0]
-    return name in {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}
+    return name in CAUSAL | MASKED and checkpoint.layout.kind != "encoder-decoder"
 
 
 def load_both(checkpoint: Checkpoint, tokenizer: Tokenizer, dtype: str, device: str) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ largest tensor of all.
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
@@ -18,15 +18,24 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from regraft.errors import EvaluationError
+from regraft.language.split import backbone_of, inference, replaced_forward, run_head, split_of
+from regraft.language.tables import head_of
+
+__all__ = ["LanguageModel", "inference", "kind_of", "remembered_states", "replaced_forward", "short_attention", "table_rows"]
 
 Kind = Literal["decoder", "masked"]
 SEPARATOR = "<|endoftext|>"  # what models without a BOS were pre-trained to see between documents, also where chat tuning renamed EOS
 LOGITS_BYTES = 30 * 2**20  # logits held at once; above 32 MiB the C library unmaps what is freed, and scoring is 12 % slower
 SHORT_TOKENS = 160  # on a CPU, plain attention beats the fused kernel up to about here: short documents are scored 1.3 times as fast
 KEPT_BYTES = 2**30  # of hidden states that are kept to be read again
+PROBE = "the cat sat on the mat and ran"
 UNLIMITED = 10**6  # tokenizers write "no limit" as a huge number
 
 
@@ -34,20 +43,29 @@ class LanguageModel:
     """`model` split where the vocabulary starts.
 
     The head is run by the model's own `forward` on hidden states of our choosing, so that whatever an architecture does between its last
-    hidden state and its logits (a transform, a soft cap, a scale, a bias) is done, for every architecture.
+    hidden state and its logits (a transform, a soft cap, a scale, a bias) is done, for every architecture. Where to cut is found by trying:
+    logits of a few positions must be those of one plain forward pass (`regraft.language.split`). A model that cannot be cut is run whole;
+    its "hidden states" are then its logits.
 
-    Raises `EvaluationError` if the model has no vocabulary head, or is an encoder-decoder.
+    Raises `EvaluationError` if the model has no vocabulary head, is an encoder-decoder, does not run on text alone, or should predict the
+    next token and reads it.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.kind = kind_of(model)
-        self.backbone: nn.Module = model.base_model
+        self.rows = int(model.get_input_embeddings().weight.shape[0])
+        chosen = [i for i in self._ids([PROBE])[0] if i < self.rows][:6]
+        split = split_of(model, chosen if len(chosen) > 2 else list(range(min(6, self.rows))))
+        self.backbone: nn.Module | None = None if split.path is None else model.get_submodule(split.path)
+        if self.kind == "decoder" and not split.causal:
+            if type(model).__name__ not in MASKED:
+                raise EvaluationError(
+                    f"{type(model).__name__} reads the tokens that it would have to predict (config.json makes it no decoder: is_decoder, "
+                    "or its like, is false), so text has no likelihood under it: set that field, or compare tokens per byte"
+                )
+            self.kind = "masked"
         self._output_type: type = BaseModelOutputWithPastAndCrossAttentions
-        rows = int(model.get_input_embeddings().weight.shape[0])
-        highest = max(tokenizer.get_vocab().values(), default=-1)
-        if highest >= rows:
-            raise EvaluationError(f"the tokenizer has ids up to {highest} but the model has {rows} rows: they do not belong together")
 
     @property
     def device(self) -> torch.device:
@@ -56,24 +74,27 @@ class LanguageModel:
 
     @property
     def head(self) -> nn.Module:
-        """The module that maps hidden states to logits."""
-        head: nn.Module = self.model.get_output_embeddings()
+        """The module that maps hidden states to logits. Raises `EvaluationError` if it is a function of the input table, and no module."""
+        head: nn.Module | None = head_of(self.model)
+        if head is None:
+            raise EvaluationError(f"{type(self.model).__name__} computes its logits from the input table itself: it has no head of its own")
         return head
 
     @property
     def vocab_rows(self) -> int:
         """Columns of the logits, padding included."""
-        return table_rows(self.head)
+        head = head_of(self.model)
+        return self.rows if head is None else table_rows(head)
 
     @cached_property
     def vocabulary(self) -> npt.NDArray[np.int64]:
-        """Ids that the tokenizer knows, ascending; table rows beside them are padding."""
-        return np.array(sorted(set(self.tokenizer.get_vocab().values())), dtype=np.int64)
+        """Ids that the tokenizer knows and the model has rows for, ascending; table rows beside them are padding."""
+        return np.array(sorted(i for i in set(self.tokenizer.get_vocab().values()) if i < self.rows), dtype=np.int64)
 
     @cached_property
     def max_tokens(self) -> int:
         """Longest sequence the model takes, special tokens included."""
-        return longest_input(self.model, self.tokenizer)
+        return max_tokens(self.model.config, self.tokenizer)
 
     @cached_property
     def added(self) -> tuple[list[int], list[int]]:
@@ -108,10 +129,20 @@ class LanguageModel:
     @cached_property
     def cache_name(self) -> str:
         """What `forward` and its output call the cache of a decoder; `transformers` renamed it."""
-        return "cache" if "cache" in inspect.signature(self.backbone.forward).parameters else "past_key_values"
+        return "cache" if "cache" in inspect.signature((self.backbone or self.model).forward).parameters else "past_key_values"
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without special tokens."""
+        """Ids of each text, without special tokens. Raises `EvaluationError` for an id that the model has no row for."""
+        found = self._ids(texts)
+        highest = max((max(ids, default=-1) for ids in found), default=-1)
+        if highest >= self.rows:
+            raise EvaluationError(
+                f"the text holds token {highest} ({self.tokenizer.convert_ids_to_tokens(highest)}), but the model has {self.rows} rows: "
+                "tokenizer and model do not belong together"
+            )
+        return found
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         encoded = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
         ids: list[list[int]] = encoded["input_ids"]
         return ids
@@ -126,10 +157,13 @@ class LanguageModel:
         if layer != -1:
             options["output_hidden_states"] = True
         with short_attention(self.model, ids):
-            output = self.backbone(input_ids=ids, attention_mask=mask, **options)
-        self._output_type = type(output)
-        states: torch.Tensor = output.last_hidden_state
+            output = (self.backbone or self.model)(input_ids=ids, attention_mask=mask, **options)
+        if layer == -1 and self.backbone is None:
+            whole: torch.Tensor = output.logits
+            return whole
         if layer == -1:
+            self._output_type = type(output)
+            states: torch.Tensor = output.last_hidden_state
             return states
         every: tuple[torch.Tensor, ...] = output.hidden_states
         if not -len(every) <= layer < len(every):
@@ -138,11 +172,13 @@ class LanguageModel:
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits, shape (n, vocabulary rows), of hidden states (n, d)."""
-        output = self._output_type(last_hidden_state=states.unsqueeze(0))
-        ids = torch.zeros((1, states.shape[0]), dtype=torch.long, device=states.device)
-        with replaced_forward(self.backbone, lambda *args, **kwargs: output):
-            logits: torch.Tensor = self.model(input_ids=ids).logits
-        return logits[0]
+        return states if self.backbone is None else run_head(self.model, self.backbone, states, self._output_type)
+
+    def need_backbone(self, what: str) -> nn.Module:
+        """The backbone. Raises `EvaluationError` for a model that can only be run whole, in which `what` has no hidden states."""
+        if self.backbone is None:
+            raise EvaluationError(f"{type(self.model).__name__} can only be run whole, so {what} has no hidden states to work on")
+        return self.backbone
 
     def bits(self, states: torch.Tensor, targets: torch.Tensor) -> npt.NDArray[np.float64]:
         """Bits of `targets` (n,) given the hidden states (n, d) that predict them, in float32, block by block."""
@@ -158,13 +194,13 @@ class LanguageModel:
         return max(1, limit // (4 * self.vocab_rows))
 
 
-def longest_input(model: Any, tokenizer: Any) -> int:
-    """Longest sequence that `model` takes, special tokens included."""
-    config = model.config.get_text_config()
-    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
+def max_tokens(config: Any, tokenizer: Any) -> int:
+    """Longest sequence that a model of this configuration takes, special tokens included, as far as it and its tokenizer say."""
+    text = config.get_text_config()
+    limits = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions")]
     limit = min((int(n) for n in limits if n), default=UNLIMITED)
-    if "roberta" in config.model_type:  # RoBERTa's positions start after its padding id
-        limit -= int(config.pad_token_id) + 1
+    if "roberta" in text.model_type:  # RoBERTa's positions start after its padding id
+        limit -= int(text.pad_token_id) + 1
     return min(limit, int(min(tokenizer.model_max_length, UNLIMITED)))
 
 
@@ -184,26 +220,17 @@ def table_rows(module: Any) -> int:
 
 
 @contextmanager
-def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """`module` answers with `forward` inside the context; a function, for a module would become a child of `module`."""
-    own = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
-
-
-@contextmanager
 def remembered_states(model: Any, kept: dict[bytes, Any]) -> Iterator[None]:
     """Inside the context the backbone answers a batch that it has read before with what it then said, from `kept`.
 
     For models that compute the same states for those batches, whatever their heads do; that is the caller's to know. Up to a gigabyte is
     kept.
     """
-    backbone, read = model.base_model, model.base_model.forward
+    backbone = backbone_of(model)
+    if backbone is None:
+        yield
+        return
+    read = backbone.forward
 
     def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **options: Any) -> Any:
         parts = [tensor.cpu().numpy() for tensor in (input_ids, attention_mask) if tensor is not None]
@@ -238,20 +265,8 @@ def short_attention(model: Any, ids: torch.Tensor) -> Iterator[None]:
         model.set_attn_implementation(fused)
 
 
-@contextmanager
-def inference(model: Any) -> Iterator[None]:
-    """No gradients and no dropout inside the context; the training flag is put back after."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)
-
-
 def kind_of(model: Any) -> Kind:
-    """Whether `model` predicts the next token or masked ones.
+    """Whether `model`, by its class, predicts the next token or masked ones.
 
     Raises `EvaluationError` if it does neither, and says what is possible.
     """
@@ -259,11 +274,20 @@ def kind_of(model: Any) -> Kind:
     if getattr(model.config, "is_encoder_decoder", False):
         name = type(model).__name__
         raise EvaluationError(f"{name} is an encoder-decoder: text alone has no likelihood under it; compare tokens per byte instead")
-    if names & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
+    if names & CAUSAL:
         return "decoder"
-    if names & set(MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()):
+    if names & MASKED:
         return "masked"
     raise EvaluationError(
         f"{type(model).__name__} has no language-model head, so text has no likelihood under it: "
         "compare tokens per byte and hidden states, or load a checkpoint with a causal or masked LM head"
     )
+
+
+def _class_names(mapping: Mapping[str, Any]) -> set[str]:
+    return {name for names in mapping.values() for name in ([names] if isinstance(names, str) else names)}
+
+
+# those that read images write text as decoders do
+CAUSAL = _class_names(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) | _class_names(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+MASKED = _class_names(MODEL_FOR_MASKED_LM_MAPPING_NAMES)

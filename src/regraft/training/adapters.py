@@ -15,6 +15,7 @@ from torch import nn
 
 from regraft.errors import ParameterError
 from regraft.graft.factors import FactorisedHead, is_factorised
+from regraft.language.tables import head_of, is_tied
 from regraft.training.quantized import Quantization, is_linear
 
 
@@ -55,7 +56,7 @@ class Adapters:
         except ImportError:
             raise ParameterError("parameters='lora' needs peft: pip install 'regraft[train]'") from None
         check_tables(model, options)
-        tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+        tables = [model.get_input_embeddings(), head_of(model)]
         chosen = [n for n, m in model.named_modules() if (is_linear(m) and m not in tables) or (options.tables and m in tables)]
         config = LoraConfig(
             r=options.r,
@@ -100,7 +101,7 @@ class Adapters:
 
 def tied(model: Any) -> bool:
     """Whether the head uses the input table."""
-    return model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    return is_tied(model)
 
 
 def check_tables(model: Any, options: LoraOptions) -> None:
@@ -118,7 +119,9 @@ def untie(model: Any) -> None:
     """Give the head a table of its own, equal to the input table; the model's config says so."""
     if not tied(model):
         return
-    head = model.get_output_embeddings()
+    head = head_of(model)
+    if head is None:
+        raise ParameterError(f"{type(model).__name__} computes its logits from the input table itself: it has no head to part from it")
     head.weight = nn.Parameter(head.weight.detach().clone())
     if isinstance(head, FactorisedHead):
         head.part()

@@ -17,8 +17,9 @@ from torch.func import functional_call
 
 from regraft.errors import ParameterError
 from regraft.language.model import table_rows
+from regraft.language.tables import head_of
 from regraft.training.adapters import Adapters, LoraOptions, check_tables, tied
-from regraft.training.quantized import Quantization
+from regraft.training.quantized import Quantization, is_linear
 
 Quantize = Literal["none", "nf4"]
 Parameters = Literal["rows", "embeddings", "2x2", "lora", "adapters", "all"]
@@ -187,6 +188,20 @@ def check_lora_tables(parameters: str, lora_tables: bool) -> None:
         raise ParameterError(f"lora_tables=True: parameters='{parameters}' {kept}: choose parameters='lora', or lora_tables=False")
 
 
+def will_train(
+    model: Any, parameters: Parameters | Literal["2-stage"], new_ids: Sequence[int] | npt.NDArray[np.int64], freeze_old_rows: bool
+) -> list[nn.Parameter]:
+    """The parameters of `model` that training `parameters` changes; adapters change those that they are merged into."""
+    if parameters == "2-stage" or parameters in ("lora", "adapters"):
+        return [module.weight for module in model.modules() if is_linear(module)]
+    if parameters == "all":
+        return list(model.parameters())
+    trainable = select(model, parameters, new_ids, freeze_old_rows=freeze_old_rows)
+    chosen = list(trainable.parameters.values())
+    trainable.finish()
+    return chosen
+
+
 def _select(
     model: Any,
     parameters: Parameters,
@@ -232,7 +247,12 @@ def _checked(model: Any, new_ids: Sequence[int] | npt.NDArray[np.int64]) -> torc
 
 
 def _add_new_rows(model: Any, trainable: Trainable, ids: torch.Tensor) -> None:
-    embedding, head, one_table = model.get_input_embeddings(), model.get_output_embeddings(), tied(model)
+    embedding, head, one_table = model.get_input_embeddings(), head_of(model), tied(model)
+    if head is None:
+        raise ParameterError(
+            f"{type(model).__name__} computes its logits from the input table itself, so new rows cannot train apart from old ones: choose "
+            "parameters='embeddings', '2x2', 'lora' or 'all', with freeze_old_rows=false"
+        )
     rows = nn.Parameter(embedding.weight.detach()[ids].clone())
     head_rows = rows if one_table else nn.Parameter(head.weight.detach()[ids].clone())
     bias = getattr(head, "bias", None)
@@ -258,10 +278,10 @@ def _add_new_rows(model: Any, trainable: Trainable, ids: torch.Tensor) -> None:
 
 
 def _add_tables(model: Any, trainable: Trainable) -> None:
-    head = model.get_output_embeddings()
+    head = head_of(model)
     name = "embedding and head (tied)" if tied(model) else "embedding"
     trainable.add(name, {f"embedding.{n}": p for n, p in model.get_input_embeddings().named_parameters()})
-    own = {f"head.{n}": p for n, p in head.named_parameters()}  # of factorised tables both factors
+    own = {} if head is None else {f"head.{n}": p for n, p in head.named_parameters()}  # of factorised tables both factors
     trainable.add("head", {n: p for n, p in own.items() if n != "head.bias"})
     trainable.add("head bias", {n: p for n, p in own.items() if n == "head.bias"})
 
@@ -285,12 +305,12 @@ def _add_outer_layers(model: Any, trainable: Trainable) -> None:
 
 
 def _table_parameters(model: Any) -> list[nn.Parameter]:
-    return [*model.get_input_embeddings().parameters(), *model.get_output_embeddings().parameters()]
+    return [p for module in (model.get_input_embeddings(), head_of(model)) if module is not None for p in module.parameters()]
 
 
 def _quantize(model: Any, trainable: Trainable) -> Quantization:
     """Hold the linear layers in NF4 until `finish`; the head stays as it is."""
-    quantization = Quantization.of(model, spare=[model.get_output_embeddings()])
+    quantization = Quantization.of(model, spare=[head_of(model)])
     trainable.quantization = quantization
     trainable._endings.append(quantization.close)
     return quantization

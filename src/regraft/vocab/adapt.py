@@ -29,13 +29,15 @@ from regraft.progress import console, step
 from regraft.report import Report
 from regraft.training import Training, TrainingRun, train
 from regraft.training.adapters import tied
+from regraft.training.trainable import will_train
 from regraft.vocab.change.request import TokenizerRequest
+from regraft.vocab.change.stored import mended_fields
 from regraft.vocab.initializer import Aids, Initializer
 from regraft.vocab.job import Job, Stage
 from regraft.vocab.report.adapt_report import adaptation_report
 from regraft.vocab.transplant.elchat import ElChat, Repair, check_start, check_training, repair
 from regraft.vocab.transplant.hull import share_outside
-from regraft.vocab.transplant.installed import changed_tables, changed_tensors, install, parted_head
+from regraft.vocab.transplant.installed import changed_tables, changed_tensors, check_writable, install, parted_head
 from regraft.vocab.transplant.transplant import Transplant, full_graft, transplant
 
 DEFAULT_METHOD = "constituent-mean"
@@ -112,7 +114,9 @@ def adapt(
     state : a directory for the state of training: the same call after a kill goes on from there. Removed at the end.
     device, dtype : where and how the model runs for scoring and training; the files keep their dtype.
 
-    Raises an `InputError` with one line for anything that is wrong with the input; nothing is left behind.
+    Raises
+    ------
+    InputError : anything that is wrong with the input, in one line; nothing is left behind.
     """
     out = Path(out)
     initializer: Initializer = resolve("initializer", method, settings)
@@ -211,6 +215,7 @@ def measure(
     keep_score("grafted", "new rows", new_tokenizer)
     if training is None:
         return Measured(stages)
+    check_writable(model, job.checkpoint, will_train(model, training.parameters, job.change.new_ids, training.freeze_old_rows))
     run = train(
         model,
         new_tokenizer,
@@ -275,19 +280,6 @@ def tokenization(job: Job) -> dict[str, dict[str, float]]:
     return found
 
 
-def moved_ids(job: Job) -> dict[str, Any]:
-    """Special ids of config.json and generation_config.json where the new tokenizer has moved them; None for an id it dropped."""
-    places = {int(old): new for new, old in enumerate(job.change.source_ids.tolist()) if old >= 0}
-    moved: dict[str, Any] = {}
-    for name, value in job.checkpoint.config.items():
-        if not name.endswith("_token_id") or value is None:
-            continue
-        new = [places.get(i) for i in value] if isinstance(value, list) else places.get(value)
-        if new != value:
-            moved[name] = new
-    return moved
-
-
 def _write(
     job: Job,
     result: Transplant,
@@ -302,7 +294,10 @@ def _write(
     graft = full_graft(result, job.change.source_ids, job.tokenizer.vocab_size)
     inside = job.checkpoint.path.relative_to(job.checkpoint.root)
     tensors: dict[str, Value] = {**result.tensors, **{name: value for name, value in trained.items() if name in job.checkpoint.tensors}}
-    config = moved_ids(job)
+    tensors |= {
+        name: Reshaped(value) for name, value in tensors.items() if name in job.checkpoint.layout.others and isinstance(value, torch.Tensor)
+    }
+    config: dict[str, Any] = dict(mended_fields(job.checkpoint, job.change.tokenizer))
     if result.primitives is not None:
         tables = {*job.checkpoint.layout.input, *job.checkpoint.layout.head}
         tensors |= {name: Reshaped(value) for name, value in tensors.items() if name in tables and isinstance(value, torch.Tensor)}
@@ -331,6 +326,7 @@ def _write(
             out,
             tensors=tensors,
             config=config,
+            ids=job.change.places,
             added=added,
             extra=finish,
             record=partial(provenance.save, run_record),

@@ -75,6 +75,8 @@ def compare(
 
     score_bytes : of each text; None scores all.
 
+    Notes
+    -----
     The other parameters are those of `adapt`. A method that fails has its message in `error`; the others go on.
     """
     chosen = starts(methods, settings or {})

@@ -20,6 +20,7 @@ from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.training import Training
 from regraft.vocab.change import Change
 from regraft.vocab.change.request import TokenizerRequest
+from regraft.vocab.change.stored import follow_stored, ids_of, with_rows
 from regraft.vocab.initializer import Aids, Context
 from regraft.vocab.setting import Setting
 
@@ -88,12 +89,14 @@ class Job(Setting):
         checkpoint = Checkpoint.open(model, vocabulary=True)
         tokenizer = Tokenizer.from_directory(checkpoint.path)
         with step(f"changing the tokenizer: {request.describe()}"):
-            change = request.apply(tokenizer, corpus)
+            change = request.apply(tokenizer, corpus, keep={i for _, i in ids_of(checkpoint)})
         if request.widen_pretokenizer:
             effect = measure_segmentation(
                 tokenizer, widen_pretokenizer(tokenizer), open_source_text(source_text, held_out=0.0).documents("all")
             )
             change.notes.append(f"widening the pre-tokenizer, on text in the model's own language: {effect}")
+        tokenizer, past = with_rows(checkpoint, tokenizer)
+        change = follow_stored(checkpoint, tokenizer, change, past)
         for note in change.notes:
             console.print(f"  {note}", highlight=False)
         domain = sample_texts(corpus.documents("held-out"), score_bytes)

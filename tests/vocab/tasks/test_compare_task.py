@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from regraft.cli.app import app
+from regraft.recipe import load_recipe, run_recipe
 from regraft.vocab.tasks import compare_on_task, open_task
 from regraft.vocab.tasks.compare import lead, vocabulary_row
 from regraft.vocab.tasks.learning_curve import Plan
@@ -94,6 +95,18 @@ def test_dry_run_counts_runs_and_steps(folder, files):
     train = found["training examples"]
     assert train + found["test examples"] == len(texts(40, "coding", 0))
     assert found["steps"] == 5 * 3 * (round(2 * int(0.5 * train + 0.5) / 4) + round(2 * train / 4))
+
+
+def test_the_verb_of_its_own_does_what_the_old_spelling_does(folder, files):
+    asked = ["--task", "coding", "--labels", files / "train.jsonl", "--methods", "k-tokeniser", *ontologies(files), "--dry-run", "--json"]
+    old, new = (CliRunner().invoke(app, [verb, str(folder), *map(str, asked)]) for verb in ("compare", "compare-tasks"))
+    assert json.loads(new.stdout) == json.loads(old.stdout)
+    assert json.loads(new.stdout)["methods"] == ["base", "k-tokeniser"]
+    recipe = {"verb": "compare-tasks", "model": str(folder), "task": "coding", "labels": str(files / "train.jsonl")}
+    recipe |= {"methods": ["k-tokeniser"], "ontology": [o.removeprefix("--ontology=") for o in ontologies(files)[:2]]}
+    path = files / "recipe.yaml"
+    path.write_text(json.dumps(recipe), encoding="utf-8")
+    assert run_recipe(load_recipe(path), dry_run=True, json_output=True) == json.loads(old.stdout)
 
 
 @pytest.mark.parametrize(

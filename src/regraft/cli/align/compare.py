@@ -9,6 +9,7 @@ from regraft.cli import options as o
 from regraft.cli.align import options as a
 from regraft.cli.align.group import group
 from regraft.cli.app import verb
+from regraft.cli.completion import methods_of
 
 
 @verb(group=group)
@@ -18,7 +19,9 @@ def compare(
     *,
     dictionary: Annotated[Path, typer.Option("--dictionary", help="Pairs to learn from.")],
     test: Annotated[Path, typer.Option("--test", help="Pairs to measure by; their source words must be others.")],
-    methods: Annotated[str, typer.Option("--methods", help="Names with commas between, or all.")] = "all",
+    methods: Annotated[
+        str, typer.Option("--methods", help="Names with commas between, or all.", autocompletion=methods_of("aligner", listed=True))
+    ] = "all",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter, METHOD.field=value. Repeatable.")] = None,
     tables: a.Tables,
     csls: a.Neighbourhood = 10,

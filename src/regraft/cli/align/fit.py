@@ -9,6 +9,7 @@ from regraft.cli import options as o
 from regraft.cli.align import options as a
 from regraft.cli.align.group import group
 from regraft.cli.app import verb
+from regraft.cli.completion import methods_of
 
 
 @verb(group=group)
@@ -18,7 +19,9 @@ def fit(
     *,
     out: Annotated[Path, typer.Option("--out", help="Directory for the map.")],
     pairs: a.Pairs,
-    method: Annotated[str, typer.Option("--method", help="See `regraft methods --family aligner`.")] = "procrustes",
+    method: Annotated[
+        str, typer.Option("--method", help="See `regraft methods --family aligner`.", autocompletion=methods_of("aligner"))
+    ] = "procrustes",
     settings: a.Settings = None,
     tables: a.Tables,
     seed: o.Seed = 0,

@@ -39,6 +39,7 @@ class Change:
     unreachable : new ids that no text was found to produce.
     notes : what the user should know, one line each.
     companion : what belongs beside the tokenizer, or None.
+    places : where each old id that files store is now, or None where all are where they were.
     """
 
     tokenizer: Tokenizer
@@ -46,6 +47,7 @@ class Change:
     unreachable: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     companion: Companion | None = None
+    places: Mapping[int, int] | None = None
 
     @cached_property
     def new_ids(self) -> npt.NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """What a user asks of the tokenizer: exactly one change, and the corpus it is learned on."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -61,19 +61,22 @@ class TokenizerRequest:
         if self.extend is not None and self.extend < 1:
             raise ParameterError(f"--extend {self.extend}: ask for at least 1 new piece")
 
-    def apply(self, tokenizer: Tokenizer, corpus: Corpus) -> Change:
-        """The changed tokenizer, learned on training documents only. Raises `CorpusError` if it needs some and there are none."""
+    def apply(self, tokenizer: Tokenizer, corpus: Corpus, keep: Collection[int] = ()) -> Change:
+        """The changed tokenizer, learned on training documents only; trimming keeps the ids `keep`.
+
+        Raises `CorpusError` if it needs some and there are none.
+        """
         if (self.extend is not None or self.trim) and not corpus.count("train"):
             raise CorpusError(f"{corpus.name}: all of it is held out, none is left to learn from: separate documents with blank lines")
         learned = self._learned(corpus)
         change = None if self.start is None else self.start.change(tokenizer, corpus, learned)
         if change is None:
-            change = self._own_change(tokenizer, corpus, learned)
+            change = self._own_change(tokenizer, corpus, learned, keep)
         if self.ontology and not len(change.new_ids):
             raise OntologyError(f"{', '.join(self.ontology)}: no new piece: the base vocabulary has them all; give a larger ontology")
         return change
 
-    def _own_change(self, tokenizer: Tokenizer, corpus: Corpus, ontologies: Sequence[Ontology]) -> Change:
+    def _own_change(self, tokenizer: Tokenizer, corpus: Corpus, ontologies: Sequence[Ontology], keep: Collection[int]) -> Change:
         """What was asked for, where the start has no change of its own."""
         if self.extend is not None:
             return extend(tokenizer, corpus.documents("train"), self.extend, route=self.route, widen=self.widen_pretokenizer)  # type: ignore[arg-type]
@@ -85,7 +88,7 @@ class TokenizerRequest:
         elif self.words is not None:
             change = add_words(tokenizer, read_words(Path(self.words)))
         else:
-            change = trim(tokenizer, corpus.documents("train"))
+            change = trim(tokenizer, corpus.documents("train"), keep)
         loadable, notes = make_loadable(change.tokenizer, list(islice(corpus.documents("train"), 50)))
         return dataclasses.replace(change, tokenizer=loadable, notes=[*change.notes, *notes])
 

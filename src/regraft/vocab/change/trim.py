@@ -1,7 +1,7 @@
 """Trim a vocabulary to what a corpus uses, leaving the way the corpus is cut untouched."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -16,15 +16,16 @@ from regraft.vocab.change.rewrite import read_merges, refresh_companions
 _BATCH = 256
 
 
-def trim(tokenizer: Tokenizer, texts: Iterable[str]) -> Change:
-    """Keep the tokens that `texts` use, added tokens, single bytes, and what merges build the kept ones from; ids close up in old order.
+def trim(tokenizer: Tokenizer, texts: Iterable[str], keep: Collection[int] = ()) -> Change:
+    """Keep the tokens that `texts` use, those with an id in `keep`, added tokens, single bytes, and what merges build the kept ones from.
 
-    WordPiece and Unigram also keep their single characters, so that other text stays writable. Ids move: every row has a source.
+    Ids close up in old order. WordPiece and Unigram also keep their single characters, so that other text stays writable. Ids move: every
+    row has a source.
     """
     used = _used_ids(tokenizer, texts)
     if not used:
         raise TokenizerError("the text has no token to keep: give a corpus that is not empty")
-    kept = used | set(tokenizer.added) | set(tokenizer.byte_ids.values())
+    kept = used | (set(keep) & tokenizer.pieces.keys()) | set(tokenizer.added) | set(tokenizer.byte_ids.values())
     if tokenizer.unknown_id is not None:
         kept.add(tokenizer.unknown_id)
     if tokenizer.algorithm in ("wordpiece", "unigram") or not tokenizer.byte_ids:

@@ -12,6 +12,7 @@ from regraft.errors import CorpusError, EvaluationError, RegraftError
 from regraft.evaluation import score_text
 from regraft.graft import Graft, Rows
 from regraft.language.model import kind_of
+from regraft.language.tables import live_tables, resize, rows_of
 from regraft.method import Paper, resolve
 from regraft.progress import console
 from regraft.samples import everyday_english
@@ -19,7 +20,6 @@ from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.training import SHORT, Training, train
 from regraft.training.trainable import select
 from regraft.vocab.initializer import Context, Initializer, Source, Target
-from regraft.vocab.transplant.installed import live_tables
 from regraft.vocab.transplant.transplant import lay_out
 
 VALIDATION_BYTES = 12_000
@@ -37,6 +37,7 @@ CANDIDATES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 }
 Start = dict[str, Graft]  # by role; without "head" the input table's graft serves the head too
 State = dict[str, torch.Tensor]
+ROLES = ("input", "head", "bias")  # what learns new rows
 Learned = tuple[Start, State]
 
 
@@ -83,8 +84,9 @@ class Auto(Initializer):
         best, learned = context.remember(f"auto {self}", lambda: self.learn(source, target, context))
         if not learned:
             return graft_for(source.role, best)
-        layers = {name: tensor for name, tensor in learned.items() if name not in ("input", "head", "bias")}
-        return Rows(learned[source.role].to(source.table.dtype), learned.get("bias"), origin="learned", layers=layers)
+        layers = {name: tensor for name, tensor in learned.items() if name not in ROLES}
+        values = learned[source.role].to(source.table.dtype)
+        return Rows(values, learned.get("bias"), origin="learned", layers=layers, beside=graft_for("input", best))
 
     def learn(self, source: Source, target: Target, context: Context) -> Learned:
         """The best start, and what was learned from it: new rows by role, layers by name; nothing if nothing learned was better."""
@@ -174,8 +176,8 @@ def settle(trial: "_Trial", first: State, learned: State, bar: float) -> tuple[S
 
 
 def graft_for(role: str, start: Start) -> Graft:
-    """The graft of `start` for one table; an output bias goes with the head."""
-    return start["input"] if role == "input" else start.get("head", start["input"])
+    """The graft of `start` for one table; an output bias goes with the head, further tables with the input table."""
+    return start.get("head", start["input"]) if role in ("head", "bias") else start["input"]
 
 
 def has_merges(target: Target) -> bool:
@@ -194,8 +196,9 @@ class _Trial:
         same = [t for t in context.ordinary or everyday_english() if old.encode(t) == [int(target.source_ids[i]) for i in new.encode(t)]]
         self.ordinary = [same[i] for i in within(same)]
         self.before = score_text(self.model, old_tokenizer, self.ordinary).bits_per_byte if self.ordinary else 1.0
+        self.rows = rows_of(self.model)
         self.old = {role: table.detach().cpu().clone() for role, table in live_tables(self.model).items()}
-        self.model.resize_token_embeddings(len(target.source_ids), mean_resizing=False)
+        resize(self.model, len(target.source_ids))
         self.layers = self._outer_layers() if layers else {}
 
     def _outer_layers(self) -> State:
@@ -217,13 +220,14 @@ class _Trial:
         """Lay out the tables with the grafts of `start`."""
         live = live_tables(self.model)
         with torch.no_grad():
-            for role, table in self.old.items():
-                live[role].copy_(lay_out(table, self.target, graft_for(role, start), len(self.target.source_ids)))
+            for role, table in live.items():  # an idle output bias may have become the head's own
+                graft = graft_for(role, start)
+                table.copy_(lay_out(self.old[role], self.target, graft, len(self.target.source_ids), self.rows))
 
     def state(self) -> State:
         """A copy of all that trains: new rows by role, other parameters by name."""
         ids = torch.from_numpy(self.target.ids)
-        rows = {role: table.detach().cpu()[ids].clone() for role, table in live_tables(self.model).items()}
+        rows = {role: table.detach().cpu()[ids].clone() for role, table in live_tables(self.model).items() if role in ROLES}
         return rows | {name: parameter.detach().cpu().clone() for name, parameter in self.layers.items()}
 
     def put(self, state: Mapping[str, torch.Tensor]) -> None:

@@ -19,9 +19,10 @@ from torch import nn
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
 from regraft.graft import ORIGINS, iterate_blocks
+from regraft.language.tables import live_tables
 from regraft.training import Training
 from regraft.vocab.job import Job
-from regraft.vocab.transplant.installed import live_tables, stored_parameters
+from regraft.vocab.transplant.installed import stored_parameters
 from regraft.vocab.transplant.transplant import Transplant
 
 Interpolation = Literal["slerp", "linear"]

@@ -37,6 +37,8 @@ class Transplant:
     origins : (vocab_size,) index into `graft.ORIGINS`.
     new_ids : (m,) ids of the started rows.
     layers : other parameters that a start has trained with its rows, by their names in the loaded model.
+    others : further tensors over the vocabulary by the names of their parameters in memory.
+    behind : rows of `input` behind those of the vocabulary.
     shared : whether the start has made one table of an untied model's two; `graft` then maps from that one.
     """
 
@@ -54,6 +56,8 @@ class Transplant:
     head_primitives: torch.Tensor | None = None  # (r, d), with coordinates in `head`
     added: dict[str, torch.Tensor] = field(default_factory=dict)  # the primitives by the names they are stored under
     shared: bool = False
+    others: dict[str, torch.Tensor] = field(default_factory=dict)
+    behind: int = 0
 
     def input_rows(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
         """Rows (n, d) of the input table, float32, also where it is factorised."""
@@ -62,12 +66,12 @@ class Transplant:
 
     @property
     def rows(self) -> int:
-        return int(self.input.shape[0])
+        return int(self.input.shape[0]) - self.behind
 
     def digest(self) -> str:
         """Identifies what a model with these tables computes: equal for starts that came to the same rows."""
         parts = {"input": self.input, "head": self.head, "bias": self.bias, "primitives": self.primitives}
-        parts |= {"head primitives": self.head_primitives, **self.layers}
+        parts |= {"head primitives": self.head_primitives, **self.layers, **self.others}
         found = hashlib.sha256()
         for name, tensor in parts.items():
             if tensor is not None:
@@ -149,7 +153,7 @@ def _build(
     if shared is not None:
         old_input = shared
     started = start("input", old_input)
-    new_input = lay_out(old_input, target, started, rows)
+    new_input, of_input = lay_out(old_input, target, started, rows, layout.rows), started
     layers = started.layers if isinstance(started, Rows) else {}
     graft = started if isinstance(started, Graft) else None
     del old_input  # two pairs of tables at once would be twice the memory
@@ -158,7 +162,7 @@ def _build(
         old_head, head_primitives = open_table(layout.head[0])
         if graft is None or initializer.separate_head:
             started = start("head", old_head)
-        new_head = lay_out(old_head, target, started, rows)
+        new_head = lay_out(old_head, target, started, rows, layout.rows)
     new_bias, excess = None, None
     if full_bias is not None and old_bias is not None:
         own = initializer.new_bias(started, old_bias) if isinstance(started, Graft) else None
@@ -170,6 +174,8 @@ def _build(
         tensors |= dict.fromkeys(layout.head, new_head)
     if new_bias is not None:
         tensors |= {name: new_bias.reshape(*checkpoint.tensors[name].shape[:-1], rows) for name in layout.bias}
+    others = lay_out_others(checkpoint, target, of_input, context, rows)
+    tensors |= others
     tensors |= stored_layers(checkpoint, layers)
     where, proof = origins(target, started), started.certificate(excess) if isinstance(started, Graft) else None
     if shared is not None:
@@ -177,7 +183,7 @@ def _build(
         context.notes.append(f"{initializer.name} has made one table of input table and head, so every old row has changed")
     return Transplant(
         new_input, new_head, new_bias, tensors, graft, where, target.ids, proof, layers, cost, primitives, head_primitives, added,
-        shared is not None,
+        shared is not None, {layout.called[name].name: tensor for name, tensor in others.items()}, len(new_input) - rows,
     )  # fmt: skip
 
 
@@ -203,18 +209,37 @@ def shared_table(checkpoint: Checkpoint, initializer: Initializer, table: torch.
     return initializer.share(table, read_head) if layout.head else None
 
 
-def stored_layers(checkpoint: Checkpoint, layers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """`layers` under the names and in the dtypes of the files, which may leave out or add the base model's prefix.
+def lay_out_others(checkpoint: Checkpoint, target: Target, started: Graft | Rows, context: Context, rows: int) -> dict[str, torch.Tensor]:
+    """Every further tensor over the vocabulary, by its name in the files: its new rows by the graft of the input table.
 
-    Raises `CheckpointError` for a parameter that the files do not hold under a recognizable name.
+    A start that gives rows, and no map of old ones, says nothing of them: then they are what it was started beside, else the mean of the
+    new token's pieces.
     """
+    layout = checkpoint.layout
+    if not layout.others:
+        return {}
+    graft = started if isinstance(started, Graft) else started.beside
+    if graft is None:
+        graft = Graft.uniform(target.pieces, columns=target.old_tokenizer.vocab_size)
+        context.notes.append(f"rows of {', '.join(layout.others)} are means of the rows of old pieces")
+    found = {}
+    for name, dim in layout.others.items():
+        old = checkpoint.read(name).movedim(dim, 0)
+        check_finite(old[: target.old_tokenizer.vocab_size].reshape(target.old_tokenizer.vocab_size, -1), checkpoint, name)
+        flat = old.reshape(len(old), -1) if old.ndim > 1 else old
+        new = lay_out(flat, target, graft, rows, layout.rows)
+        found[name] = new.reshape(len(new), *old.shape[1:]).movedim(0, dim).contiguous()
+    return found
+
+
+def stored_layers(checkpoint: Checkpoint, layers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`layers` under the names and in the dtypes of the files. Raises `CheckpointError` for one that they do not hold as it is."""
+    names = {called.name: stored for stored, called in checkpoint.layout.called.items() if not called.packed}
     found = {}
     for name, values in layers.items():
-        short = name.partition(".")[2]
-        stored = next((n for n in checkpoint.tensors if n in (name, short) or n.endswith("." + name)), None)
-        if stored is None:
-            raise CheckpointError(f"{checkpoint.path}: parameter {name} is not stored under that name, so it cannot be written back")
-        found[stored] = values.to(checkpoint.read_rows(stored, 0, 1).dtype)
+        if name not in names:
+            raise CheckpointError(f"{checkpoint.path}: parameter {name} is not stored as it is in memory, so it cannot be written back")
+        found[names[name]] = values.to(checkpoint.tensors[names[name]].torch_dtype)
     return found
 
 
@@ -223,8 +248,11 @@ def primitives_name(table: str) -> str:
     return f"{table.rpartition('.')[0]}.primitives"
 
 
-def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int) -> torch.Tensor:
-    """The new table (or bias) of `rows` rows: copied, started and unowned rows each in their place, in `old`'s dtype."""
+def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int, vocabulary: int | None = None) -> torch.Tensor:
+    """The new table (or bias): copied, started and unowned rows each in their place among `rows`, in `old`'s dtype.
+
+    What `old` has behind its first `vocabulary` rows stays behind the new ones.
+    """
     vocab_size = target.old_tokenizer.vocab_size
     if isinstance(started, Graft):
         fresh = (started.averaging() if old.ndim == 1 else started).apply(old[:vocab_size])
@@ -232,13 +260,15 @@ def lay_out(old: torch.Tensor, target: Target, started: Graft | Rows, rows: int)
         fresh = started.bias if started.bias is not None else old[:vocab_size].to(torch.float64).mean().to(old.dtype).expand(len(target))
     else:
         fresh = started.values.to(old.dtype)
-    table = torch.empty((rows, *old.shape[1:]), dtype=old.dtype)
+    behind = old[vocabulary:] if vocabulary is not None else old[:0]
+    table = torch.empty((rows + len(behind), *old.shape[1:]), dtype=old.dtype)
+    table[rows:] = behind
     owned = np.zeros(rows, dtype=bool)
     owned[: len(target.source_ids)] = target.source_ids >= 0
     owned[target.ids] = True
     if not owned.all():
         mean = mean_and_std(old[:vocab_size].reshape(vocab_size, -1))[0].to(old.dtype)
-        table[torch.from_numpy(~owned)] = mean if old.ndim > 1 else mean[0]
+        table[:rows][torch.from_numpy(~owned)] = mean if old.ndim > 1 else mean[0]
     places = np.flatnonzero(target.source_ids >= 0)
     for block in iterate_blocks(len(places), 16384):
         table[torch.from_numpy(places[block])] = old[torch.from_numpy(target.source_ids[places[block]])]
@@ -262,7 +292,7 @@ def full_graft(result: Transplant, source_ids: npt.NDArray[np.int64], columns: i
     """The map of the whole new vocabulary, shape (new vocabulary, old tokens): identity rows for copied ids, the graft's for new ones."""
     if result.graft is None:
         return None
-    places = np.flatnonzero(source_ids >= 0)
+    places = np.flatnonzero((source_ids >= 0) & (source_ids < columns))  # rows that no token owned are no part of the map
     copied = sparse.coo_matrix((np.ones(len(places)), (places, source_ids[places])), shape=(len(source_ids), columns))
     lift = sparse.coo_matrix(
         (np.ones(len(result.new_ids)), (result.new_ids, np.arange(len(result.new_ids)))), shape=(len(source_ids), len(result.new_ids))

@@ -28,6 +28,7 @@ class ASTProbe(Probe, Method):
     compat : "released" counts constituents by membership in lists, so that copies can count twice, and takes labels from validation and
         test snippets too, as the released code does. None counts multisets and knows the labels of training alone; others are missed.
 
+    Returns F1 from 0 to 1, with precision, recall and an interval over snippets; raises `ParameterError` for a rank above the width.
     A causal model sees only what stands to the left of a token, which holds its figures down for that reason alone.
     """
 
@@ -38,7 +39,7 @@ class ASTProbe(Probe, Method):
         2022,
         "2206.11719",
     )
-    summary = "F1 of the syntax trees that a low-rank projection rebuilds from a layer, beside two controls"
+    summary = "F1 of syntax trees that a low-rank projection rebuilds from a layer"
 
     rank: Annotated[int, Field(ge=1)] = 128
     orthogonality: Annotated[float, Field(ge=0)] = 5.0

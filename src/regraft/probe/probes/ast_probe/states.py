@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from regraft.errors import ParameterError
 from regraft.language.hidden_states import backbone, hidden_states
-from regraft.language.model import inference, longest_input, special_ids
+from regraft.language.model import inference, max_tokens, special_ids
 from regraft.output import atomic_file
 from regraft.probe.probes.ast_probe.snippets import Snippet
 from regraft.progress import progress_bar
@@ -38,7 +38,7 @@ class Speller:
     def __init__(self, model: Any, tokenizer: Any, longest: int = PAPER_LONGEST) -> None:
         self.tokenizer = tokenizer
         self.before, self.after = special_ids(tokenizer)
-        self.longest = min(longest, longest_input(model, tokenizer))
+        self.longest = min(longest, max_tokens(model.config, tokenizer))
         self._blank: dict[int, bool] = {}
 
     def __call__(self, snippets: Sequence[Snippet]) -> list[Spelled | str]:

@@ -14,7 +14,7 @@ import torch
 
 from regraft.graft import Graft
 from regraft.language.model import LanguageModel
-from regraft.training.adapters import tied
+from regraft.language.tables import head_of, live_tables, resize
 from regraft.training.trainable import Trainable, select
 from regraft.vocab.initializer import Target
 from regraft.vocab.initializers.token_distillation.chunk_likelihood import chunk_distances, openers, read
@@ -37,14 +37,14 @@ class Student:
     def __init__(self, model: Any, tokenizer: Any, target: Target, start: Graft, head_start: Graft | None = None) -> None:
         self.target, self.columns = target, start.shape[1]
         first = self.columns
-        old_input = model.get_input_embeddings().weight.detach()[:first].clone()
-        head = model.get_output_embeddings()
-        old_head = None if tied(model) else head.weight.detach()[:first].clone()
-        model.resize_token_embeddings(first + len(target), mean_resizing=False)
+        old = {role: table.detach()[:first].cpu().clone() for role, table in live_tables(model).items()}
+        resize(model, first + len(target))
         with torch.no_grad():
-            model.get_input_embeddings().weight[first:] = start.apply(old_input.cpu()).to(old_input)
-            if old_head is not None:
-                model.get_output_embeddings().weight[first:] = (head_start or start).apply(old_head.cpu()).to(old_head)
+            for role, table in live_tables(model).items():
+                if role != "bias":
+                    graft = (head_start or start) if role == "head" else start
+                    flat = graft.apply(old[role].reshape(first, -1)).reshape(len(target), *old[role].shape[1:])
+                    table[first : first + len(target)] = flat.to(table)
         self.places = np.where(target.source_ids >= 0, target.source_ids, first)
         self.places[target.ids] = first + np.arange(len(target))
         self.lacking = torch.from_numpy(np.setdiff1d(np.arange(first + len(target)), self.places))
@@ -91,7 +91,7 @@ class Student:
 
     def rows(self, role: str) -> torch.Tensor:
         """The new rows of the input table, or of the head, as they are now. Shape (m, d)."""
-        table = self.model.get_output_embeddings() if role == "head" else self.model.get_input_embeddings()
+        table = head_of(self.model) if role == "head" else self.model.get_input_embeddings()
         weight: torch.Tensor = table.weight
         return weight.detach()[self.columns : self.columns + len(self.target)].cpu().clone()
 

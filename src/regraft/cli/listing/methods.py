@@ -5,11 +5,15 @@ from typing import Annotated, Any
 import typer
 
 from regraft.cli.app import verb
+from regraft.cli.completion import families
 from regraft.cli.options import Json
 
 
 @verb()
-def methods(family: Annotated[str | None, typer.Option(help="Only this family.")] = None, json_output: Json = False) -> dict[str, Any]:
+def methods(
+    family: Annotated[str | None, typer.Option(help="Only this family.", autocompletion=families)] = None,
+    json_output: Json = False,
+) -> dict[str, Any]:
     """List every method with its parameters, their defaults, and its paper."""
     from regraft.method.listing import list_cards
 

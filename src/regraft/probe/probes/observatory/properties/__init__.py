@@ -1,0 +1,1 @@
+"""The eight properties, one file each; `base` says what they share."""

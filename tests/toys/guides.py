@@ -1,0 +1,116 @@
+"""Small inputs under the names that the guides' commands take: what a reader has, in miniature."""
+
+import csv
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import BertConfig, BertModel, BertTokenizerFast
+
+from toys.directory import domain_texts, save_decoder
+from toys.ontologies import DRUGS, SIGNS
+from toys.tasks import sentences
+from toys.text import make_words
+
+RNG = np.random.default_rng(0)
+
+
+def encoder(folder: Path, words: list[str], layers: int = 1) -> Path:
+    """A BERT with a token for each of `words`."""
+    folder.mkdir()
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *words,
+        *"abcdefghijklmnopqrstuvwxyz",
+        *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"),
+    ]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64}
+    BertModel(BertConfig(vocab_size=len(vocabulary), num_hidden_layers=layers, **shape)).save_pretrained(folder)
+    return folder
+
+
+def words_of(count: int) -> list[str]:
+    return list(dict.fromkeys(make_words(0, 4 * count)))[:count]
+
+
+def clinical_notes(folder: Path, labelled_encoder: Path) -> None:
+    demo = folder / "demo-output"
+    save_decoder(demo / "smollm2")
+    (demo / "corpus").mkdir()
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in domain_texts()]
+    (demo / "corpus" / "notes.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    shutil.copytree(labelled_encoder, folder / "encoder")
+    (folder / "drugs.txt").write_text("\n".join(DRUGS), encoding="utf-8")
+    (folder / "signs.txt").write_text("\n".join(SIGNS), encoding="utf-8")
+    blocks = ["\n".join(f"{word}\t{tag}" for word, tag in zip(s.words, s.tags, strict=True)) for s in sentences(30, 0)]
+    (folder / "train.conll").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+
+
+def low_resource_language(folder: Path, _: Path) -> None:
+    save_decoder(folder / "model")
+    texts = domain_texts()
+    (folder / "si.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    (folder / "en-si.tsv").write_text("".join(f"line {number}\t{text}\n" for number, text in enumerate(texts[:8])), encoding="utf-8")
+
+
+def which_method(folder: Path, _: Path) -> None:
+    save_decoder(folder / "model")
+    (folder / "notes.txt").write_text("\n\n".join(domain_texts()), encoding="utf-8")
+    rows = RNG.normal(size=(200, 8))
+    turned = rows @ np.linalg.qr(RNG.normal(size=(8, 8)))[0]
+    for name, table in (("x", rows), ("y", turned)):
+        lines = [f"{name}{number} {' '.join(f'{value:.5f}' for value in row)}" for number, row in enumerate(table)]
+        (folder / f"{name}.vec").write_text(f"200 8\n{chr(10).join(lines)}\n", encoding="utf-8")
+    pairs = [f"x{number} y{number}\n" for number in range(200)]
+    (folder / "train.txt").write_text("".join(pairs[:120]), encoding="utf-8")
+    (folder / "test.txt").write_text("".join(pairs[120:]), encoding="utf-8")
+
+
+def align_words(folder: Path, _: Path) -> None:
+    words = ["doctor", *words_of(260)]
+    minilm = encoder(folder / "minilm", words)
+    table = BertModel.from_pretrained(minilm).get_input_embeddings().weight.detach().numpy()[5 : 5 + len(words)]
+    turned = table @ np.linalg.qr(RNG.normal(size=(16, 16)))[0] + 0.002 * RNG.normal(size=table.shape)
+    np.save(folder / "glove.npy", turned.astype(np.float32))
+    (folder / "glove.txt").write_text("\n".join(words), encoding="utf-8")
+    (folder / "test.txt").write_text("".join(f"{word}\t{word}\n" for word in words[:60]), encoding="utf-8")
+    (folder / "train.txt").write_text("".join(f"{word}\t{word}\n" for word in words[60:]), encoding="utf-8")
+
+
+def align_relative(folder: Path, _: Path) -> None:
+    words = words_of(80)
+    encoder(folder / "minilm", words, layers=2)
+    encoder(folder / "minilm-3", words)
+    draw = random.Random(0)
+    with (folder / "icd.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerow(("text", "label"))
+        for number in range(520):
+            label = number % 2
+            csv.writer(file).writerow((" ".join(draw.choices(words[40 * label : 40 * label + 40], k=6)), f"chapter {label}"))
+    rows = RNG.normal(size=(400, 16)).astype(np.float32)
+    np.save(folder / "minilm.npy", rows)
+    np.save(folder / "minilm-3.npy", rows @ RNG.normal(size=(16, 12)).astype(np.float32))
+
+
+def probe_spectrum(folder: Path, _: Path) -> None:
+    (folder / "where.txt").write_text(str(encoder(folder / "encoder", words_of(120))), encoding="utf-8")
+
+
+TOYS = {
+    "align-relative": align_relative,
+    "align-words": align_words,
+    "clinical-notes": clinical_notes,
+    "low-resource-language": low_resource_language,
+    "probe-spectrum": probe_spectrum,
+    "which-method": which_method,
+}
