@@ -22,7 +22,13 @@ CONFIGS = {
     "opt": OPTConfig(**SMALL, ffn_dim=32, word_embed_proj_dim=16, init_std=0.3),
 }
 NEO = GPTNeoConfig(
-    vocab_size=60, hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]], window_size=4, initializer_range=0.3
+    vocab_size=60,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=2,
+    attention_types=[[["global", "local"], 1]],
+    window_size=4,
+    initializer_range=0.3,
 )
 
 
@@ -80,8 +86,8 @@ def test_a_family_without_a_switch_in_its_config_takes_the_mask(llama_folder, tm
     by_config = way.build(llama_folder)
     texts = ["the cat", "another hat and that rat ran"]
     np.testing.assert_allclose(load(tmp_path / "m").encode(texts), by_config.encode(texts), atol=1e-5)
+    monkeypatch.setattr(modeling_llama, "create_causal_mask", deaf)
     with pytest.raises(CheckpointError, match="has no switch"):
-        monkeypatch.setattr(modeling_llama, "create_causal_mask", deaf)
         resolve("encoder", "nv-embed", {"pooling": "mean", "plain": True}).build(llama_folder)
 
 
@@ -142,9 +148,7 @@ def test_the_instruction_moves_states_that_are_pooled_and_all_of_it_alone_is_eos
     plain, other = model.encode(["the cat"]), model.encode(["the cat"], prompt_name="query")
     assert np.abs(plain - other).max() > 1e-3
     features = model[0](model[0].preprocess([""], prompt=model.prompts["query"]))
-    np.testing.assert_allclose(
-        model.encode([""], prompt_name="query")[0], features["token_embeddings"][0, -1].detach().numpy(), atol=1e-6
-    )
+    np.testing.assert_allclose(model.encode([""], prompt_name="query")[0], features["token_embeddings"][0, -1].detach().numpy(), atol=1e-6)
     long = model.encode(["cat " * 5000], prompt_name="query")
     assert np.isfinite(long).all()
 

@@ -1,7 +1,7 @@
 """Hard negatives that know the positive: what a teacher finds near a query, and not nearly as near as what answers it.
 
-Enters: a corpus, queries, which documents answer them, a teacher. Leaves: training pairs with negatives as JSON lines, and an estimate of how
-many of the negatives are answers that nobody marked.
+Enters: a corpus, queries, which documents answer them, a teacher. Leaves: training pairs with negatives as JSON lines, and an estimate of
+how many of the negatives are answers that nobody marked.
 """
 
 import json
@@ -50,8 +50,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class Mined:
-    """`negatives` : query id -> (document id, score), the nearest first. `hidden` : what share of what is mined is positives, if all but one
-    of a query's positives are hidden, one draw a query and positive kept; None where no query has two."""
+    """`negatives` : query id -> (document id, score), the nearest first. `positive_scores` : query id -> {document id: score}.
+
+    `hidden` : positives by what is mined if all but one of a query's positives are hidden, summed over which one is kept; None where no
+    query has two.
+    """
 
     negatives: Mapping[str, list[tuple[str, float]]]
     positive_scores: Mapping[str, Mapping[str, float]]
@@ -174,7 +177,7 @@ def mine_files(
 ) -> dict[str, Any]:
     """Write rows anchor, positive, negative_1, ... to `out`, one a query and positive; what was done stands in `out` with .report.json.
 
-    Queries with fewer negatives than asked are left out and counted. Raises `CorpusError` for a query without text, no positive, unknown ids.
+    Queries with fewer negatives than asked are left out and counted. Raises `CorpusError`: a record without text, no positive.
     """
     if negatives < 1 or not 0 < margin <= 2:
         raise ParameterError(f"--negatives {negatives}, --margin {margin}: at least 1 negative, a margin above 0 and up to 2")

@@ -26,8 +26,8 @@ class NVEmbed(Encoder):
 
     Parameters
     ----------
-    pooling : latent attention, the self-attention of the same shape, the mean, or the state of EOS. bidirectional : without the causal mask,
-        tried on the live model; a model where that does not hold is refused.
+    pooling : latent attention, the self-attention of the same shape, the mean, or the state of EOS.
+    bidirectional : without the causal mask, tried on the live model; a model where that does not hold is refused.
     variant : of `latent` and `self-attention`: the released code's form, or the paper's formula (see `LatentAttention`).
     latents, heads, dim_head, ff_mult : r, heads, width a head (None: that of the model, as released), width of the feed-forward layer.
     dense : a trainable d x d map after the pooling; gives `mean` and `eos` something to train over cached states.
@@ -91,7 +91,8 @@ class NVEmbed(Encoder):
 
     def _head(self, width: int) -> torch.nn.Module:
         if self.plain:
-            return Pooling(width, "mean" if self.pooling == "mean" else "lasttoken", include_prompt=False)
+            stock: torch.nn.Module = Pooling(width, "mean" if self.pooling == "mean" else "lasttoken", include_prompt=False)
+            return stock
         if self.pooling == "mean" or self.pooling == "eos":
             return MaskedPooling(width, self.pooling)
         if self.variant == "paper" and width % self.heads:

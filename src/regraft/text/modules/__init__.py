@@ -1,1 +1,1 @@
-"""Modules that sentence-transformers does not have. It refuses classes of other packages, so `regraft.text.load` opens models with these."""
+"""Modules that sentence-transformers does not have. It refuses classes of other packages: `regraft.text.load` opens models with these."""

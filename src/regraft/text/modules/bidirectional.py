@@ -1,8 +1,8 @@
 """A decoder that reads in both directions: the switch, and the test that it really does.
 
-An attribute on the attention modules is no switch: under sdpa it is lost for a whole batch once one text is padded, under eager attention it
-does nothing. Two ways hold: `config.is_causal = False` where the family's mask code asks for it, else an additive float mask over keys that
-the caller passes instead of the 2-D one. Whichever is taken, `fault` tries it on the live model.
+An attribute on the attention modules is no switch: under sdpa it is lost for a whole batch once one text is padded, under eager attention
+it does nothing. Two ways hold: `config.is_causal = False` where the family's mask code asks for it, else an additive float mask over keys
+that the caller passes instead of the 2-D one. Whichever is taken, `fault` tries it on the live model.
 """
 
 from collections.abc import Callable

@@ -23,7 +23,7 @@ BLOCK = 32  # texts at once, of about the same length
 
 
 def cache_states(body: Any, texts: Sequence[str], path: Path, *, key: str = "", device: str = "cpu") -> Path:
-    """Write the last hidden states of every text that `body`, a `Transformer` or `Decoder`, gives, to `path`; about 1 KB a token at d = 512.
+    """Write the last hidden states that `body`, a `Transformer` or `Decoder`, gives every text to `path`; 1 KB a token at d = 512.
 
     `key` names the body; a file of the same key and texts that is there already is kept. Raises `EvaluationError` for states that are not
     finite in float16.
@@ -56,7 +56,7 @@ def _states(body: Any, texts: list[str], device: str) -> tuple[list[torch.Tensor
             real = found["attention_mask"].bool().cpu()
             half = found["token_embeddings"].to("cpu", torch.float16)
             if not torch.isfinite(half[real]).all():
-                raise EvaluationError("some hidden states are not finite in half precision: train without the cache (parameters=lora)")
+                raise EvaluationError("some hidden states are not finite in half precision: train without the cache (trains=lora)")
             mask = found.get("pooling_mask", found["attention_mask"]).to("cpu", torch.uint8)
             for row, at in enumerate(places):
                 states[at], pooled[at] = half[row][real[row]].clone(), mask[row][real[row]].clone()

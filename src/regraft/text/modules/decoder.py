@@ -31,8 +31,8 @@ class Decoder(Transformer):
     compat : "released" counts an instruction's tokens without BOS, as the released code does, so that BOS is left out of the pooling and
         the last token of the instruction is not.
 
-    A text's instruction is the prompt that `encode` was given, or what stands before it in the format of `instructed`. A token belongs to the
-    text if it covers any letter of it, so a piece that joins the instruction's last space and the first word is pooled.
+    A text's instruction is the prompt that `encode` was given, or what stands before it in the format of `instructed`. A token belongs to
+    the text if it covers any letter of it, so a piece that joins the instruction's last space and the first word is pooled.
     """
 
     config_keys = [*Transformer.config_keys, "attention", "compat"]  # noqa: RUF012  # as the library declares it

@@ -101,7 +101,7 @@ class LatentAttention(Module):
         return second
 
     def _split(self, x: Tokens) -> torch.Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         self.trained = self.trained or self.training
@@ -116,7 +116,7 @@ class LatentAttention(Module):
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> "LatentAttention":
+    def load(cls, model_name_or_path: str, subfolder: str = "", *args: Any, **kwargs: Any) -> "LatentAttention":
         placed = {name: kwargs[name] for name in ("token", "cache_folder", "revision", "local_files_only") if name in kwargs}
         config = cls.load_config(model_name_or_path, subfolder=subfolder, **placed)
         loaded: LatentAttention = cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=cls(**config), **placed)

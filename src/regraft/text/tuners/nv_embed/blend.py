@@ -76,7 +76,7 @@ def from_labels(examples: Dataset, task: str, most: int, *, how: Literal["exampl
 def from_scores(examples: Dataset, task: str, most: int, *, positive: float, negative: float) -> list[Row]:
     """Scored pairs from `positive` of the highest score on, in both directions; negatives are the nearest other texts by BM25.
 
-    What is known to score at least `negative` of the highest beside the query is no negative. Raises `CorpusError` if no pair is a positive.
+    What is known to score at least `negative` of the highest beside the query is no negative. Raises `CorpusError`: no pair is a positive.
     """
     scale = max(examples["score"])
     alike: dict[str, set[str]] = {}

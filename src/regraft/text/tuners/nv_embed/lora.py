@@ -13,7 +13,7 @@ def put_on(model: Any, *, r: int, alpha: float, dropout: float) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise ParameterError("nv-embed: parameters=lora needs peft: pip install 'regraft[train]'") from None
+        raise ParameterError("nv-embed: trains=lora needs peft: pip install 'regraft[train]'") from None
     linear = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
     config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=linear, bias="none")  # type: ignore[arg-type]  # only ever divided
     model.requires_grad_(False)

@@ -46,7 +46,7 @@ class NVEmbed(Tuner):
     instruction, label_instruction, score_instruction : tasks of queries; the last two are symmetric and stand on both sides.
     against : evaluation tasks, names or files; training texts that are theirs are left out. near : share of a text's own BM25 score from
         which on it is theirs; 1 leaves out equal words only.
-    parameters : "lora" trains the head and adapters of rank `lora_r`, by peft, and merges them; "head" trains what comes after the frozen
+    trains : "lora" trains the head and adapters of rank `lora_r`, by peft, and merges them; "head" trains what comes after the frozen
         backbone, over its states cached in half precision; "all" trains everything. With "lora" a killed training begins again.
 
     Returns the model, trained in place. Raises `CorpusError` for a row of stage 2 without negatives, labels of one class, no positive.
@@ -70,7 +70,7 @@ class NVEmbed(Tuner):
     score_instruction: str = ""
     against: str = ""
     near: Share = 0.9
-    parameters: Literal["lora", "head", "all"] = "lora"
+    trains: Literal["lora", "head", "all"] = "lora"
     lora_r: PositiveInt = 16
     lora_alpha: PositiveFloat = 32
     lora_dropout: Share = 0.1
@@ -83,11 +83,11 @@ class NVEmbed(Tuner):
             learner = self._learner(model, data, Path(folder), budget)
             steps = self._steps(budget.steps, len(stages))
             for number, (name, part) in enumerate(data):
-                state = None if self.parameters == "lora" else budget.state  # that library opens no model with adapters inside
+                state = None if self.trains == "lora" else budget.state  # that library opens no model with adapters inside
                 own = replace(budget, steps=steps[number], lr=budget.lr * self.lr_ratio**number, state=state, curve=[])
                 curve = fit(learner, PolicyContrastive(learner, self.temperature), part, own, name=name)  # a new optimizer each time
                 budget.curve.extend((step + sum(steps[:number]), loss) for step, loss in curve)
-        if self.parameters == "lora":
+        if self.trains == "lora":
             lora.merge(model[0].model)
         model.requires_grad_(True)
         return model.eval()
@@ -110,9 +110,7 @@ class NVEmbed(Tuner):
             return from_pairs(examples, self.instruction, self.negatives)
         if "label" in names:
             return from_labels(examples, self.label_instruction, self.negatives, how=self.labels, seed=seed)
-        return from_scores(
-            examples, self.score_instruction, self.negatives, positive=self.positive_score, negative=self.negative_score
-        )
+        return from_scores(examples, self.score_instruction, self.negatives, positive=self.positive_score, negative=self.negative_score)
 
     def plan(self, rows: Sequence[Row]) -> list[Stage]:
         """The stages, in their order."""
@@ -134,17 +132,19 @@ class NVEmbed(Tuner):
         given = [first, max(1, steps - first)]
         return given if self.stages == "two" else given[::-1]
 
-    def _learner(self, model: SentenceTransformer, data: Sequence[tuple[str, Dataset]], folder: Path, budget: Budget) -> SentenceTransformer:
+    def _learner(
+        self, model: SentenceTransformer, data: Sequence[tuple[str, Dataset]], folder: Path, budget: Budget
+    ) -> SentenceTransformer:
         """What is trained: the model itself, or its modules after the first one, over cached states."""
         body: Any = model[0]
-        if self.parameters == "all":
+        if self.trains == "all":
             return model
-        if self.parameters == "lora":
+        if self.trains == "lora":
             lora.put_on(body.model, r=self.lora_r, alpha=self.lora_alpha, dropout=self.lora_dropout)
             return model
         head = list(model)[1:]
         if not any(True for module in head for _ in module.parameters()):
-            raise ParameterError("nv-embed: parameters=head: this encoder has nothing after its backbone to train: take dense=true, or lora")
+            raise ParameterError("nv-embed: trains=head: this encoder has nothing after its backbone to train: take dense=true, or lora")
         texts = [text for _, part in data for text in texts_of(part)]
         cache_states(body, texts, folder / "states.safetensors", key=_key(body), device=budget.device)
         return SentenceTransformer(modules=[CachedStates(folder / "states.safetensors"), *head], device=budget.device)
