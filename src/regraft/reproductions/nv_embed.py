@@ -2,8 +2,8 @@
 
 The paper trains Mistral-7B with LoRA on millions of pairs. Here SmolLM2-135M stays frozen, as a causal model, for without training of its
 own the removal of the mask only disturbs it; its states are cached and heads are trained over them. Mining uses all-MiniLM-L6-v2 as
-teacher. The comparison of bidirectional with causal LoRA is left out: it needs an hour of a core. What is expected was declared below before
-any full run.
+teacher. The comparison of bidirectional with causal LoRA is left out: it needs an hour of a core. What is expected was declared below
+before any full run.
 """
 
 import tempfile
@@ -93,9 +93,10 @@ class Size:
     steps: int = 60
     question_steps: int = 100
     queries: int = 225
+    documents: int = 1400
 
 
-QUICK = Size(seeds=1, pairs=30, tested=30, questions=40, test_questions=40, steps=5, question_steps=10, queries=20)
+QUICK = Size(seeds=1, pairs=30, tested=30, questions=40, test_questions=40, steps=5, question_steps=10, queries=30, documents=150)
 
 
 @dataclass(frozen=True)
@@ -255,9 +256,10 @@ def _classes(run: Ledger, size: Size, folder: Path) -> list[dict[str, Any]]:
 
 def _mining(run: Ledger, size: Size) -> list[dict[str, Any]]:
     task: Any = open_task("cranfield")
-    answers = {query: [name for name in found if name in task.corpus] for query, found in list(task.relevant.items())[: size.queries]}
+    corpus = dict(list(task.corpus.items())[: size.documents])
+    answers = {query: [name for name in found if name in corpus] for query, found in list(task.relevant.items())[: size.queries]}
     known = {query: found for query, found in answers.items() if len(found) > 1}
-    judged = Judged(task.corpus, {query: task.queries[query] for query in known}, known)
+    judged = Judged(corpus, {query: task.queries[query] for query in known}, known)
     plain = encoder(resolve("encoder", "as-is").build(encoder_folder(), max_tokens=96))
     kept: dict[Role, npt.NDArray[np.float32]] = {}
 

@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError, ParameterError
 from regraft.language.loading import check_placement, quiet
-from regraft.method import Method
+from regraft.method import Method, parse_settings, resolve
 
 LONGEST = 512  # tokens of a text that are read, where the model itself has no limit below
 
@@ -52,6 +52,12 @@ def pooled(body: Transformer, mode: Any, *, normalize: bool = False, include_pro
     """`body`, the library's pooling of that `mode`, and unit length if asked."""
     modules: list[torch.nn.Module] = [body, Pooling(_width(body), mode, include_prompt=include_prompt)]
     return SentenceTransformer(modules=[*modules, *([Normalize()] if normalize else [])], device="cpu")
+
+
+def written(way: str) -> Any:
+    """The encoder that a user wrote: `mean`, or with settings `nv-embed:pooling=mean,bidirectional=false`. Raises `ParameterError`."""
+    name, _, settings = way.partition(":")
+    return resolve("encoder", name, parse_settings([one for one in settings.split(",") if one]))
 
 
 def refuse_untrained(model: SentenceTransformer, name: str) -> None:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from regraft.errors import CorpusError, ParameterError
 from regraft.evaluation.paired import Sample, paired_effect
-from regraft.method import resolve
 from regraft.output import atomic_file
 from regraft.progress import progress_bar, step
+from regraft.text.encoder import written
 from regraft.text.loading import content_hash
 from regraft.text.tasks.files import read_rows
 from regraft.text.tasks.task import Encode, checked, encoder, unit
@@ -183,7 +183,7 @@ def mine_files(
         raise ParameterError(f"--negatives {negatives}, --margin {margin}: at least 1 negative, a margin above 0 and up to 2")
     judged = read_judged(corpus, queries, positives)
     with step(f"loading {Path(teacher).name}"):
-        model = resolve("encoder", encode_by).build(teacher, device=device)
+        model = written(encode_by).build(teacher, device=device)
     mined = mine(judged, encoder(model, batch_size), margin=margin, negatives=negatives)
     whole = {query: found for query, found in mined.negatives.items() if len(found) == negatives}
     if not whole:

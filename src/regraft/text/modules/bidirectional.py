@@ -120,7 +120,8 @@ def _fault(forward: Forward, model: Any) -> str | None:
 
 def _change(states: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
     """Relative change of each state, (T,)."""
-    return (states.float() - before.float()).norm(dim=-1) / before.float().norm(dim=-1).clamp(min=1e-12)
+    found: torch.Tensor = (states.float() - before.float()).norm(dim=-1) / before.float().norm(dim=-1).clamp(min=1e-12)
+    return found
 
 
 def _moves(states: torch.Tensor, before: torch.Tensor, places: list[int]) -> bool:

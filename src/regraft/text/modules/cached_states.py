@@ -65,8 +65,12 @@ def _states(body: Any, texts: list[str], device: str) -> tuple[list[torch.Tensor
 
 
 def _digest(path: Path) -> str | None:
-    with safe_open(path, framework="pt") as file:
-        return (file.metadata() or {}).get("digest")
+    found: str | None = (_open(path).metadata() or {}).get("digest")
+    return found
+
+
+def _open(path: str | Path) -> Any:
+    return safe_open(path, framework="pt")
 
 
 class CachedStates(InputModule):
@@ -77,12 +81,12 @@ class CachedStates(InputModule):
 
     config_keys = ["path"]  # noqa: RUF012  # as the library declares it
     save_in_root = False
-    tokenizer = None
+    tokenizer = None  # type: ignore[assignment]  # nothing is cut into tokens here
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # theirs
         self.path = str(path)
-        self._file = safe_open(path, framework="pt")
+        self._file = _open(path)
         self._rows = {text: row for row, text in enumerate(json.loads(self._file.metadata()["texts"]))}
         self._starts = self._file.get_tensor("starts").tolist()
         self.dimension = self._file.get_slice("states").get_shape()[1]

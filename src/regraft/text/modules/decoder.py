@@ -44,8 +44,8 @@ class Decoder(Transformer):
         self.attention, self.compat = attention, compat
         check(self.model, attention)
 
-    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        features: dict[str, Any] = super().preprocess(inputs, prompt=prompt, **kwargs)
+    def preprocess(self, inputs: Any, prompt: str | None = None, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        features: dict[str, Any] = super().preprocess(inputs, prompt, *args, **kwargs)
         texts = [f"{prompt or ''}{text}" for text in inputs] if all(isinstance(text, str) for text in inputs) else []
         mask = features["attention_mask"].clone()
         for row, text in enumerate(texts):

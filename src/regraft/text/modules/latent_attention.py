@@ -54,7 +54,7 @@ class LatentAttention(Module):
         ff_mult: int = 4,
         trained: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # theirs
         self.dimension, self.keys, self.variant = dimension, keys, variant
         self.latents, self.heads, self.ff_mult, self.trained = latents, heads, ff_mult, trained
         self.dim_head = dimension if dim_head is None else dim_head

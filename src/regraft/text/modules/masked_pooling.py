@@ -38,7 +38,7 @@ class MaskedPooling(Module):
     config_keys = ["dimension", "mode"]  # noqa: RUF012  # as the library declares it
 
     def __init__(self, dimension: int, mode: Literal["mean", "eos"] = "mean") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # theirs
         self.dimension, self.mode = dimension, mode
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

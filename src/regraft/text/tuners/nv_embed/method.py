@@ -17,6 +17,7 @@ from regraft.progress import console
 from regraft.text.examples import read_examples
 from regraft.text.fitting import Budget, fit
 from regraft.text.modules.cached_states import CachedStates, cache_states
+from regraft.text.modules.decoder import instructed
 from regraft.text.tasks.files import open_any
 from regraft.text.tuner import Kind, Tuner
 from regraft.text.tuners.nv_embed import lora
@@ -78,6 +79,8 @@ class NVEmbed(Tuner):
     def train(self, model: SentenceTransformer, examples: Any, budget: Budget) -> SentenceTransformer:
         rows = self.rows(examples, budget.seed)
         stages = self.plan(rows)
+        if self.instruction and not model.prompts.get("query"):
+            model.prompts |= {"query": instructed(self.instruction)}  # queries are encoded as they were trained
         data = [(name, dataset(part, in_batch)) for name, part, in_batch in stages]
         with tempfile.TemporaryDirectory() if budget.state is None else nullcontext(str(budget.state)) as folder:
             learner = self._learner(model, data, Path(folder), budget)
