@@ -12,6 +12,7 @@ Exits with 1 if a job is wrong without a word, or crashes.
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -66,6 +67,8 @@ def table(results: dict[str, dict[str, str]], kinds: dict[str, str]) -> str:
     for verdict in ("right", "refused", "wrong", "crash"):
         counts = [sum(found[job].startswith(verdict) for found in built.values()) for job in columns]
         lines.append(f"| {verdict} | " + " | ".join(map(str, counts)) + " |")
+    if left := len(kinds) - len(results):
+        lines += ["", f"{left} of {len(kinds)} classes were not run."]
     whole = sum(all(found[job] in ("right", "-") for job in JOBS) for found in built.values())
     lines += ["", f"All jobs right: **{whole} of {len(built)} classes**; the plain resize is right on "
               f"{sum(found[PEERS[0]] == 'right' for found in built.values())}.", ""]  # fmt: skip
@@ -84,7 +87,7 @@ def _cell(verdict: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("|", "/").replace("<", "&lt;")
+    return re.sub(r"\S*/source: ", "", text).replace("|", "/").replace("<", "&lt;")
 
 
 def main() -> int:

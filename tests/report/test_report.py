@@ -7,17 +7,20 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plotly.subplots import make_subplots
 from rich.console import Console
 
 from regraft.errors import OutputError
-from regraft.report.figures import UNTOUCHED, bars, spread, training_curves
+from regraft.report.figures import UNTOUCHED, bars, learning_curves, spread, training_curves
 from regraft.report.page import MISSING, Report, plain, table_columns
+from regraft.report.static import svg
 from regraft.vocab.report.figures import token_lengths, trade_off
 from regraft.vocab.report.segmentation import Neighbors, Segmentation, nearest_html, segmentation_html, visible_html
 
@@ -75,9 +78,9 @@ def test_no_text_becomes_markup() -> None:
     assert not [tag for tag, _ in page.elements if tag == "img"]
     assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
     kinds = [kind for kind, _ in page.scripts]
-    assert kinds == [None, *["application/json"] * 4, None]  # plotly.js once, one figure each, the page's own
+    assert kinds == [*["application/json"] * 4, None]  # the data of each figure, and the page's own
     assert "alert(" not in page.scripts[-1][1]
-    assert page.text.count(ATTACK) >= 7  # shown as it is
+    assert page.text.count(ATTACK) >= 6  # shown as it is
 
 
 def test_figure_labels_reach_plotly_escaped() -> None:
@@ -95,12 +98,105 @@ def test_the_page_loads_nothing() -> None:
     assert not re.search(r"url\(|@import", "".join(styles))
 
 
-def test_plotly_comes_along_only_with_figures() -> None:
+def test_pictures_are_static_and_plotly_comes_along_only_where_it_must() -> None:
     report = Report("t")
     report.add_table("a", [{"x": 1}])
     assert len(report.to_html()) < 30_000
-    report.add_figure("f", bars({"a": 1.0}, title="x"))
+    for number in range(6):
+        report.add_figure(f"f{number}", bars({"a": 1.0, "b": 2.0}, title="x"))
+    page = report.to_html()
+    assert "plotly.js v" not in page
+    assert len(page) < 300_000
+    report.add_figure("pie", go.Figure(go.Pie(values=[1, 2])))
     assert report.to_html().count("plotly.js v") == 1
+
+
+def test_the_answer_comes_first_then_pictures_then_folded_tables() -> None:
+    report = Report("title", "It costs 0.9, not 1.0. The rest. And more.")
+    report.add_table("first table", [{"x": 1}])
+    report.add_figure("picture", bars({"a": 1.0}, title="x"))
+    report.add_table("second table", [{"x": 1}])
+    page = report.to_html()
+    assert '<p class="answer">It costs 0.9, not 1.0.</p>' in page
+    places = [page.index(f">{text}<") for text in ("title", "The rest. And more.", "picture", "first table", "second table")]
+    assert places == sorted(places)
+    assert re.findall(r"<details( open)?>\s*<summary>(.*?)<", page) == [(" open", "first table"), ("", "second table")]
+
+
+def drawn(figure: go.Figure, *, narrow: bool = False) -> tuple[ElementTree.Element, list[str]]:
+    """The picture as XML, and its texts in order."""
+    source = svg(_data(figure), "a picture", narrow=narrow)
+    root = ElementTree.fromstring(source)
+    return root, ["".join(text.itertext()).strip() for text in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def _data(figure: go.Figure) -> dict[str, object]:
+    report = Report("")
+    report.add_figure("", figure)
+    return report.sections[0].figure
+
+
+def every_figure() -> dict[str, go.Figure]:
+    box = go.Box(
+        y=["one", "two"], q1=[1, 2], median=[2, 3], q3=[3, 4], lowerfence=[0, 1], upperfence=[5, 6], mean=[2, 3], orientation="h", name="b"
+    )
+    side = make_subplots(rows=1, cols=2, subplot_titles=["left", "right"])
+    side.add_heatmap(z=[[0.1, None], [0.5, 0.9]], x=["a", "b"], y=["c", "d"], text=[["0.10", ""], ["0.50", "0.90"]], row=1, col=1)
+    side.add_heatmap(z=[[0.2, 0.3]], x=["a", "b"], y=["c"], row=1, col=2)
+    log = go.Figure(go.Scatter(x=[1, 10, 100], y=[3.0, 2.0, 1.0], name="fall", fill="tozeroy"))
+    log.update_xaxes(type="log", title="steps")
+    return {
+        "curves": training_curves({"merge": [(0, 3.0), (10, 2.5)], "mean": [(0, 3.1), (10, 2.4)]}, untouched=2.7),
+        "trade-off": trade_off(ROWS),
+        "bars": bars({"a": 1.5, "untouched": 2.0}, title="bits"),
+        "learning": learning_curves({"base": [(10, 0.5, 0.4, 0.6), (100, 0.7, 0.6, 0.8)], "new": [(10, 0.6, 0.5, 0.7)]}, reference="base"),
+        "lengths": token_lengths([b"ab", b"abc", "é".encode()]),
+        "boxes": go.Figure(box),
+        "maps": side,
+        "log": log,
+    }
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("name", every_figure())
+def test_every_kind_of_figure_is_drawn_with_its_words_as_text(name: str, narrow: bool) -> None:
+    root, texts = drawn(every_figure()[name], narrow=narrow)
+    width, height = map(float, root.attrib["viewBox"].split()[2:])
+    assert width == (350 if narrow else 900)
+    assert height > 100
+    said = {
+        "curves": {"merge", "mean", "untouched", "seconds of training", "bits per byte"},
+        "trade-off": {"untouched", "tokens per byte"},
+        "bars": {"a", "untouched", "1.5", "2", "bits"},
+        "learning": {"base", "new", "10", "100", "F1"},
+        "lengths": {"characters", "bytes", "pieces"},
+        "boxes": {"one", "two"},
+        "maps": {"left", "right", "0.10", "0.50", "0.90", "a", "d"},
+        "log": {"1", "10", "100", "steps"},
+    }
+    assert said[name] <= set(texts)
+
+
+def test_two_pictures_share_no_names_and_have_the_colours_of_the_page() -> None:
+    sources = [svg(_data(every_figure()["curves"]), title, narrow=narrow) for title in "ab" for narrow in (False, True)]
+    names = [set(re.findall(r'id="([^"]+)"', source)) for source in sources]
+    assert all(not a & b for a, b in itertools.combinations(names, 2))
+    for source in sources:
+        assert {f"#{used}" for used in re.findall(r"url\(#([^)]+)\)", source)} <= {
+            f"#{name}" for name in re.findall(r'id="([^"]+)"', source)
+        }
+        assert "currentColor" in source
+        assert "var(--grid)" in source
+        assert not re.search(r"#01020[0-9]|#0[47]0[58]0[69]|DejaVu", source)
+
+
+def test_a_picture_has_bars_at_their_lengths() -> None:
+    root, _ = drawn(bars({"a": 1.0, "b": 2.0}, title="x"))
+    paths = [path.attrib["d"] for path in root.iter("{http://www.w3.org/2000/svg}path") if "#4a90d9" in path.attrib.get("style", "")]
+    numbers = [[float(number) for number in re.findall(r"-?[\d.]+", path)] for path in paths]
+    widths = sorted(max(one[0::2]) - min(one[0::2]) for one in numbers)
+    assert len(widths) == 2
+    assert widths[1] == pytest.approx(2 * widths[0], rel=1e-3)
 
 
 def test_json_round_trip_is_finite_and_plain() -> None:

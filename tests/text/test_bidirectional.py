@@ -142,6 +142,18 @@ def test_an_instruction_is_read_and_not_pooled_and_the_released_count_leaks_its_
     assert kept["released"] == [":", *kept[None]]  # BOS is left out in place of the instruction's last token
 
 
+def test_a_chat_template_is_no_part_of_a_text(bos_folder, tmp_path):
+    tokenizer = models.tokenizer(True).__class__.from_pretrained(str(bos_folder))
+    tokenizer.chat_template = "{% for message in messages %}the cat {{ message.content }} hat{% endfor %}"
+    tokenizer.save_pretrained(tmp_path / "chat")
+    models.llama(layers=2).save_pretrained(tmp_path / "chat")
+    way = resolve("encoder", "nv-embed", {"pooling": "mean", "instruction": "find"})
+    model, plain = way.build(tmp_path / "chat"), way.build(bos_folder)
+    model.save_pretrained(str(tmp_path / "saved"))
+    for one in (model, load(tmp_path / "saved")):
+        np.testing.assert_allclose(one.encode_query(["that rat"]), plain.encode_query(["that rat"]), atol=1e-6)
+
+
 def test_the_instruction_moves_states_that_are_pooled_and_all_of_it_alone_is_eos(bos_folder):
     way = resolve("encoder", "nv-embed", {"pooling": "mean", "instruction": "find", "normalize": False})
     model = way.build(bos_folder)

@@ -32,7 +32,7 @@ IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 4}
 
 # quick, but each does what it does: methods not named here run as they come
 SETTINGS = {
-    "auto": {"minutes": 0.002, "block": 16, "batch_size": 2},
+    "auto": {"steps": 2, "block": 16, "batch_size": 2},
     "cw2v": {"r": 4, "epochs": 1, "batch": 256},
     "focus": {"dim": 8, "epochs": 1, "min_count": 1},
     "hyper-ofa": {"layers": 1, "hidden": 8, "network_epochs": 2},

@@ -115,7 +115,7 @@ def test_notes_are_in_the_report_also_of_rows_that_were_kept(place, tmp_path, mo
 
 def test_states_of_ordinary_text_are_shared_only_where_they_are_the_same(place, monkeypatch):
     methods = ["constituent-mean", "univariate", "ofa", "auto", "merge"]
-    options = {"settings": {"ofa": {"rank": 4, "auxiliary": "corpus", "min_count": 1}, "auto": {"minutes": 0.005, "block": 16, "lr": 0.1}}}
+    options = {"settings": {"ofa": {"rank": 4, "auxiliary": "corpus", "min_count": 1}, "auto": {"steps": 3, "block": 16, "lr": 0.1}}}
     options |= {"training": Training(steps=2, block=16, batch_size=2, lr=0.1), "score_bytes": 2000}
     count_looks(monkeypatch)
     shared, read = [], []

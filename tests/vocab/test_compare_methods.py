@@ -148,7 +148,7 @@ def test_a_method_that_lacks_what_it_needs_names_the_option_and_the_others_go_on
 def test_auto_is_never_worse_than_the_mean_of_the_pieces(place, monkeypatch):
     """Six steps of learning, counted by a clock of their own: what is kept must not be worse than where it started."""
     count_looks(monkeypatch, seconds=0.5)
-    settings = {"auto": {"minutes": 0.1, "block": 32, "batch_size": 4, "lr": 0.01}}
+    settings = {"auto": {"steps": 6, "block": 32, "batch_size": 4, "lr": 0.01}}
     done = run(place, ["auto", "constituent-mean"], settings=settings)
     rows = {row["method"]: row for row in done.rows}
     assert rows["auto"]["error"] is None

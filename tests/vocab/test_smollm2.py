@@ -119,7 +119,7 @@ def test_every_start_that_needs_no_more_than_a_table_has_a_row(smollm2: Path, no
 @pytest.mark.slow
 def test_auto_is_never_worse_than_the_mean_of_the_pieces(smollm2: Path, notes: Path) -> None:
     """On a corpus this small a second of learning: what it keeps must still not be worse than where it started."""
-    settings = {"auto": {"minutes": 0.05, "block": 32, "batch_size": 2}}
+    settings = {"auto": {"steps": 2, "block": 32, "batch_size": 2}}
     done = compare(
         smollm2, corpus=[notes], extend=20, methods=["auto", "constituent-mean"], settings=settings, training=None, score_bytes=1000
     )

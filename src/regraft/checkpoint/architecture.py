@@ -43,7 +43,10 @@ class Architecture:
         self.directory, self._json = directory, config
         self.config = load_config(directory, config) if model_config is None else model_config
         self.model = self._built(self.config)
-        self.vocab_size = int(getattr(text_config(self.config), "vocab_size", 0) or config.get("vocab_size", 0) or 0)
+        size = getattr(text_config(self.config), "vocab_size", 0) or config.get("vocab_size", 0) or 0
+        if type(size) is not int:
+            raise CheckpointError(f"{directory}: vocab_size in config.json is {size!r}, not a number")
+        self.vocab_size = size
 
     def _built(self, model_config: Any) -> Any:
         import transformers

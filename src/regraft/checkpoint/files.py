@@ -23,7 +23,7 @@ import torch
 from regraft.checkpoint.fitting import check_fits
 from regraft.checkpoint.ids import ID_FILES, move_ids
 from regraft.checkpoint.layout import Layout, find_layout
-from regraft.checkpoint.locate import INDEX, locate, read_json, read_shards, transformer_folder
+from regraft.checkpoint.locate import INDEX, locate, read_json, read_shards, transformer_folder, why_no_config
 from regraft.checkpoint.shards import (
     CHUNK,
     Plan,
@@ -89,7 +89,7 @@ class Checkpoint:
         """
         root, hub_id = locate(path_or_id, revision)
         path = transformer_folder(root)
-        config = read_json(path / "config.json", f"{path}: no config.json: not a Hugging Face checkpoint")
+        config = read_json(path / "config.json", why_no_config(path))
         if config.get(KEY) and not factorised:
             raise CheckpointError(f"{path}: its tables are factorised: make an ordinary checkpoint with `regraft export {path} --out DIR`")
         shards, index = read_shards(path)

@@ -1,10 +1,12 @@
 """Will plain `transformers` take the files? Asked before they are written."""
 
+import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regraft.checkpoint.architecture import Architecture
+from regraft.checkpoint.architecture import Architecture, load_config
 from regraft.errors import CheckpointError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -19,7 +21,9 @@ def check_fits(directory: Path, config: Mapping[str, Any], stored: Shapes, new_c
     if before.model is None:
         return
     try:
-        after = Architecture(directory, new_config, type(before.config).from_dict(dict(new_config)))
+        with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
+            (Path(folder) / "config.json").write_text(json.dumps(new_config), "utf-8")
+            after = Architecture(directory, new_config, load_config(Path(folder), new_config))
     except CheckpointError as error:
         raise CheckpointError(f"{error} (with the new vocabulary)") from None
     fitted = _fitting(before, stored)

@@ -13,7 +13,7 @@ ID_FIELD = re.compile(
     r".*_token_(id|index|ids|indices|id_list)|(begin_)?suppress_tokens|(bad|force)_words_ids|stop_token_ids|forced_decoder_ids|"
     r"sequence_bias|(lang|task|speaker)\w*_to_id|lang_code_to_id|(pad|bos|eos|unk|mask|cls|sep|image|video|audio)_index|lang_id"
 )
-OTHER_IDS = re.compile(r"(codebook|codec|semantic|coarse|fine|speech|spk|vq|audio_eos|audio_bos|audio_pad)_.*")  # of other vocabularies
+OTHER_IDS = re.compile(r"(codebook|codec|semantic|coarse|fine)_.*")  # of other vocabularies
 PAIRS = {"forced_decoder_ids": 1, "sequence_bias": 0}  # lists of pairs, of which one side is an id, or ids
 LISTS = re.compile(r"(begin_)?suppress_tokens|(bad|force)_words_ids|sequence_bias|forced_decoder_ids")  # entries that may go
 

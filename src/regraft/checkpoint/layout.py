@@ -199,13 +199,7 @@ class _Finder:
         Raises `CheckpointError` where the architecture cannot say which those are, and one has a dimension of `rows`.
         """
         if self.over:
-            found = {name: self.over[called] for name, called in self.called.items() if called in self.over and name not in known}
-            for name in found:
-                if self.tensors[name].dtype not in FLOATS:
-                    raise CheckpointError(
-                        f"{self.directory}: {name} runs over the vocabulary, but holds {self.tensors[name].dtype} and not rows"
-                    )
-            return found
+            return {name: self.over[called] for name, called in self.called.items() if called in self.over and name not in known}
         if self.model is None:
             unclear = [n for n, info in self.tensors.items() if n not in known and rows in info.shape and not NOT_VOCABULARY.search(n)]
             if unclear:

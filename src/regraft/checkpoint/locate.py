@@ -13,6 +13,7 @@ from regraft.errors import CheckpointError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.md"]
+ADAPTER = "is a PEFT adapter without its base model: merge it first (`merge_and_unload`) and save the result"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -51,7 +52,8 @@ def transformer_folder(root: Path) -> Path:
             if folder.is_absolute() or ".." in folder.parts:
                 raise CheckpointError(f"{root / 'modules.json'}: module path {folder} leads out of the folder")
             return root / folder
-    raise CheckpointError(f"{root / 'modules.json'}: none of the modules is a Transformer, so there is no vocabulary to change")
+    kinds = ", ".join(str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules if isinstance(module, dict)) or "none at all"
+    raise CheckpointError(f"{root / 'modules.json'}: none of the modules ({kinds}) is a Transformer, whose vocabulary could change")
 
 
 def read_json(path: Path, missing: str, kind: type = dict) -> Any:
@@ -67,6 +69,13 @@ def read_json(path: Path, missing: str, kind: type = dict) -> Any:
     if not isinstance(data, kind):
         raise CheckpointError(f"{path}: not a JSON {'object' if kind is dict else 'array'}")
     return data
+
+
+def why_no_config(path: Path) -> str:
+    """What a folder without config.json is, as far as can be told."""
+    if (path / "adapter_config.json").is_file():
+        return f"{path}: {ADAPTER}"
+    return f"{path}: no config.json: not a Hugging Face checkpoint"
 
 
 def read_shards(path: Path) -> tuple[dict[str, Shard], dict[str, Any] | None]:
@@ -106,8 +115,8 @@ def _why_no_weights(path: Path) -> str:
     if any(name.endswith(".gguf") for name in names):
         return (
             f"{path}: weights only as GGUF: convert with `AutoModelForCausalLM.from_pretrained(DIR, gguf_file=FILE).save_pretrained(NEW)` "
-            "and the tokenizer likewise"
+            "and the tokenizer likewise (`pip install gguf` first)"
         )
     if "adapter_config.json" in names:
-        return f"{path}: is a PEFT adapter without its base model: merge it first (`merge_and_unload`) and save the result"
+        return f"{path}: {ADAPTER}"
     return f"{path}: no {SINGLE} or {INDEX}: not a checkpoint, or not fetched completely"

@@ -151,6 +151,15 @@ class Corpus:
             except UnreadableError as error:
                 raise CorpusError(f"{file.label if file else self.name}: changed while in use ({error.why})") from None
 
+    def rows(self) -> Iterator[str]:
+        """All documents, and "" for each row of a table that is empty or cannot be UTF-8: one for each row, in the order of the files."""
+        for file in self.files:
+            try:
+                for text in read_documents(file.path, self.text_column, file.suffix, empty=True):
+                    yield "" if any("\ud800" <= letter <= "\udfff" for letter in text) else text
+            except UnreadableError as error:
+                raise CorpusError(f"{file.label}: changed while in use ({error.why})") from None
+
     def count(self, split: Split = "all") -> int:
         """How many documents one side has."""
         return self._counts[split][0]

@@ -38,13 +38,14 @@ class UnreadableError(Exception):
         self.why, self.malformed = why, malformed
 
 
-def read_documents(path: Path, text_column: str | None = None, suffix: str | None = None) -> Iterator[str]:
+def read_documents(path: Path, text_column: str | None = None, suffix: str | None = None, *, empty: bool = False) -> Iterator[str]:
     """The documents of the file (or saved `datasets` directory) at `path`, in file order, empty ones left out.
 
     Parameters
     ----------
     text_column : column of JSON, CSV, TSV, Parquet or `datasets` rows; "text" by default; "a.b" reaches into nested records.
     suffix : the format to assume instead of the path's own ending, for example ".jsonl".
+    empty : give empty rows of tables too, as "": what is made of them then has as many rows as the table.
 
     Raises `UnreadableError` at the first byte that is not text, and `CorpusError` when an optional package is missing.
     """
@@ -54,6 +55,8 @@ def read_documents(path: Path, text_column: str | None = None, suffix: str | Non
         for document in reader(path, column):
             if document and not document.isspace():
                 yield document
+            elif empty and reader in (_json, _csv, _tsv, _parquet, _saved_dataset):
+                yield ""
     except UnicodeDecodeError as error:
         raise UnreadableError(f"not {error.encoding.upper()} text ({error.reason}); convert it with iconv") from None
     except CatalogueError as error:

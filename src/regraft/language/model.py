@@ -25,7 +25,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from regraft.errors import EvaluationError
-from regraft.language.split import backbone_of, inference, replaced_forward, run_head, split_of
+from regraft.language.split import backbone_of, inference, replaced_forward, run_head, short_attention, split_of
 from regraft.language.tables import head_of
 
 __all__ = ["LanguageModel", "inference", "kind_of", "remembered_states", "replaced_forward", "short_attention", "table_rows"]
@@ -33,7 +33,6 @@ __all__ = ["LanguageModel", "inference", "kind_of", "remembered_states", "replac
 Kind = Literal["decoder", "masked"]
 SEPARATOR = "<|endoftext|>"  # what models without a BOS were pre-trained to see between documents, also where chat tuning renamed EOS
 LOGITS_BYTES = 30 * 2**20  # logits held at once; above 32 MiB the C library unmaps what is freed, and scoring is 12 % slower
-SHORT_TOKENS = 160  # on a CPU, plain attention beats the fused kernel up to about here: short documents are scored 1.3 times as fast
 KEPT_BYTES = 2**30  # of hidden states that are kept to be read again
 PROBE = "the cat sat on the mat and ran"
 UNLIMITED = 10**6  # tokenizers write "no limit" as a huge number
@@ -153,7 +152,8 @@ class LanguageModel:
         `layer` counts as in ``hidden_states`` of `transformers`: 0 is the input, -1 what the head reads. Raises `EvaluationError` for one
         that the model does not have.
         """
-        options = {"use_cache": False} if self.kind == "decoder" else {}
+        # a model that is run whole is run plainly: without its cache a class may compute something else
+        options = {"use_cache": False} if self.kind == "decoder" and self.backbone is not None else {}
         if layer != -1:
             options["output_hidden_states"] = True
         with short_attention(self.model, ids):
@@ -249,20 +249,6 @@ def remembered_states(model: Any, kept: dict[bytes, Any]) -> Iterator[None]:
 
 def _states(kept: dict[bytes, Any]) -> Iterator[torch.Tensor]:
     return (output.last_hidden_state for output in kept.values())
-
-
-@contextmanager
-def short_attention(model: Any, ids: torch.Tensor) -> Iterator[None]:
-    """Inside the context a batch `ids` (batch, length) of short sequences on a CPU meets plain attention instead of the fused kernel."""
-    fused = model.config._attn_implementation
-    if ids.device.type != "cpu" or ids.shape[1] > SHORT_TOKENS or fused != "sdpa":
-        yield
-        return
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(fused)
 
 
 def kind_of(model: Any) -> Kind:

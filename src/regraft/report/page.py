@@ -1,7 +1,8 @@
 """A report: what was found, as tables, plots and marked-up text, shown on a terminal, as JSON, or as one self-contained HTML page.
 
-Enters: rows (plain dicts), plotly figures, HTML fragments. Leaves: the same content three ways. The page loads nothing from a network, so
-it can be mailed, archived and opened in ten years. Every text is escaped, except fragments, whose makers escape their own.
+Enters: rows (plain dicts), plotly figures, HTML fragments. Leaves: the same content three ways. The page has the answer first, then the
+pictures, then the tables, folded. It loads nothing from a network, so it can be mailed, archived and opened in ten years; pictures are
+static and carry their data. Every text is escaped, except fragments, whose makers escape their own.
 """
 
 import base64
@@ -9,6 +10,7 @@ import dataclasses
 import html
 import json
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -26,6 +28,7 @@ from rich.text import Text
 from regraft import __version__
 from regraft.errors import OutputError
 from regraft.output import atomic_file
+from regraft.report.static import can_draw, svg
 
 MISSING = "–"
 WIDTH, UNBOUNDED = 140, 10_000
@@ -64,6 +67,13 @@ class Section:
     def figure_json(self) -> str:
         """The figure for a `<script type="application/json">` element: no "<" can end the element early."""
         return json.dumps(self.figure, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+
+    @property
+    def pictures(self) -> dict[str, str]:
+        """The figure as SVG for wide and for narrow pages; nothing where it holds what only plotly draws."""
+        if not can_draw(self.figure):
+            return {}
+        return {"wide": svg(self.figure, self.title), "narrow": svg(self.figure, self.title, narrow=True)}
 
     @property
     def height(self) -> int:
@@ -120,15 +130,19 @@ class Report:
         return {"title": self.title, "lead": self.lead, "regraft": __version__, "sections": sections}
 
     def to_html(self) -> str:
-        """The page: styles, scripts and (when there are figures) plotly.js are all inside."""
+        """The page: styles, scripts and pictures are all inside; plotly.js too where a figure needs it."""
         source = resources.files("regraft.report").joinpath("templates/report.html").read_text(encoding="utf-8")
         template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+        pictures = [(section, section.pictures if section.kind == "figure" else {}) for section in self.sections if section.kind != "table"]
+        tables = [section for section in self.sections if section.kind == "table"]
         plotly_js = ""
-        if any(section.kind == "figure" for section in self.sections):
+        if any(section.kind == "figure" and not drawn for section, drawn in pictures):
             from plotly.offline import get_plotlyjs
 
             plotly_js = get_plotlyjs()
-        return template.render(report=self, plotly_js=plotly_js, version=__version__)
+        answer, rest = first_sentence(self.lead)
+        given = {"answer": answer, "rest": rest, "pictures": pictures, "tables": tables}
+        return template.render(report=self, plotly_js=plotly_js, version=__version__, **given)
 
     def save_html(self, path: str | Path) -> Path:
         """Write the page; it appears whole or not at all. Raises `OutputError` when it can't be written."""
@@ -139,6 +153,12 @@ class Report:
         except OSError as error:
             raise OutputError(f"{path}: the report can't be written ({error.strerror}); choose another place") from None
         return path
+
+
+def first_sentence(text: str) -> tuple[str, str]:
+    """A text as its first sentence and what follows; a line break ends a sentence too."""
+    found = re.search(r"(?<=[.!?])\s+(?=[A-Z(])|\n", text)
+    return (text, "") if found is None else (text[: found.start()], text[found.end() :])
 
 
 def plain(value: Any) -> Any:

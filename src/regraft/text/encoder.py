@@ -15,6 +15,7 @@ from regraft.checkpoint import Checkpoint
 from regraft.errors import CheckpointError, ParameterError
 from regraft.language.loading import check_placement, quiet
 from regraft.method import Method, parse_settings, resolve
+from regraft.text.modules.around import Around
 
 LONGEST = 512  # tokens of a text that are read, where the model itself has no limit below
 
@@ -48,7 +49,7 @@ class Encoder(Method):
         """Modules around `body`, the transformer of the checkpoint with its tokenizer."""
 
 
-def pooled(body: Transformer, mode: Any, *, normalize: bool = False, include_prompt: bool = True) -> SentenceTransformer:
+def pooled(body: Transformer | Around, mode: Any, *, normalize: bool = False, include_prompt: bool = True) -> SentenceTransformer:
     """`body`, the library's pooling of that `mode`, and unit length if asked."""
     modules: list[torch.nn.Module] = [body, Pooling(_width(body), mode, include_prompt=include_prompt)]
     return SentenceTransformer(modules=[*modules, *([Normalize()] if normalize else [])], device="cpu")
@@ -71,6 +72,7 @@ def open_transformer(
 ) -> Transformer:
     """The transformer of a checkpoint without its heads, as sentence-transformers' first module, or a `kind` of it.
 
+    Texts are read as they are: the library would set the chat template of an instruct model, system prompt and all, around each of them.
     A tokenizer without a padding token (most decoders) pads with the end-of-text token; the mask covers it. Raises `CheckpointError`.
     """
     check_placement(dtype, device)
@@ -81,15 +83,18 @@ def open_transformer(
             body: Transformer = kind(str(path), model_kwargs={"dtype": wanted})
     except (OSError, ValueError, ImportError, AttributeError, KeyError) as error:
         raise CheckpointError(f"{path}: sentence-transformers cannot open it ({' '.join(str(error).split())[:200]})") from None
+    body.modality_config = {"text": body.modality_config["text"]}
+    body.input_formatter.supported_modalities = ["text"]
     tokenizer: Any = body.tokenizer
     if getattr(tokenizer, "pad_token", None) is None:
         if tokenizer.eos_token is None:
             raise CheckpointError(f"{path}: its tokenizer has neither a padding nor an end-of-text token: give it one first")
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"  # positions then count from the first token in every model
     own = body.max_seq_length or LONGEST
     body.max_seq_length = min(own, max_tokens or LONGEST)
     return body
 
 
-def _width(body: Transformer) -> int:
+def _width(body: Transformer | Around) -> int:
     return int(body.get_embedding_dimension())

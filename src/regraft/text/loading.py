@@ -46,7 +46,9 @@ def is_stock(path: str | Path) -> bool:
 
 @functools.cache
 def content_hash(source: str | Path) -> str:
-    """An id of all files of an encoder, a directory or Hub id."""
+    """An id of all files of an encoder, a directory or Hub id, or of a file of vectors."""
+    if Path(source).is_file():
+        return f"sha256:{sha256(Path(source))}"
     root = Path(source) if Path(source).is_dir() else Checkpoint.open(source).path
     digest = hashlib.sha256()
     for file in content(root):

@@ -31,6 +31,19 @@ BINARY_FILES = (
 )
 
 
+WITHOUT_PIECES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer", "MyT5Tokenizer")
+
+
+def read_class(directory: Path) -> str | None:
+    """The class that tokenizer_config.json in `directory` names, if it does."""
+    try:
+        config = json.loads((directory / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    name = config.get("tokenizer_class") if isinstance(config, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def read_companions(directory: Path) -> dict[str, bytes]:
     """Name -> content of the tokenizer files in `directory` other than `tokenizer.json`."""
     return {name: (directory / name).read_bytes() for name in (*TEXT_FILES, *BINARY_FILES) if (directory / name).is_file()}

@@ -53,6 +53,8 @@ class Tokenizer:
         """
         path = Path(path)
         file = path if path.is_file() else path / "tokenizer.json"
+        if not file.is_file() and (kind := files.read_class(file.parent)) in files.WITHOUT_PIECES:
+            raise TokenizerError(f"{path}: {kind} reads bytes or characters and has no pieces, so there is no vocabulary to change")
         if not file.is_file():
             raise TokenizerError(
                 f"{path}: no tokenizer.json; make one with AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) of transformers >= 5"

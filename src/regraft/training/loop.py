@@ -23,6 +23,7 @@ from torch import nn
 from regraft.errors import ParameterError
 from regraft.graft.factors import FactorisedHead, dense
 from regraft.language.model import LanguageModel
+from regraft.language.tables import head_of
 from regraft.progress import Bar, progress_bar
 from regraft.training.adapters import LoraOptions, untie
 from regraft.training.footprint import footprint, full_training
@@ -68,7 +69,7 @@ def train(
     EvaluationError : the model has no language-model head. OutputError : the state cannot be written or is of another run.
     """
     language_model = LanguageModel(model, tokenizer)
-    _check(language_model, training, replay_texts)
+    check_fits(language_model, training, replay_texts)
     accelerator = Accelerator()
     if accelerator.num_processes > 1:
         model.to(accelerator.device)
@@ -133,11 +134,14 @@ def _train_stage(
     return run
 
 
-def _check(language_model: LanguageModel, training: Training, replay_texts: Iterable[str] | None) -> None:
+def check_fits(language_model: LanguageModel, training: Training, replay_texts: Iterable[str] | None) -> None:
+    """Raise `ParameterError` if `training` does not fit the model: its objective, its blocks, its replay."""
     name = type(language_model.model).__name__
     if (training.objective == "mlm") != (language_model.kind == "masked"):
         fitting = "'mlm'" if language_model.kind == "masked" else "'clm' or 'mtp'"
         raise ParameterError(f"objective={training.objective!r} does not fit {name}: choose {fitting}")
+    if training.objective == "mtp" and (language_model.backbone is None or head_of(language_model.model) is None):
+        raise ParameterError(f"objective='mtp' needs a head of its own, which {name} has not: choose 'clm'")
     if training.objective == "mlm" and language_model.tokenizer.mask_token_id is None:
         raise ParameterError("objective='mlm' needs a tokenizer with a mask token")
     if training.replay and replay_texts is None:
@@ -214,10 +218,11 @@ class _Loop:
             self._evaluate(on_evaluate)
         minutes = training.minutes is not None
         with progress_bar("training", total=training.minutes if minutes else training.steps, unit="min" if minutes else "steps") as bar:
-            while self._progress() < 1:
+            while self._progress() < 1 and not run.stopped:
                 spent = _stopwatch(clock)
                 loss, size = self._step(optimizer, spent)
                 run.seconds = self._agreed(run.seconds + spent())
+                run.stopped = training.most_minutes is not None and run.seconds >= 60 * training.most_minutes and self._progress() < 1
                 self._note(bar, loss, size)
                 if on_evaluate is not None and self._due() and self._progress() < 1:
                     self._evaluate(on_evaluate)
@@ -254,6 +259,8 @@ class _Loop:
             nats, predicted, size = nats + loss.nats, predicted + loss.tokens, size + held
         if not math.isfinite(nats):
             raise ParameterError(f"the loss is not finite at step {self.run.steps}: lower lr={training.lr} or check the model's start")
+        if self.run.steps == 0:
+            self._check_gradients()
         gradients = [p for p in self.parameters.values() if p.grad is not None]
         if processes > 1:
             for parameter in gradients:
@@ -268,6 +275,16 @@ class _Loop:
         self.run.tokens += training.accumulate * training.batch_size * training.block * processes
         self.run.bytes += size * processes
         return Loss(nats, predicted), size
+
+    def _check_gradients(self) -> None:
+        """Raise `ParameterError` if a table that should learn, or all that should, has no gradient: then nothing of it would be learned."""
+        idle = [name for name, parameter in self.parameters.items() if parameter.grad is None]
+        tables = [name for name in idle if name.startswith(("rows", "head_rows", "embedding."))]
+        if tables or len(idle) == len(self.parameters):
+            raise ParameterError(
+                f"{type(self.language_model.model).__name__}: {(tables or idle)[0]} should learn, but gets no gradient from the text: "
+                "choose other parameters"
+            )
 
     def _backpropagate(self, ids: torch.Tensor, batch: int) -> Loss:
         scale, device = 1 / self.training.accumulate, self.language_model.device.type

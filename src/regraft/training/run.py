@@ -33,6 +33,7 @@ class TrainingRun:
     merged : what `on_evaluate` measured after adapters that trained beside quantized weights were merged into the full-precision ones; the
         last point of the curve was measured before. None without quantization.
     adapters : the trained adapters, or None.
+    stopped : whether the time that it may take at most ended it, before its steps were done.
     """
 
     curve: list[CurvePoint] = field(default_factory=list)
@@ -47,6 +48,7 @@ class TrainingRun:
     footprint: Footprint | None = None
     merged: float | None = None
     adapters: SavedAdapters | None = field(default=None, repr=False)
+    stopped: bool = False
 
     @property
     def tokens_per_second(self) -> float:

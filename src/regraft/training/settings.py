@@ -41,6 +41,8 @@ class Training:
     objective : "clm" next token; "mtp" next token and, by a second head that is dropped at the end, the one after; "mlm" masked tokens.
     steps, minutes, epochs : the budget, one of the three. With minutes, the schedule follows the clock, so it too ends at zero. The paper
         takes 2 epochs.
+    most_minutes : where a training in steps or epochs ends if it takes longer, a step at least; the run then says so. The schedule follows
+        the steps, so that without reaching it a busy machine trains what a quiet one does (ours).
     clock : what `minutes` are: of the wall clock, or of processor time over all threads, which a busy machine does not shorten.
     block : tokens in a block. align_documents : begin blocks where documents begin (see `regraft.training.packing.pack`); in short blocks
         a model otherwise unlearns how text starts. batch_size : blocks in a forward pass. accumulate : passes in a step.
@@ -65,6 +67,7 @@ class Training:
     first_stage: Annotated[float, Gt(0), Lt(1)] = 0.5
     objective: Objective = "clm"
     steps: Annotated[int, Ge(1)] | None = None
+    most_minutes: Annotated[float, Gt(0)] | None = None
     minutes: Annotated[float, Gt(0)] | None = None
     epochs: Annotated[float, Gt(0)] | None = None
     clock: Literal["wall", "process"] = "wall"

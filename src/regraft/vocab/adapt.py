@@ -21,6 +21,7 @@ from regraft.checkpoint import Reshaped, Value, write
 from regraft.errors import ParameterError
 from regraft.graft.factors import KEY
 from regraft.language.loading import check_placement
+from regraft.language.model import LanguageModel
 from regraft.language.precision import matmul_precision
 from regraft.meter import Cost, metered
 from regraft.method import resolve
@@ -29,6 +30,7 @@ from regraft.progress import console, step
 from regraft.report import Report
 from regraft.training import Training, TrainingRun, train
 from regraft.training.adapters import tied
+from regraft.training.loop import check_fits
 from regraft.training.trainable import will_train
 from regraft.vocab.change.request import TokenizerRequest
 from regraft.vocab.change.stored import mended_fields
@@ -195,14 +197,18 @@ def measure(
 ) -> Measured:
     """Score the untouched model, the grafted one, with `training` the trained one, and with `elchat` what is mixed of it and the source."""
     if not job.scorable:
+        two = job.checkpoint.layout.kind == "encoder-decoder"
+        why = "is an encoder-decoder, under which text alone has no likelihood" if two else "has no language-model head"
         if training is not None:
-            raise ParameterError(f"{job.checkpoint.path} has no language-model head to train with: adapt it without --train")
+            raise ParameterError(f"{job.checkpoint.path} {why}, so there is nothing to train with: adapt it without --train")
         if score:
-            console.print("  the model has no language-model head: only tokenization is measured", style="yellow")
+            console.print(f"  the model {why}: only tokenization is measured", style="yellow")
         return Measured()
     if not score and training is None:
         return Measured()
     model, old_tokenizer, new_tokenizer = job.load()
+    if training is not None:  # before anything is scored
+        check_fits(LanguageModel(model, old_tokenizer), training, job.replay or None)
     stages: list[Stage] = []
 
     def keep_score(name: str, what: str, tokenizer: Any, **options: Any) -> None:

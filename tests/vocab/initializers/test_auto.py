@@ -11,6 +11,7 @@ import torch
 from regraft.corpus import Corpus
 from regraft.errors import EvaluationError
 from regraft.graft import Graft, Rows
+from regraft.language.tables import live_tables
 from regraft.samples import everyday_english
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
@@ -24,7 +25,6 @@ from regraft.vocab.initializers.constituent_mean import ConstituentMean
 from regraft.vocab.initializers.focus import Focus
 from regraft.vocab.initializers.merge import Merge
 from regraft.vocab.job import Job
-from regraft.vocab.transplant.installed import live_tables
 from toys import models as tiny_models
 from toys.clock import count_looks
 from toys.directory import save_decoder
@@ -32,12 +32,7 @@ from toys.vocabularies import write_vectors
 
 TEXTS = [f"{text} flumzor quixzor" for text in tiny_models.texts(60, seed=2)]
 ORDINARY = tiny_models.texts(8, seed=5)
-FAST = {"minutes": 0.002, "block": 16, "batch_size": 2}
-
-
-@pytest.fixture(autouse=True)
-def _three_steps(monkeypatch):
-    count_looks(monkeypatch)
+FAST = {"steps": 3, "block": 16, "batch_size": 2}
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +114,7 @@ class TestCandidates:
 class TestOrdinaryText:
     def stub(self, drifts):
         """A trial under which ordinary text costs `drifts[name]` once the start called so is installed; `asked` are all that were."""
-        trial = SimpleNamespace(asked=[])
+        trial = SimpleNamespace(asked=[], limit=auto.LARGEST_DRIFT, alike=True)
         trial.install = trial.asked.append
         trial.drift = lambda: drifts[trial.asked[-1]]
         return trial
@@ -161,7 +156,7 @@ class TestOrdinaryText:
     )
     def test_what_was_learned_is_pulled_back_by_halves_until_ordinary_text_is_within_its_limit(self, slope, bar, share):
         """Towards what was learned, from 1 to 3, ordinary text costs `slope` more and text kept apart 1 less."""
-        trial, first, learned = SimpleNamespace(), {"input": torch.tensor([1.0])}, {"input": torch.tensor([3.0])}
+        trial, first, learned = SimpleNamespace(limit=auto.LARGEST_DRIFT), {"input": torch.tensor([1.0])}, {"input": torch.tensor([3.0])}
         trial.put = lambda state: setattr(trial, "share", (float(state["input"]) - 1) / 2)
         trial.drift = lambda: 1 + slope * trial.share
         trial.score = lambda: 2 - trial.share
@@ -220,7 +215,7 @@ class TestTextKeptApart:
         def diverge(model, tokenizer, texts, training, *, new_ids):
             with torch.no_grad():
                 model.get_input_embeddings().weight[new_ids] = torch.nan
-            return SimpleNamespace(steps=1)
+            return SimpleNamespace(steps=1, stopped=False)
 
         monkeypatch.setattr(auto, "train", diverge)
         assert isinstance(Auto(**FAST)(source_of(target), target, context_of(target)), Graft)
@@ -244,3 +239,28 @@ class TestTrial:
         torch.testing.assert_close(trial.state()["input"], state["input"])
         kept = np.flatnonzero(target.source_ids >= 0)
         assert torch.equal(table[kept], source_of(target).table[target.source_ids[kept]])
+
+
+class TestBudget:
+    """Steps are counted, not minutes: a busy machine learns what a quiet one does, and a ceiling in time is told."""
+
+    def rows(self, target, monkeypatch, seconds, **settings):
+        count_looks(monkeypatch, seconds)
+        return Auto(**FAST | settings)(source_of(target), target, context_of(target))
+
+    def test_a_busy_machine_makes_the_same_rows(self, target, monkeypatch):
+        quiet, busy = (self.rows(target, monkeypatch, seconds) for seconds in (0.001, 5.0))
+        assert isinstance(quiet, Rows)
+        assert torch.equal(quiet.values, busy.values)
+        assert quiet.layers.keys() == busy.layers.keys()
+        assert all(torch.equal(busy.layers[name], layer) for name, layer in quiet.layers.items())
+
+    def test_the_ceiling_is_told_when_it_was_reached(self, target, monkeypatch, capsys):
+        self.rows(target, monkeypatch, 40.0, steps=5, minutes=1.0)
+        assert "1 steps (of 5: 1 minutes were over) of learning" in said(capsys)
+
+    def test_ordinary_text_that_is_cut_anew_is_measured_all_the_same(self, target):
+        trial = trial_of(target, context_of(target, ordinary=[f"{text} flumzor quixzor" for text in ORDINARY]))
+        assert not trial.alike
+        assert len(trial.ordinary) == len(ORDINARY)
+        assert trial.drift() != 1.0

@@ -16,7 +16,7 @@ from regraft.vocab.transplant.transplant import transplant
 from toys.starts import METHODS, SETTINGS, change_of, context_of, old_tokenizer
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-BY_THE_CLOCK = {"auto"}  # learns for minutes
+BY_THE_CLOCK = {"auto"}  # learns layers: rounding of other processors adds up
 
 
 def processor_kind():

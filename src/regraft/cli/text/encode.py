@@ -1,7 +1,7 @@
 """`regraft text encode`: one vector a text."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -17,6 +17,9 @@ class Shape:
 
     dimensions: Annotated[int | None, typer.Option(min=1, help="Keep the first so many dimensions, at unit length again.")] = None
     precision: Annotated[str, typer.Option(help="float32, int8 or binary (one bit a dimension).")] = "float32"
+    after: Annotated[str, typer.Option(help="none, center, all-but-the-top, remove-first or whiten; kept by --save-model.")] = "none"
+    fit: Annotated[list[str] | None, typer.Option("--fit", help="Texts that --after is fitted on; by default those encoded.")] = None
+    chunk_tokens: Annotated[int | None, typer.Option(min=1, help="A vector for each so many tokens, pooled after all are read.")] = None
 
 
 @verb(group=group)
@@ -39,28 +42,28 @@ def encode(
     """Turn texts into vectors with any checkpoint: its own pooling, another one, or prompts that need no training."""
     from regraft.errors import ParameterError
     from regraft.method import parse_settings
+    from regraft.text.encode import Precision
+    from regraft.text.encode import Shape as Vectors
     from regraft.text.encode import encode as run
-    from regraft.text.encode import save_encoder
+    from regraft.text.reading.after import After
 
-    if shape.precision not in ("float32", "int8", "binary"):
-        raise ParameterError(f"--precision {shape.precision}: choose float32, int8 or binary")
-    given = parse_settings(settings or [])
+    for name, given, known in (("precision", shape.precision, get_args(Precision)), ("after", shape.after, get_args(After))):
+        if given not in known:
+            raise ParameterError(f"--{name} {given}: choose {', '.join(known[:-1])} or {known[-1]}")
     figures = run(
         model,
         text,
         out=out,
         method=pooling,
-        settings=given,
+        settings=parse_settings(settings or []),
         instruction=instruction,
         text_column=text_column,
-        dimensions=shape.dimensions,
-        precision=shape.precision,  # type: ignore[arg-type]  # checked above
+        shape=Vectors(**vars(shape)),
+        save_model=save_model,
         **vars(machine),
     )
-    if save_model is not None:
-        save_encoder(model, save_model, method=pooling, settings=given, max_tokens=machine.max_tokens)
-        figures |= {"model": str(save_model)}
     if not json_output:
-        size = f"{figures['texts']:,} vectors of {figures['dimensions']} dimensions"
-        print(f"{size}, {figures['precision']}, in {figures['seconds']:.1f} s: {out}")
+        size = f"{figures['vectors']:,} vectors of {figures['dimensions']} dimensions"
+        empty = f" ({figures['empty']:,} of empty texts, all zeros)" if figures["empty"] and shape.chunk_tokens is None else ""
+        print(f"{size}, {figures['precision']}, in {figures['seconds']:.1f} s: {out}{empty}")
     return figures

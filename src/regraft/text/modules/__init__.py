@@ -1,1 +1,1 @@
-"""Modules that sentence-transformers does not have. It refuses classes of other packages: `regraft.text.load` opens models with these."""
+"""Modules of sentence-transformers' kind that it does not have itself; `regraft.text.load` opens what is saved with them."""

@@ -1,9 +1,9 @@
 """Extend and replace: the two ways to give a model another vocabulary."""
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from regraft.errors import ParameterError
+from regraft.errors import ParameterError, TokenizerError
 from regraft.tokenizer.as_transformers import make_loadable
 from regraft.tokenizer.model import Tokenizer
 from regraft.tokenizer.overlap import match_tokens
@@ -72,7 +72,41 @@ def _count_words(texts: Iterable[str]) -> int:
 
 
 def replace(tokenizer: Tokenizer, target: Tokenizer) -> Change:
-    """Take `target` instead; a token that both have keeps its source."""
+    """Take `target` instead; a token that both have keeps its source.
+
+    Ids in its post-processor become those of their tokens where they are not: a tokenizer that was trained anew from another one may carry
+    that one's. Raises `TokenizerError` for a token there that `target` lacks.
+    """
+    target, notes = mend_post_processor(target)
     source_ids = match_tokens(tokenizer, target)
     found = int((source_ids >= 0).sum())
-    return Change(target, source_ids, [], [f"{found} of {len(target.pieces)} tokens of the new tokenizer exist in the old one"])
+    return Change(target, source_ids, [], [f"{found} of {len(target.pieces)} tokens of the new tokenizer exist in the old one", *notes])
+
+
+def mend_post_processor(tokenizer: Tokenizer) -> tuple[Tokenizer, list[str]]:
+    """`tokenizer` with a post-processor whose ids are those of the tokens that it names, and a note if they were not."""
+    spec, mended = tokenizer.editable(), {}
+
+    def id_of(token: str, stored: int) -> int:
+        if token not in tokenizer.vocab:
+            raise TokenizerError(f"{tokenizer.where}: its post-processor adds {token}, which is not in its vocabulary: mend the file")
+        if tokenizer.vocab[token] != stored:
+            mended[token] = (stored, tokenizer.vocab[token])
+        return tokenizer.vocab[token]
+
+    def walk(part: Any) -> None:
+        if isinstance(part, dict):
+            for inner in part.get("processors") or []:
+                walk(inner)
+            for entry in (part.get("special_tokens") or {}).values():
+                if len(entry.get("tokens") or []) == len(entry["ids"]):
+                    entry["ids"] = [id_of(token, i) for token, i in zip(entry["tokens"], entry["ids"], strict=True)]
+            for name in ("cls", "sep"):
+                if isinstance(part.get(name), list):
+                    part[name] = [part[name][0], id_of(*part[name])]
+
+    walk(spec.get("post_processor"))
+    if not mended:
+        return tokenizer, []
+    named = ", ".join(f"{token} was {old}, is {new}" for token, (old, new) in mended.items())
+    return tokenizer.with_spec(spec), [f"ids in the new tokenizer's post-processor were not those of its tokens and are mended: {named}"]

@@ -85,7 +85,7 @@ def follow_stored(checkpoint: Checkpoint, old: Tokenizer, change: Change, past: 
             lists[path] = lists.get(path, 0) + 1
             continue
         role = ROLE.fullmatch(path.partition(": ")[2])
-        same = role and special(change.tokenizer, role.group(1))
+        same = special(change.tokenizer, role.group(1)) if role and i in old.pieces else None
         if same is not None and same in change.tokenizer.vocab:
             places[i] = change.tokenizer.vocab[same]
             notes.append(f"{path} was {old.pieces.get(i, i)}, which the new tokenizer lacks: it is now {same}")

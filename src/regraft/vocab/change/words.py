@@ -6,7 +6,7 @@ from typing import Any
 
 from regraft.errors import TokenizerError
 from regraft.tokenizer.alphabet import WORD_MARKER
-from regraft.tokenizer.model import Tokenizer, checked
+from regraft.tokenizer.model import Tokenizer, checked, parts
 from regraft.tokenizer.reachability import check_reachability
 from regraft.tokenizer.units import make_splitter
 from regraft.vocab.change.change import Change, kept_ids
@@ -50,9 +50,12 @@ def _model_string(tokenizer: Tokenizer, strings: list[str]) -> str | None:
 
 
 def _finish(tokenizer: Tokenizer, writer: "MergeWriter", phrases: list[str], known: int, wanted: list[str]) -> Change:
-    extended = _add_phrases(tokenizer.with_spec(writer.spec), phrases)
+    extended = tokenizer.with_spec(writer.spec)
+    phrases, lost, lines = _faithful(tokenizer, extended, phrases)
+    extended, more = _add_phrases(extended, phrases)
     fresh, notes = refresh_companions(extended)
-    lines = []
+    if fresh.vocab_size == tokenizer.vocab_size:
+        raise TokenizerError(f"nothing can be added: {lost[0]}")
     if known:
         lines.append(f"{known} of {len(wanted)} words were a single token already")
     if writer.between:
@@ -66,7 +69,23 @@ def _finish(tokenizer: Tokenizer, writer: "MergeWriter", phrases: list[str], kno
             )
     new = range(tokenizer.vocab_size, fresh.vocab_size)
     unreachable = check_reachability(fresh, new, [f" {w}" for w in wanted])
-    return Change(fresh, kept_ids(tokenizer, fresh), unreachable, [*lines, *notes])
+    return Change(fresh, kept_ids(tokenizer, fresh), unreachable, [*lines, *more, *lost, *notes])
+
+
+def _faithful(old: Tokenizer, extended: Tokenizer, phrases: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """(phrases that come back as they were written when they are added tokens, a line for each other one, further lines)."""
+    if not phrases or old.algorithm == "wordpiece":  # whose decoder changes other text too
+        return phrases, [], []
+    trial, _ = _add_phrases(extended, phrases)
+    kept, lost = [], []
+    for phrase in phrases:
+        texts = [phrase, f"a {phrase} a", f"{phrase}.", f"a {phrase} {phrase}, a"]
+        bad = [text for text in texts if trial.decode(trial.encode(text)) not in (text, old.decode(old.encode(text)))]
+        if bad:
+            lost.append(f"'{phrase}' is left out: as one token it would be decoded as {trial.decode(trial.encode(bad[0]))!r}")
+        else:
+            kept.append(phrase)
+    return kept, lost, []
 
 
 class MergeWriter:
@@ -185,10 +204,11 @@ def _bracket(pieces: list[str], taken: set[str], new: dict[str, int]) -> list[Tr
     return best.get((0, count))
 
 
-def _add_phrases(tokenizer: Tokenizer, phrases: Iterable[str]) -> Tokenizer:
+def _add_phrases(tokenizer: Tokenizer, phrases: Iterable[str]) -> tuple[Tokenizer, list[str]]:
+    """The tokenizer with `phrases` as added tokens, and a note where that needed more."""
     phrases = [phrase for phrase in phrases if phrase not in tokenizer.vocab]
     if not phrases:
-        return tokenizer
+        return tokenizer, []
     spec = tokenizer.editable()
     first, normalized = tokenizer.vocab_size, tokenizer.algorithm in ("wordpiece", "byte-bpe")
     spec["added_tokens"] = list(spec.get("added_tokens") or [])
@@ -200,4 +220,27 @@ def _add_phrases(tokenizer: Tokenizer, phrases: Iterable[str]) -> Tokenizer:
             spec["model"]["vocab"].append([phrase, lowest])
         else:
             spec["model"]["vocab"][phrase] = first + number
-    return tokenizer.with_spec(spec)
+    notes = _mark_once(spec)
+    return tokenizer.with_spec(spec), notes
+
+
+def _mark_once(spec: dict[str, Any]) -> list[str]:
+    """Let the mark that begins a text stand at its start alone, and not behind each added token, where it would be a second space.
+
+    Changes `spec` in place; text without added tokens keeps its ids, unless it begins with a space.
+    """
+    marked = False
+    normalizer = spec.get("normalizer")
+    steps: list[dict[str, Any]] = [step for step in parts(normalizer) if step.get("type") != "Sequence"]
+    if any(step.get("type") == "Prepend" for step in steps) and spec.get("pre_tokenizer") is None:
+        others = [
+            s for s in steps if s.get("type") != "Prepend" and s != {"type": "Replace", "pattern": {"String": " "}, "content": WORD_MARKER}
+        ]
+        spec["normalizer"] = {"type": "Sequence", "normalizers": others} if others else None
+        spec["pre_tokenizer"] = {"type": "Metaspace", "replacement": WORD_MARKER, "prepend_scheme": "first", "split": False}
+        marked = True
+    for part in parts(spec.get("pre_tokenizer")):
+        if part.get("type") == "Metaspace" and part.get("prepend_scheme") == "always":
+            part["prepend_scheme"] = "first"
+            marked = True
+    return ["the mark of a word's beginning is put at the start of a text alone, no longer behind added tokens"] if marked else []

@@ -42,12 +42,13 @@ Learned = tuple[Start, State]
 
 
 class Auto(Initializer):
-    r"""The best start that text and a few minutes can give.
+    r"""The best start that text and a few steps of learning can give.
 
     1. One document in twenty of the training text is kept apart (of a single document its end). Constituent mean, Merge where the tokenizer
        has merges, and the starts for which the user gave a donor, vectors or parallel text are scored on it; the lowest bits per byte wins
-       among those under which ordinary text that is cut as before costs at most 2 % more than under the untouched model.
-    2. From there the new rows and the outer layers (the first two and last two, with the final norm) train on the rest for `minutes`. Rows
+       among those under which ordinary text that is cut as before costs at most 2 % more than under the untouched model; where no
+       such text is cut as before, all of it is measured, and learning may cost it 2 % more than the start did.
+    2. From there the new rows and the outer layers (the first two and last two, with the final norm) train on the rest for `steps`. Rows
        alone learn how often a token occurs, which no mix of old rows holds; the layers learn to read pieces of more than one character.
        Old rows stay as they are.
     3. What was learned is kept if it is better on the text kept apart, and pulled back towards the start (by halves) while ordinary
@@ -59,18 +60,20 @@ class Auto(Initializer):
 
     Parameters
     ----------
-    minutes : time of learning. lr : peak learning rate of AdamW. block, batch_size : tokens in a block, blocks in a step.
+    steps : of learning. minutes : where learning ends if its steps take longer; then it is said. lr : peak learning rate of AdamW.
+    block, batch_size : tokens in a block, blocks in a step.
     layers : train the outer layers too; without them only the new rows move, at a fraction of the gain.
 
     Returns rows (new tokens, d) with the layers that were trained with them, or the graft of the start where nothing learned was better.
     """
 
     paper = Paper("regraft: starts that are measured before they are kept", "The regraft authors", 2026)
-    summary = "the best start at hand, then rows and outer layers learned for minutes"
+    summary = "the best start at hand, then rows and outer layers learned from there"
     needs: ClassVar[tuple[str, ...]] = ("text",)
     separate_head: ClassVar[bool] = True
 
-    minutes: Annotated[float, Field(gt=0)] = 3.0
+    steps: Annotated[int, Field(ge=1)] = 32
+    minutes: Annotated[float, Field(gt=0)] = 10.0
     lr: Annotated[float, Field(gt=0)] = SHORT["lr"]
     block: Annotated[int, Field(ge=16)] = SHORT["block"]
     batch_size: Annotated[int, Field(ge=1)] = SHORT["batch_size"]
@@ -102,12 +105,13 @@ class Auto(Initializer):
         return starts[best], kept
 
     def improve(self, trial: "_Trial", bar: float, seed: int) -> tuple[State, str]:
-        """What is kept of `minutes` of learning from the state that `trial` is in, and how that came; nothing if it does not beat `bar`."""
+        """What is kept of `steps` of learning from the state that `trial` is in, and how that came; nothing if it does not beat `bar`."""
         first = trial.state()
         training = Training(
             parameters="2x2" if self.layers else "rows",
             objective="mlm" if kind_of(trial.model) == "masked" else "clm",
-            minutes=self.minutes,
+            steps=self.steps,
+            most_minutes=self.minutes,
             **SHORT | {"lr": self.lr, "block": self.block, "batch_size": self.batch_size},
             seed=seed,
         )
@@ -118,7 +122,9 @@ class Auto(Initializer):
             return {}, f"nothing is learned: {error}"
         if not kept:
             return {}, "learning did not help and is left out"
-        return kept, f"{run.steps} steps of learning gave {after:.3f}, ordinary text {drift - 1:+.1%}"
+        ended = f" (of {self.steps}: {self.minutes:g} minutes were over)" if run.stopped else ""
+        ordinary = f"{drift - 1:+.1%}" if trial.ordinary else "not measured, for there is none"
+        return kept, f"{run.steps} steps{ended} of learning gave {after:.3f}, ordinary text {ordinary}"
 
 
 def compare_starts(trial: "_Trial", source: Source, target: Target, context: Context) -> tuple[dict[str, float], dict[str, Start]]:
@@ -155,7 +161,8 @@ def choose(trial: "_Trial", costs: Mapping[str, float], starts: Mapping[str, Sta
     for name in sorted(costs, key=costs.__getitem__):
         trial.install(starts[name])
         drift = trial.drift()
-        if drift <= LARGEST_DRIFT:
+        if drift <= trial.limit:
+            trial.limit = LARGEST_DRIFT if trial.alike else drift * LARGEST_DRIFT
             return name, over
         over[name] = drift
     return min(over, key=lambda name: (name != LAST_RESORT, over[name])), over
@@ -169,7 +176,7 @@ def settle(trial: "_Trial", first: State, learned: State, bar: float) -> tuple[S
         mixed = {name: first[name] + share * (learned[name] - first[name]) for name in learned}
         trial.put(mixed)
         drift = trial.drift()
-        if drift <= LARGEST_DRIFT:
+        if drift <= trial.limit:
             after = trial.score()
             return (mixed if after < bar else {}), after, drift
     return {}, after, drift
@@ -194,7 +201,10 @@ class _Trial:
         self.validation, self.texts = keep_apart(context.texts("auto"))
         old, new = target.old_tokenizer, target.tokenizer
         same = [t for t in context.ordinary or everyday_english() if old.encode(t) == [int(target.source_ids[i]) for i in new.encode(t)]]
-        self.ordinary = [same[i] for i in within(same)]
+        self.alike = bool(same)  # else what ordinary text costs depends on how it is cut, too
+        chosen = same or list(context.ordinary or everyday_english())
+        self.ordinary = [chosen[i] for i in within(chosen)]
+        self.limit = LARGEST_DRIFT if self.alike else float("inf")
         self.before = score_text(self.model, old_tokenizer, self.ordinary).bits_per_byte if self.ordinary else 1.0
         self.rows = rows_of(self.model)
         self.old = {role: table.detach().cpu().clone() for role, table in live_tables(self.model).items()}
@@ -243,7 +253,7 @@ class _Trial:
         return score_text(self.model, self.tokenizer, self.validation).bits_per_byte
 
     def drift(self) -> float:
-        """Cost of ordinary text against the untouched model's; 1 where no such text is cut as before."""
+        """Cost of ordinary text against the untouched model's: of what is cut as before, else of all of it."""
         return score_text(self.model, self.tokenizer, self.ordinary).bits_per_byte / self.before if self.ordinary else 1.0
 
 

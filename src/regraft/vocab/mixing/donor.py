@@ -21,6 +21,7 @@ from regraft.graft import Graft
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.overlap import match_tokens
 from regraft.tokenizer.undertrained import undertrained
+from regraft.vocab.change.stored import with_rows
 from regraft.vocab.initializer import Context, Source, Target
 from regraft.vocab.mixing import fallback
 from regraft.vocab.mixing.uncovered import report_uncovered
@@ -65,12 +66,7 @@ class Donor:
     def open(cls, path: str | Path) -> "Donor":
         """Open a local directory or a Hub id. Raises `CheckpointError` or `TokenizerError` in one line."""
         checkpoint = Checkpoint.open(path, vocabulary=True)
-        tokenizer = Tokenizer.from_directory(checkpoint.path)
-        if tokenizer.vocab_size > checkpoint.layout.rows:
-            raise CheckpointError(
-                f"{checkpoint.path}: the donor's tokenizer has {tokenizer.vocab_size} ids but its table only "
-                f"{checkpoint.layout.rows} rows: wrong tokenizer?"
-            )
+        tokenizer, _ = with_rows(checkpoint, Tokenizer.from_directory(checkpoint.path))
         return cls(checkpoint, tokenizer)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from regraft.evaluation import paired_difference
 from regraft.report import Report
 from regraft.report.figures import training_curves
 from regraft.training import TrainingRun
@@ -48,16 +49,24 @@ def adaptation_report(
 
 
 def lead(metrics: dict[str, Any], stages: list[Stage]) -> str:
-    """One paragraph that says what happened."""
+    """The answer in one sentence, then how sure it is."""
     cut = metrics["tokenization"]["domain"]
     saved = 1 - cut["new_tokens_per_byte"] / cut["old_tokens_per_byte"] if cut["old_tokens_per_byte"] else 0.0
-    said = f"{metrics['new_tokens']:,} new tokens spell held-out text in {saved:.1%} fewer tokens."
-    if len(stages) > 1 and stages[0].domain and stages[-1].domain:
-        before, after = stages[0].domain.bits_per_byte, stages[-1].domain.bits_per_byte
-        said += f" It costs {after:.3f} bits per byte, {after / before - 1:+.1%} against the untouched model's {before:.3f}."
-        if stages[0].ordinary and stages[-1].ordinary:
-            ordinary = stages[-1].ordinary.bits_per_byte / stages[0].ordinary.bits_per_byte - 1
-            said += f" Ordinary text costs {ordinary:+.1%}."
+    said = f"{metrics['new_tokens']:,} new tokens spell text that was held out in {saved:.1%} fewer tokens"
+    if len(stages) < 2:
+        return f"{said}."
+    first, last = stages[0], stages[-1]
+    if first.domain is None or last.domain is None:
+        return f"{said}."
+    before, after = first.domain.bits_per_byte, last.domain.bits_per_byte
+    said += f", and it costs the model {after:.3f} bits per byte where the untouched one needs {before:.3f} ({after / before - 1:+.1%})."
+    difference, low, high = paired_difference(last.domain, first.domain)
+    sure = "more" if low > 0 else "less" if high < 0 else None
+    said += f" The difference is {difference:+.3f}, with a 95 % interval from {low:+.3f} to {high:+.3f} over documents"
+    said += ": " + (f"it costs {sure}" if sure else "this text does not say whether it costs more or less") + "."
+    if first.ordinary is not None and last.ordinary is not None:
+        ordinary = last.ordinary.bits_per_byte / first.ordinary.bits_per_byte - 1
+        said += f" Ordinary text costs {ordinary:+.1%}."
     return said
 
 

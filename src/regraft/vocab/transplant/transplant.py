@@ -225,11 +225,23 @@ def lay_out_others(checkpoint: Checkpoint, target: Target, started: Graft | Rows
     found = {}
     for name, dim in layout.others.items():
         old = checkpoint.read(name).movedim(dim, 0)
+        if not old.is_floating_point():  # numbers of experts, say, which have no mean: those of the piece that weighs most
+            found[name] = _picked(old, target, graft, rows).movedim(0, dim).contiguous()
+            continue
         check_finite(old[: target.old_tokenizer.vocab_size].reshape(target.old_tokenizer.vocab_size, -1), checkpoint, name)
         flat = old.reshape(len(old), -1) if old.ndim > 1 else old
         new = lay_out(flat, target, graft, rows, layout.rows)
         found[name] = new.reshape(len(new), *old.shape[1:]).movedim(0, dim).contiguous()
     return found
+
+
+def _picked(old: torch.Tensor, target: Target, graft: Graft, rows: int) -> torch.Tensor:
+    """A table of whole numbers: copied rows, and for each new token that of the old one with the largest weight in its mix."""
+    chosen = np.zeros(rows, dtype=np.int64)
+    places = np.flatnonzero(target.source_ids >= 0)
+    chosen[places] = target.source_ids[places]
+    chosen[target.ids] = np.asarray(graft.weights.argmax(axis=1)).ravel()
+    return old[torch.from_numpy(chosen)]
 
 
 def stored_layers(checkpoint: Checkpoint, layers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

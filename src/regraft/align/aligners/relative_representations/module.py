@@ -7,7 +7,6 @@ through the anchors unless asked for. Nothing here depends on the batch's other 
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from regraft.align.aligners.relative_representations.projections import SIMILARITIES, Similarity
@@ -24,8 +23,11 @@ def unit(rows: Tensor) -> Tensor:
     return torch.where(there, rows * torch.rsqrt(torch.where(there, squares, 1.0)), 0.0)
 
 
-def similarities(z: Float[Tensor, "n d"], a: Float[Tensor, "k d"], similarity: Similarity, ridge: float = 0.0) -> Float[Tensor, "n k"]:
-    """As `projections.project`, in torch. The angle is taken from both diagonals of the rhombus, whose gradient stays finite at 0."""
+def similarities(z: Tensor, a: Tensor, similarity: Similarity, ridge: float = 0.0) -> Tensor:
+    """As `projections.project`, in torch: rows (n, d) by anchors (k, d) as (n, k).
+
+    The angle is taken from both diagonals of the rhombus, whose gradient stays finite at 0.
+    """
     exact = "donot_use_mm_for_euclid_dist"
     found: Tensor
     if similarity == "cosine":

@@ -208,5 +208,5 @@ def _merge(tokenizer: Tokenizer, spec: dict[str, Any], new: Sequence[tuple[str, 
 
 def _too_few(size: int, available: int) -> TokenizerError:
     if available == 0:
-        return TokenizerError(f"asked for {size} new pieces, the corpus supports none: give more text, or a lower min_frequency")
+        return TokenizerError(f"asked for {size} new pieces, the corpus supports none: give more text")
     return TokenizerError(f"asked for {size} new pieces, the corpus supports {available}: use --extend {available} or more text")

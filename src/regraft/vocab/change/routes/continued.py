@@ -60,9 +60,7 @@ def _learn(tokenizer: Tokenizer, units: Units, size: int, min_frequency: int, ba
                 break
     supported = learner.live() if tokenizer.algorithm in ("wordpiece", "unigram") else learner.fresh
     if supported == 0:
-        raise TokenizerError(
-            f"the text has no pair of pieces to join that occurs {min_frequency} times or more: give more text, or a lower min_frequency"
-        )
+        raise TokenizerError(f"the text has no pair of pieces to join that occurs {min_frequency} times or more: give more text")
     if supported < size:
         raise TokenizerError(f"asked for {size} new pieces, the corpus supports {supported}: use --extend {supported} or more text")
     return learner

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from regraft.errors import ParameterError
 from regraft.graft import iterate_blocks
 from regraft.language.precision import fast_format, has_tiles
 from regraft.progress import progress_bar
@@ -69,7 +70,10 @@ def matching_pursuit(
 
 
 def _by_gram(atoms: torch.Tensor, k: int, sign: Sign) -> Callable[[torch.Tensor], Pursuit]:
-    from regraft.vocab.initializers.omp.gram_pursuit import GramMatrix  # numba takes half a second to import
+    try:
+        from regraft.vocab.initializers.omp.gram_pursuit import GramMatrix  # numba takes half a second to import
+    except ModuleNotFoundError as error:
+        raise ParameterError(f"omp needs the package '{error.name}' for its compiled loop: pip install 'regraft[omp]'") from None
 
     matrix = GramMatrix(atoms)
     return lambda targets: Pursuit(*matrix.pursue(targets, k, non_negative=sign == "non_negative"))

@@ -17,7 +17,7 @@ from regraft.errors import CorpusError, ParameterError, TokenizerError
 from regraft.graft import Graft, Rows
 from regraft.language.model import kind_of
 from regraft.method import Paper
-from regraft.progress import Bar, progress_bar
+from regraft.progress import Bar, console, progress_bar
 from regraft.tokenizer.undertrained import undertrained
 from regraft.vocab.change import without
 from regraft.vocab.change.without import dispensable
@@ -83,7 +83,7 @@ class TokenDistillation(Initializer):
     loss : "hidden-mse", "logits-mse", "logits-kl" or "alm".
     layer : whose hidden states "hidden-mse" compares: -1 the last, counted as in ``hidden_states`` of `transformers`.
     lr, weight_decay, batch_size, epochs : of AdamW.
-    minutes : stop after this time (ours, so that a desktop finishes), or None for all passages.
+    minutes : where it ends if its passages take longer (ours, so that a desktop finishes); then it is said. None: never.
 
     Returns rows (new tokens, d); old rows never move, but those of `replace_ids`. Needs a language model, and text unless the model writes
     it. A masked one has no next token, so its head rows keep their first values.
@@ -176,7 +176,7 @@ class TokenDistillation(Initializer):
         return chosen
 
     def distil(self, student: Student, parameters: list[torch.nn.Parameter], chosen: list[Passage], seed: int, *, use_ce: bool) -> None:
-        """Run AdamW over the passages; the rate falls linearly to zero over the last tenth, by passages or by the clock."""
+        """Run AdamW over the passages; the rate falls linearly to zero over the last tenth, by passages."""
         optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
         batches = list(batch_by_length(chosen, self.batch_size, self.epochs, seed))
         teacher = Teacher(student, self.layer, keep=self.epochs > 1, whole=self.loss == "alm")
@@ -184,9 +184,10 @@ class TokenDistillation(Initializer):
         with progress_bar("distilling", total=len(batches), unit="batches") as bar:
             for number, batch in enumerate(batches):
                 done = number / len(batches)
-                if self.minutes is not None:
-                    done = max(done, (time.perf_counter() - began) / (60 * self.minutes))
-                if done >= 1:
+                if self.minutes is not None and time.perf_counter() - began >= 60 * self.minutes:
+                    console.print(
+                        f"  {self.name}: {self.minutes:g} minutes were over after {number} of {len(batches)} batches", highlight=False
+                    )
                     break
                 for group in optimizer.param_groups:
                     group["lr"] = self.lr * min(1.0, 10 * (1 - done))

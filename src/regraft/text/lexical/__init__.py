@@ -1,0 +1,1 @@
+"""Words, numbers and what a language model would say next: small methods on tables and logits that no library of ours has."""
