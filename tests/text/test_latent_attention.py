@@ -1,8 +1,14 @@
 """The head in closed form: token-wise, the mean where its layers are zero, blind to padding, constant for equal latents."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
+from regraft.errors import CheckpointError
+from regraft.method import resolve
+from regraft.text.loading import load
 from regraft.text.modules.latent_attention import LatentAttention
 from regraft.text.modules.masked_pooling import MaskedPooling, last_state, pooling_mask
 
@@ -107,3 +113,12 @@ def test_a_step_of_training_marks_it_and_the_mark_is_saved(tmp_path):
     again = LatentAttention.load(str(tmp_path))
     assert again.trained
     torch.testing.assert_close(again.eval()(given)["sentence_embedding"], head.eval()(given)["sentence_embedding"])
+
+
+@pytest.mark.parametrize("gone", ["1_LatentAttention/config.json", "1_LatentAttention/model.safetensors", "1_LatentAttention", "modules.json"])
+def test_a_saved_model_that_lacks_a_part_is_one_line(gone, llama_folder, tmp_path):
+    model = resolve("encoder", "nv-embed", {"latents": 2, "heads": 2, "dim_head": 2, "ff_mult": 1}).build(llama_folder)
+    model.save_pretrained(str(tmp_path / "m"))
+    (shutil.rmtree if (tmp_path / "m" / gone).is_dir() else Path.unlink)(tmp_path / "m" / gone)
+    with pytest.raises(CheckpointError, match=str(tmp_path / "m")):
+        load(tmp_path / "m")
