@@ -15,10 +15,10 @@ from typing import Any
 from regraft.comparison import Arm, Bench, Kept, Outcome, ranked, run, save, tables_of
 from regraft.errors import ParameterError
 from regraft.meter import metered
-from regraft.method import parse_settings, resolve
 from regraft.output import check_outside
 from regraft.progress import step
 from regraft.report import Report
+from regraft.text.encoder import written as encoder_written
 from regraft.text.loading import content_hash
 from regraft.text.report.figures import quality_by_speed
 from regraft.text.tasks.files import open_any
@@ -43,9 +43,7 @@ class Candidate:
         source, at, way = written.rpartition("@")
         if not at or "/" in way:
             source, way = written, "as-is"
-        name, _, settings = way.partition(":")
-        given = parse_settings([one for one in settings.split(",") if one])
-        return cls(source, resolve("encoder", name, given))
+        return cls(source, encoder_written(way))
 
     def __str__(self) -> str:
         return f"{content_hash(self.source)} {self.encoder}"

@@ -24,7 +24,7 @@ from regraft.errors import EvaluationError, ParameterError
 from regraft.method import resolve
 from regraft.output import atomic_directory, atomic_file, check_output
 from regraft.progress import Bar, progress_bar, step
-from regraft.text.encoder import Encoder
+from regraft.text.encoder import Encoder, refuse_untrained
 from regraft.text.loading import content_hash
 from regraft.text.reading.after import After, append, ends_at_unit_length, fit_after, unit
 from regraft.text.reading.late import late_chunks
@@ -88,6 +88,7 @@ def encode(
     start = time.perf_counter()
     with step(f"loading {Path(source).name}"):
         model = encoder.build(source, max_tokens=max_tokens, device=device)
+    refuse_untrained(model, method)
     _check(model, instruction, shape)
     read = _Reader(model, instruction, batch_size, shape.chunk_tokens)
     fitted = None if fitted_on is None else read.all(fitted_on, "fitting")

@@ -12,9 +12,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
 from regraft.checkpoint import Checkpoint
-from regraft.errors import CheckpointError
+from regraft.errors import CheckpointError, ParameterError
 from regraft.language.loading import check_placement, quiet
-from regraft.method import Method
+from regraft.method import Method, parse_settings, resolve
 from regraft.text.modules.around import Around
 
 LONGEST = 512  # tokens of a text that are read, where the model itself has no limit below
@@ -55,8 +55,22 @@ def pooled(body: Transformer | Around, mode: Any, *, normalize: bool = False, in
     return SentenceTransformer(modules=[*modules, *([Normalize()] if normalize else [])], device="cpu")
 
 
-def open_transformer(source: str | Path, *, max_tokens: int | None = None, device: str = "cpu", dtype: str = "auto") -> Transformer:
-    """The transformer of a checkpoint without its heads, as sentence-transformers' first module.
+def written(way: str) -> Any:
+    """The encoder that a user wrote: `mean`, or with settings `nv-embed:pooling=mean,bidirectional=false`. Raises `ParameterError`."""
+    name, _, settings = way.partition(":")
+    return resolve("encoder", name, parse_settings([one for one in settings.split(",") if one]))
+
+
+def refuse_untrained(model: SentenceTransformer, name: str) -> None:
+    """Raise `ParameterError` where a head of `model` is random numbers still (a module whose `trained` is False)."""
+    if any(getattr(module, "trained", True) is False for module in model):
+        raise ParameterError(f"the head of {name} is not trained yet: train it first (regraft text train MODEL --pooling {name} ...)")
+
+
+def open_transformer(
+    source: str | Path, *, max_tokens: int | None = None, device: str = "cpu", dtype: str = "auto", kind: type[Transformer] = Transformer
+) -> Transformer:
+    """The transformer of a checkpoint without its heads, as sentence-transformers' first module, or a `kind` of it.
 
     Texts are read as they are: the library would set the chat template of an instruct model, system prompt and all, around each of them.
     A tokenizer without a padding token (most decoders) pads with the end-of-text token; the mask covers it. Raises `CheckpointError`.
@@ -66,7 +80,7 @@ def open_transformer(source: str | Path, *, max_tokens: int | None = None, devic
     wanted = torch.float32 if dtype == "auto" and device == "cpu" else dtype
     try:
         with quiet():
-            body: Transformer = Transformer(str(path), model_kwargs={"dtype": wanted})
+            body: Transformer = kind(str(path), model_kwargs={"dtype": wanted})
     except (OSError, ValueError, ImportError, AttributeError, KeyError) as error:
         raise CheckpointError(f"{path}: sentence-transformers cannot open it ({' '.join(str(error).split())[:200]})") from None
     body.modality_config = {"text": body.modality_config["text"]}

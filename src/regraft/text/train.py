@@ -21,7 +21,7 @@ from regraft.output import atomic_directory, check_output
 from regraft.progress import step
 from regraft.report import Report
 from regraft.report.figures import training_curves
-from regraft.text.encoder import Encoder
+from regraft.text.encoder import Encoder, written
 from regraft.text.examples import digest, read_examples
 from regraft.text.fitting import Budget
 from regraft.text.loading import content_hash, is_stock
@@ -71,7 +71,7 @@ def train(
     root = Path(source) if Path(source).is_dir() else Checkpoint.open(source).path
     check_output(out, overwrite=overwrite, sources=[root])
     tuner: Tuner = resolve("tuner", method, settings)
-    way: Encoder = resolve("encoder", encode_by)
+    way: Encoder = written(encode_by)
     measured = [open_any(name) for name in tasks.split(",") if name.strip()]
     data, kind = read_examples(examples, tuner.takes)
     given = Given(root, content_hash(root))

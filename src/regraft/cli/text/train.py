@@ -30,7 +30,9 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Directory for the trained encoder.")],
     method: Annotated[str, typer.Option("--method", help="See `regraft methods --family tuner`.")] = "contrastive",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the method, field=value. Repeatable.")] = None,
-    pooling: Annotated[str, typer.Option("--pooling", help="The way of encoding that is trained.")] = "as-is",
+    pooling: Annotated[
+        str, typer.Option("--pooling", help="The way of encoding that is trained; nv-embed:pooling=mean sets a field of it.")
+    ] = "as-is",
     budget: Steps,
     tasks: Annotated[
         str, typer.Option("--tasks", help="Measured before and after: names or files with commas between; '' for none.")
