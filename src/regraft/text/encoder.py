@@ -58,6 +58,7 @@ def pooled(body: Transformer | Around, mode: Any, *, normalize: bool = False, in
 def open_transformer(source: str | Path, *, max_tokens: int | None = None, device: str = "cpu", dtype: str = "auto") -> Transformer:
     """The transformer of a checkpoint without its heads, as sentence-transformers' first module.
 
+    Texts are read as they are: the library would set the chat template of an instruct model, system prompt and all, around each of them.
     A tokenizer without a padding token (most decoders) pads with the end-of-text token; the mask covers it. Raises `CheckpointError`.
     """
     check_placement(dtype, device)
@@ -68,6 +69,8 @@ def open_transformer(source: str | Path, *, max_tokens: int | None = None, devic
             body: Transformer = Transformer(str(path), model_kwargs={"dtype": wanted})
     except (OSError, ValueError, ImportError, AttributeError, KeyError) as error:
         raise CheckpointError(f"{path}: sentence-transformers cannot open it ({' '.join(str(error).split())[:200]})") from None
+    body.modality_config = {"text": body.modality_config["text"]}
+    body.input_formatter.supported_modalities = ["text"]
     tokenizer: Any = body.tokenizer
     if getattr(tokenizer, "pad_token", None) is None:
         if tokenizer.eos_token is None:
