@@ -30,7 +30,7 @@ class OntologyError(InputError):
 
 
 class TaskError(InputError):
-    """Labelled examples are missing, malformed or too few, or the model is none that can be fine-tuned on them."""
+    """Labelled examples are missing, malformed or too few, or the model can't be fine-tuned on them."""
 
 
 class EvaluationError(InputError):

@@ -234,7 +234,7 @@ def test_nothing_there(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "no such directory" in refusal(Checkpoint.open, tmp_path / "missing")
-    assert "not to be had from the Hub" in refusal(Checkpoint.open, "nobody/no-such-model-here")
+    assert "neither the Hub nor its cache has it" in refusal(Checkpoint.open, "nobody/no-such-model-here")
     (tmp_path / "file").write_text("")
     assert "is a file" in refusal(Checkpoint.open, tmp_path / "file")
 

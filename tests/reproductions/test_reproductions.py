@@ -188,7 +188,7 @@ def test_a_script_gets_the_device_only_if_it_can_use_one(tmp_path, monkeypatch):
     monkeypatch.setattr(able, "reproduce", lambda quick, device="cpu": asked.append(device) or findings())
     with pytest.raises(ParameterError, match="--device meta: the reproduction of zip-tie runs on the CPU"):
         run("zip-tie", quick=True, out=tmp_path, device="meta")
-    with pytest.raises(ParameterError, match="--device gpu: not to be had here"):
+    with pytest.raises(ParameterError, match="--device gpu: this machine has no such device"):
         run("k-tokeniser", quick=True, out=tmp_path, device="gpu")
     assert "gpu" not in run("k-tokeniser", quick=True, out=tmp_path)[0]
     assert run("k-tokeniser", quick=True, out=tmp_path, device="meta")[0]["gpu"] == "meta"

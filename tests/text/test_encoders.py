@@ -1,5 +1,6 @@
 """Ways of encoding: equal to their formulas, whatever the padding; written so that plain sentence-transformers opens them."""
 
+import copy
 import json
 
 import numpy as np
@@ -37,6 +38,20 @@ def test_a_pooling_is_its_formula_on_each_text_alone_whatever_the_padding(name, 
         with torch.no_grad():
             states = body(torch.tensor([tokenizer(text)["input_ids"]])).last_hidden_state[0]
         np.testing.assert_allclose(row, FORMULAS[name](states).numpy(), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["mean", "prompt-eol"])
+def test_a_chat_template_is_not_set_around_texts_before_or_after_saving(name, llama_folder, tmp_path):
+    folder = tmp_path / "chat"
+    models.llama().save_pretrained(folder)
+    tokenizer = copy.deepcopy(models.tokenizer())
+    tokenizer.chat_template = "{% for m in messages %}the land {{ m['content'] }} far{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    plain = resolve("encoder", name).build(llama_folder).encode(TEXTS, prompt="a map ")
+    np.testing.assert_allclose(resolve("encoder", name).build(folder).encode(TEXTS, prompt="a map "), plain, atol=1e-6)
+    save_encoder(folder, tmp_path / "saved", method=name)
+    saved = SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(TEXTS, prompt="a map ")
+    np.testing.assert_allclose(saved, plain, atol=1e-6)
 
 
 def test_an_instruction_is_attended_to_and_not_pooled(llama_folder):

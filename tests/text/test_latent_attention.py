@@ -115,7 +115,9 @@ def test_a_step_of_training_marks_it_and_the_mark_is_saved(tmp_path):
     torch.testing.assert_close(again.eval()(given)["sentence_embedding"], head.eval()(given)["sentence_embedding"])
 
 
-@pytest.mark.parametrize("gone", ["1_LatentAttention/config.json", "1_LatentAttention/model.safetensors", "1_LatentAttention", "modules.json"])
+@pytest.mark.parametrize(
+    "gone", ["1_LatentAttention/config.json", "1_LatentAttention/model.safetensors", "1_LatentAttention", "modules.json"]
+)
 def test_a_saved_model_that_lacks_a_part_is_one_line(gone, llama_folder, tmp_path):
     model = resolve("encoder", "nv-embed", {"latents": 2, "heads": 2, "dim_head": 2, "ff_mult": 1}).build(llama_folder)
     model.save_pretrained(str(tmp_path / "m"))

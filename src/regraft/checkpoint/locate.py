@@ -37,7 +37,7 @@ def locate(path_or_id: str | Path, revision: str | None) -> tuple[Path, str | No
     except Exception as error:  # the Hub client raises its own, requests' and httpx's errors
         reason = type(error).__name__
         raise CheckpointError(
-            f"{name}: no such directory, and not to be had from the Hub or its cache ({reason}): give a local path"
+            f"{name}: no such directory, and neither the Hub nor its cache has it ({reason}): give a local path"
         ) from None
 
 

@@ -13,7 +13,7 @@ from regraft.cli.options import Json, Overwrite
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the model, the adapted model and the report.")] = Path("demo-output"),
     steps: Annotated[int, typer.Option(min=1, help="Steps of training: the same model on any machine.")] = 12,
-    minutes: Annotated[float | None, typer.Option(min=0.1, help="Train for so many minutes instead of --steps.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of training after which it ends early, and says so.")] = 20.0,
     extend: Annotated[int, typer.Option(min=1, help="New pieces to learn.")] = 1000,
     overwrite: Overwrite = True,
     json_output: Json = False,

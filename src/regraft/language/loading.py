@@ -37,7 +37,7 @@ def check_placement(dtype: str, device: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ParameterError(
-            f"--device {device}: not to be had here ({reason}): choose cpu, or cuda, cuda:1, mps where there is one"
+            f"--device {device}: this machine has no such device ({reason}): choose cpu, or cuda, cuda:1, mps where there is one"
         ) from None
 
 

@@ -4,7 +4,7 @@ Enters: a model, a loss of that library's kind, a `datasets.Dataset`, a budget i
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -55,10 +56,12 @@ def fit(
     name: str = "training",
     arguments: dict[str, Any] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    preprocess: Callable[..., dict[str, torch.Tensor]] | None = None,
 ) -> Curve:
     """Train `model` in place for `budget.steps`; parameters that do not require a gradient stay as they are.
 
-    `arguments` goes to `SentenceTransformerTrainingArguments`. Raises `EvaluationError` where the loss is NaN or infinite.
+    `arguments` goes to `SentenceTransformerTrainingArguments`; `preprocess` makes tensors of a column's texts, in the model's place.
+    Raises `EvaluationError` where the loss is NaN or infinite.
     """
     with tempfile.TemporaryDirectory() if budget.state is None else nullcontext(str(budget.state / name)) as folder:
         settings = SentenceTransformerTrainingArguments(
@@ -85,7 +88,12 @@ def fit(
         with progress_bar(name, total=budget.steps, unit="steps") as bar:
             watch = _Watch(bar, name)
             trainer = SentenceTransformerTrainer(
-                model=model, args=settings, train_dataset=examples, loss=loss, callbacks=[watch, *callbacks]
+                model=model,
+                args=settings,
+                train_dataset=examples,
+                loss=loss,
+                callbacks=[watch, *callbacks],
+                data_collator=None if preprocess is None else SentenceTransformerDataCollator(preprocess_fn=preprocess),
             )
             trainer.remove_callback(PrinterCallback)
             kept = get_last_checkpoint(folder) if budget.state is not None and Path(folder).is_dir() else None  # type: ignore[no-untyped-call]

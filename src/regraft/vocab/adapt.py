@@ -232,6 +232,9 @@ def measure(
         on_evaluate=job.watcher(new_tokenizer),
         directory=state,
     )
+    if run.stopped and training.steps is not None:
+        said = f"  training ended after {run.steps} of {training.steps} steps: its {training.most_minutes:g} minutes were over"
+        console.print(said, style="yellow", highlight=False)
     keep_score("trained", "trained model", new_tokenizer)
     repaired = None
     if elchat is not None:

@@ -12,7 +12,9 @@ from regraft.text.loading import load
 
 
 class AsIs(Encoder):
-    """What the `modules.json` of the directory says; where there is none, the mean over the last hidden states, as that library does.
+    """What the `modules.json` of the directory says; where there is none, the mean over the last hidden states.
+
+    A chat template that the tokenizer of such a checkpoint has is not applied.
 
     Returns vectors (n, d) in the width that the last module gives.
     """

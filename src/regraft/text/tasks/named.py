@@ -109,7 +109,7 @@ NAMED: dict[str, Callable[[], Task]] = {
 
 
 def open_task(name: str) -> Task:
-    """The task `name`. Raises `ParameterError` with the names there are, or `CorpusError` where its data is not to be had."""
+    """The task `name`. Raises `ParameterError` with the names there are, or `CorpusError` where its data is missing."""
     if name not in NAMED:
         raise ParameterError(f"unknown task '{name}': choose from {', '.join(NAMED)}, or give a file or folder")
     return NAMED[name]()

@@ -82,7 +82,7 @@ class Auto(Initializer):
     def __call__(self, source: Source, target: Target, context: Context) -> Graft | Rows:
         if context.load_model is None or context.corpus is None or not context.corpus.count("train"):
             start: Initializer = resolve("initializer", "merge" if has_merges(target) else LAST_RESORT)
-            console.print(f"  auto: {start.name}, for there is no language-model head (or no text) to learn rows with", highlight=False)
+            console.print(f"  auto: {start.name}, since without a language-model head and text no rows can be learned", highlight=False)
             return start(source, target, context)
         best, learned = context.remember(f"auto {self}", lambda: self.learn(source, target, context))
         if not learned:

@@ -33,11 +33,11 @@ def adaptation_report(
         report.add_table("What ElChat mixed with the source", repair_rows(metrics["elchat"]), "Counted is what differed from the source.")
     if run is not None and len(run.curve) > 1:
         untouched = stages[0].domain.bits_per_byte if stages and stages[0].domain else None
-        curve = [(point.seconds, point.bits_per_byte) for point in run.curve]
+        curve = [(point.step, point.bits_per_byte) for point in run.curve]
         report.add_figure(
             "Training",
-            training_curves({initializer.name: curve}, untouched=untouched),
-            "Bits per byte of a small held-out sample against time; evaluation is not counted in the time.",
+            training_curves({initializer.name: curve}, untouched=untouched, x_title="steps of training"),
+            f"Bits per byte of a small held-out sample; {run.steps:,} steps took {run.seconds:,.0f} s.",
         )
     if len(result.new_ids):
         report.add_html("Before and after", segmentation_html(sample_segmentations(job)), "Held-out passages as each tokenizer cuts them.")
@@ -53,20 +53,18 @@ def lead(metrics: dict[str, Any], stages: list[Stage]) -> str:
     cut = metrics["tokenization"]["domain"]
     saved = 1 - cut["new_tokens_per_byte"] / cut["old_tokens_per_byte"] if cut["old_tokens_per_byte"] else 0.0
     said = f"{metrics['new_tokens']:,} new tokens spell text that was held out in {saved:.1%} fewer tokens"
-    if len(stages) < 2:
+    old, new = (stages[0].domain, stages[-1].domain) if len(stages) > 1 else (None, None)
+    if old is None or new is None:
         return f"{said}."
-    first, last = stages[0], stages[-1]
-    if first.domain is None or last.domain is None:
-        return f"{said}."
-    before, after = first.domain.bits_per_byte, last.domain.bits_per_byte
+    first, last, before, after = stages[0], stages[-1], old.bits_per_byte, new.bits_per_byte
     said += f", and it costs the model {after:.3f} bits per byte where the untouched one needs {before:.3f} ({after / before - 1:+.1%})."
-    difference, low, high = paired_difference(last.domain, first.domain)
+    difference, low, high = paired_difference(new, old)
     sure = "more" if low > 0 else "less" if high < 0 else None
     said += f" The difference is {difference:+.3f}, with a 95 % interval from {low:+.3f} to {high:+.3f} over documents"
     said += ": " + (f"it costs {sure}" if sure else "this text does not say whether it costs more or less") + "."
-    if first.ordinary is not None and last.ordinary is not None:
+    if first.ordinary and last.ordinary:
         ordinary = last.ordinary.bits_per_byte / first.ordinary.bits_per_byte - 1
-        said += f" Ordinary text costs {ordinary:+.1%}."
+        said += f" Ordinary text costs {abs(ordinary):.1%} {'more' if ordinary > 0 else 'less'}."
     return said
 
 
