@@ -63,7 +63,7 @@ class Decoder(Transformer):
             drop = len(tokenizer(text[:length].rstrip(), add_special_tokens=False)["input_ids"])
             kept = torch.arange(len(real)) >= drop
         else:
-            found: Encoding = tokenizer(text, truncation=True).encodings[0]
+            found: Encoding = tokenizer(text, truncation=True, max_length=len(real)).encodings[0]
             ends = torch.tensor([end for _, end in found.offsets])
             kept = ends > length
         kept[-1:] = True
