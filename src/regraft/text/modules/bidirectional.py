@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
 
 from regraft.errors import CheckpointError
 
@@ -20,7 +19,7 @@ SHORT, LONG = 6, 9  # tokens of the two texts of the test
 MOVED = 1e-6  # relative change of a state that a later token must cause; a causal model's states do not change at all
 
 
-def additive_mask(mask: Int[torch.Tensor, "batch tokens"], dtype: torch.dtype) -> Float[torch.Tensor, "batch 1 tokens tokens"]:
+def additive_mask(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """0 where a key is a token, the lowest number of `dtype` where it is padding; no order in time."""
     blocked = (1 - mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
     return blocked.expand(-1, 1, mask.shape[1], -1)

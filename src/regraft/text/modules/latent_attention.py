@@ -3,14 +3,13 @@
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from sentence_transformers.base.modules.module import Module
 from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from regraft.text.modules.masked_pooling import masked_mean
 
-Tokens = Float[torch.Tensor, "batch tokens d"]
+Tokens = torch.Tensor  # (batch, tokens, d)
 
 
 class GatedGelu(nn.Module):

@@ -4,27 +4,27 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from sentence_transformers import SentenceTransformer
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 
 def info_nce(
-    queries: Float[torch.Tensor, "batch d"],
-    documents: Float[torch.Tensor, "batch k d"],
-    in_batch: Bool[torch.Tensor, " batch"],
-    query_ids: Int[torch.Tensor, " batch"],
-    document_ids: Int[torch.Tensor, "batch k"],
+    queries: torch.Tensor,
+    documents: torch.Tensor,
+    in_batch: torch.Tensor,
+    query_ids: torch.Tensor,
+    document_ids: torch.Tensor,
     temperature: float,
 ) -> torch.Tensor:
     r"""Mean over rows of :math:`-\log \frac{e^{s(q, d^+)/\tau}}{e^{s(q, d^+)/\tau} + \sum_{d \in N} e^{s(q, d)/\tau}}`, s the cosine.
 
     Parameters
     ----------
-    documents : the positive first, then the row's own negatives. in_batch : whether documents of the other rows are in N too.
-    query_ids, document_ids : equal for equal texts; -1 where there is no document. Of the other rows, what is the positive's text or the
-        query's, and everything that belongs to the same query, is no negative.
+    queries : (batch, d). documents : (batch, k, d), the positive first, then the row's own negatives.
+    in_batch : (batch,), whether documents of the other rows are in N too.
+    query_ids, document_ids : (batch,) and (batch, k), equal for equal texts; -1 where there is no document. Of the other rows, what is the
+        positive's text or the query's, and everything that belongs to the same query, is no negative.
 
     A row that is not `in_batch` hangs on no other row.
     """
