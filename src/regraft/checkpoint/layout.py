@@ -221,6 +221,11 @@ class _Finder:
                     f"{self.directory}: cannot tell which is the input table: {', '.join(found[:4])}; please report this model type"
                 )
         if not found:
+            if not self.input_group and self.model is not None:  # several tables, as of codebooks, or a bare parameter
+                raise CheckpointError(
+                    f"{self.directory}: {type(self.model).__name__} names no one input table over its vocabulary: what such a model reads "
+                    "cannot be changed or scored yet"
+                )
             wanted = self.input_group[0] if self.input_group else "an input table over the vocabulary"
             raise CheckpointError(f"{self.directory}: no tensor for {wanted} in the files: they do not belong to this config.json")
         leftovers = [n for n in self.tensors if HEAD_NAMES.search(n) and n not in self.called and n not in found]
