@@ -177,6 +177,13 @@ def test_every_kind_of_figure_is_drawn_with_its_words_as_text(name: str, narrow:
     assert said[name] <= set(texts)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_logarithmic_axis_without_a_value_above_zero_is_drawn() -> None:
+    figure = go.Figure(go.Scatter(x=[1, 2], y=[0.0, 0.0], name="nothing"))
+    figure.update_yaxes(type="log", title="eigenvalue")
+    assert "eigenvalue" in drawn(figure)[1]
+
+
 def test_two_pictures_share_no_names_and_have_the_colours_of_the_page() -> None:
     sources = [svg(_data(every_figure()["curves"]), title, narrow=narrow) for title in "ab" for narrow in (False, True)]
     names = [set(re.findall(r'id="([^"]+)"', source)) for source in sources]

@@ -7,6 +7,7 @@ plots side by side); `can_draw` says whether a figure has more, which then needs
 
 import html
 import io
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -105,7 +106,7 @@ def _axis(axis: Any, asked: Trace, places: Places, wrap: int, *, flip: Any, limi
 
     title = asked.get("title") or {}
     axis.set_label_text(said(title.get("text") or "" if isinstance(title, Mapping) else title, 42 if narrow else 90))
-    log = asked.get("type") == "log"
+    log = asked.get("type") == "log" and axis.get_minpos() < math.inf  # without a value above 0 there is no such axis
     if log:
         scale("log")
         axis.set_major_locator(LogLocator(subs=(1.0,) if narrow else (1.0, 2.0, 5.0), numticks=8))
