@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from regraft.align.nearest import Retrieval
+from regraft.align.report.figures import precision_bars
 from regraft.align.words.dictionary import cover, identical_pairs, induced, numeral_pairs, read_pairs, split, without_identical
 from regraft.align.words.evaluate import translate
 from regraft.align.words.tables import open_table
@@ -263,3 +264,14 @@ class TestCompare:
             ([*given, files / "test.txt", "--methods", "rcsls", "--set", "vecmap.csls=1"], "vecmap is not compared"),
         ):
             assert says in refusal(*arguments)
+
+
+def test_bars_have_ends_only_where_an_interval_is_known():
+    row = {"direction": "vecmap", "p_at_1": 0.5}
+    rows = [
+        row | {"retrieval": "csls", "p_at_1_low": 0.4, "p_at_1_high": 0.7},
+        row | {"retrieval": "nn", "p_at_1_low": None, "p_at_1_high": None},
+    ]
+    csls, nn = precision_bars(rows).data
+    assert (csls.error_y.array[0], csls.error_y.arrayminus[0]) == pytest.approx((0.2, 0.1))
+    assert nn.error_y.array is None

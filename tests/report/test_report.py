@@ -184,6 +184,15 @@ def test_a_logarithmic_axis_without_a_value_above_zero_is_drawn() -> None:
     assert "eigenvalue" in drawn(figure)[1]
 
 
+def test_names_below_a_narrow_picture_do_not_meet() -> None:
+    names = ["least-squares", "vecmap", "procrustes", "refined-procrustes", "rcsls"]
+    _, texts = drawn(go.Figure(go.Bar(x=names, y=[1.0] * 5)), narrow=True)
+    assert "least-squares" not in texts
+    assert {"least-", "squares", "vecmap"} <= set(texts)
+    _, wide = drawn(go.Figure(go.Bar(x=names, y=[1.0] * 5)))
+    assert set(names) <= set(wide)
+
+
 def test_two_pictures_share_no_names_and_have_the_colours_of_the_page() -> None:
     sources = [svg(_data(every_figure()["curves"]), title, narrow=narrow) for title in "ab" for narrow in (False, True)]
     names = [set(re.findall(r'id="([^"]+)"', source)) for source in sources]

@@ -94,6 +94,8 @@ def _draw(ax: Any, figure: Mapping[str, Any], plot: str, narrow: bool, *, first:
         elif str(shape.get("yref")) in (f"y{plot} domain", "paper") and str(shape.get("xref")) == f"x{plot}":
             ax.axvline(shape["x0"], zorder=1, **look)
     wrap = (14, 30) if narrow else (24, 44)
+    if x.named:  # names below stand beside each other: a letter is about 7 pixels wide
+        wrap = (max(4, min(wrap[0], (NARROW if narrow else WIDE) * 6 // 7 // (7 * len(x.names) or 1))), wrap[1])
     _axis(ax.xaxis, across, x, wrap[0], flip=ax.invert_xaxis, limits=ax.set_xlim, scale=ax.set_xscale, narrow=narrow)
     other = layout.get("yaxis") or {} if plot else {}
     _axis(ax.yaxis, up | ({"autorange": other.get("autorange")} if other else {}), y, wrap[1] if not narrow else 16, flip=ax.invert_yaxis,
