@@ -184,6 +184,14 @@ def test_a_logarithmic_axis_without_a_value_above_zero_is_drawn() -> None:
     assert "eigenvalue" in drawn(figure)[1]
 
 
+@pytest.mark.parametrize("layers", [[1], [0, 1, 2]])
+def test_an_axis_of_whole_numbers_has_no_others(layers: list[int]) -> None:
+    figure = go.Figure(go.Scatter(x=layers, y=[5.0] * len(layers)))
+    figure.update_xaxes(title="layer", tickformat="d")
+    below = drawn(figure)[1]
+    assert below[: below.index("layer")] == [str(layer) for layer in layers]
+
+
 def test_names_below_a_narrow_picture_do_not_meet() -> None:
     names = ["least-squares", "vecmap", "procrustes", "refined-procrustes", "rcsls"]
     _, texts = drawn(go.Figure(go.Bar(x=names, y=[1.0] * 5)), narrow=True)

@@ -122,7 +122,8 @@ def _axis(axis: Any, asked: Trace, places: Places, wrap: int, *, flip: Any, limi
         axis.set_ticks(asked["tickvals"], [said(label, wrap) for label in labels], minor=False)
         axis.set_ticks([], minor=True)
     elif not log:
-        axis.set_major_locator(MaxNLocator(5 if narrow else 8, integer=asked.get("tickformat") == "d"))
+        whole = asked.get("tickformat") == "d"
+        axis.set_major_locator(MaxNLocator(5 if narrow else 8, integer=whole, min_n_ticks=1 if whole else 2))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     if asked.get("range") is not None:
         limits([10**bound for bound in asked["range"]] if log else asked["range"])
