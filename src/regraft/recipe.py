@@ -36,7 +36,7 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float) else value
 
 
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
 Texts = Annotated[list[Text], BeforeValidator(_listed), Field(min_length=1, description="one, or a list")]
 Bitext = Annotated[list[Text], Field(min_length=2, max_length=2, description="two files of parallel lines: source, target")]
 Setting = bool | int | float | str | None
@@ -111,8 +111,8 @@ def _recipe(command: Callable[..., Any], summary: str, *checks: Callable[[Any], 
 
 
 def _name(option: str) -> str:
-    """`train_settings` of the command is `--train-set`, and so `train_set` here."""
-    return option.replace("settings", "set")
+    """`train_settings` of the command is `--train-set`, and so `train_set` here; `map_` is `map`."""
+    return option.replace("settings", "set").rstrip("_")
 
 
 def _field(option: inspect.Parameter, plain: Any, said: Yaml) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from regraft.align.nearest import Retrieval
+from regraft.align.report.figures import precision_bars
 from regraft.align.words.dictionary import cover, identical_pairs, induced, numeral_pairs, read_pairs, split, without_identical
 from regraft.align.words.evaluate import translate
 from regraft.align.words.tables import open_table
@@ -194,12 +195,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path):
     (tmp_path / "none.txt").write_text("q w\n")
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "nan.vec").write_text("1 2\na nan 1\n")
+    (tmp_path / "alone.vec").write_text("1 2\nalone 1 2\n")
+    (tmp_path / "latin.txt").write_bytes("é\tè\n".encode("latin-1"))
     both = ["fit", files / "x.vec", files / "y.vec", "--out", tmp_path / "map"]
     for arguments, says in (
-        (both, "no pairs: give --dictionary"),
+        (both, "no pairs to learn from: give --dictionary"),
+        (["fit", tmp_path / "alone.vec", *both[2:], "--seeds", "numerals"], "--seeds numerals: the two tables share none"),
         ([*both, "--dictionary", tmp_path / "none.txt"], "none of 1 pairs has vectors on both sides"),
         ([*both, "--dictionary", tmp_path / "empty.txt"], "no line holds two words"),
-        ([*both, "--dictionary", tmp_path / "gone.txt"], "cannot read the dictionary"),
+        ([*both, "--dictionary", tmp_path / "gone.txt"], "cannot read the dictionary (no such file or directory): give"),
+        ([*both, "--dictionary", tmp_path / "latin.txt"], "cannot read the dictionary (not UTF-8 text): give"),
         ([*both, "--seeds", "names"], "choose one of identical, numerals"),
         ([*both, "--seeds", "identical", "--dictionary", files / "train.txt"], "both given"),
         ([*both, "--seeds", "numerals", "--method", "rcsl"], "did you mean rcsls"),
@@ -208,7 +213,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path):
         (["fit", tmp_path / "nan.vec", files / "y.vec", "--seeds", "identical", "--out", tmp_path / "map"], "NaN"),
         (["fit", tmp_path / "gone.vec", files / "y.vec", "--seeds", "identical", "--out", tmp_path / "map"], "no such file"),
         (["fit", tmp_path, files / "y.vec", "--seeds", "identical", "--out", tmp_path / "map"], "config.json"),
-        (["evaluate", tmp_path, "--dictionary", files / "test.txt"], "not a map"),
+        (["evaluate", tmp_path, "--dictionary", files / "test.txt"], "not a map (it has no map.json): give a directory"),
         (["diagnose", tmp_path / "gone.vec", files / "y.vec"], "no such file"),
     ):
         assert says in refusal(*arguments)
@@ -259,3 +264,14 @@ class TestCompare:
             ([*given, files / "test.txt", "--methods", "rcsls", "--set", "vecmap.csls=1"], "vecmap is not compared"),
         ):
             assert says in refusal(*arguments)
+
+
+def test_bars_have_ends_only_where_an_interval_is_known():
+    row = {"direction": "vecmap", "p_at_1": 0.5}
+    rows = [
+        row | {"retrieval": "csls", "p_at_1_low": 0.4, "p_at_1_high": 0.7},
+        row | {"retrieval": "nn", "p_at_1_low": None, "p_at_1_high": None},
+    ]
+    csls, nn = precision_bars(rows).data
+    assert (csls.error_y.array[0], csls.error_y.arrayminus[0]) == pytest.approx((0.2, 0.1))
+    assert nn.error_y.array is None

@@ -326,3 +326,15 @@ def test_interrupted(place, monkeypatch):
     assert result.exit_code == 130
     assert "nothing half-written" in result.stderr
     assert sorted(path.name for path in place.iterdir()) == ["model", "notes"]
+
+
+def test_a_missing_extra_is_one_line(monkeypatch, tmp_path):
+    def without(*_, **__):
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn.base")
+
+    monkeypatch.setattr("regraft.align.words.diagnose.diagnose", without)
+    (tmp_path / "r.yaml").write_text("verb: align diagnose\nsource: a.vec\ntarget: b.vec\n")
+    for asked in (["align", "diagnose", "a.vec", "b.vec"], ["run", str(tmp_path / "r.yaml")]):
+        done = CliRunner().invoke(app, asked)
+        assert done.exit_code == 2
+        assert "needs the package 'sklearn', which is not installed: pip install 'regraft[align]'" in " ".join(done.output.split())

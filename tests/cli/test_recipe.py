@@ -6,7 +6,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from regraft.cli import app
 from regraft.cli.app import GROUPED
 from regraft.errors import RecipeError
 from regraft.recipe import AdaptRecipe, CompareRecipe, EvaluateRecipe, load_recipe, recipe_schema
@@ -42,6 +44,28 @@ def test_comparing_on_a_task_needs_labels_instead_of_text(tmp_path: Path) -> Non
     assert load_recipe(write(tmp_path / "t.yaml", task)).options() == wanted | {"set": {"phi": 0.065}}
     with pytest.raises(RecipeError, match="'corpus' is missing"):
         load_recipe(write(tmp_path / "n.yaml", "verb: compare\nmodel: m\nontology: drugs=drugs.txt\n"))
+
+
+def test_a_verb_in_a_group_takes_numbers_as_text_lists_and_a_map(tmp_path: Path) -> None:
+    for text, wanted in (
+        ("verb: align relative\nleft: a.npy\nright: b.npy\nanchors: 20\n", {"anchors": "20"}),
+        ("verb: probe bias\ntask: t.csv\nsigma: 3\n", {"sigma": "3"}),
+        ("verb: probe syntax\nmodel: m\ncode: src\nlayers: [0, 1]\nranks: 8\n", {"layers": ["0", "1"], "ranks": ["8"]}),
+        ("verb: probe tables\nmodels: m\ntables: t\nproperties: [join, fd]\n", {"models": ["m"], "properties": ["join", "fd"]}),
+        ("verb: align compare\nsource: a\ntarget: b\ndictionary: d\ntest: t\nmethods: [vecmap, rcsls]\n", {"methods": ["vecmap", "rcsls"]}),
+        ("verb: align evaluate\nmap: m\ndictionary: d.txt\n", {"map": "m"}),
+    ):
+        options = load_recipe(write(tmp_path / "r.yaml", text)).options()
+        assert {name: options[name] for name in wanted} == wanted
+    with pytest.raises(RecipeError, match="left: True is not accepted"):
+        load_recipe(write(tmp_path / "r.yaml", "verb: align relative\nleft: true\nright: b.npy\n"))
+
+
+def test_a_list_in_a_recipe_reaches_the_verb_as_the_command_line_would_say_it(tmp_path: Path) -> None:
+    asked = "verb: align compare\nsource: a\ntarget: b\ndictionary: d\ntest: t\nmethods: [vecmap, nothing]\n"
+    found = CliRunner().invoke(app, ["run", str(write(tmp_path / "r.yaml", asked))])
+    assert found.exit_code == 2
+    assert "'nothing'" in found.stderr or "no such file" in found.stderr
 
 
 def test_numbers_are_read_as_a_person_writes_them(tmp_path: Path) -> None:

@@ -177,6 +177,30 @@ def test_every_kind_of_figure_is_drawn_with_its_words_as_text(name: str, narrow:
     assert said[name] <= set(texts)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_logarithmic_axis_without_a_value_above_zero_is_drawn() -> None:
+    figure = go.Figure(go.Scatter(x=[1, 2], y=[0.0, 0.0], name="nothing"))
+    figure.update_yaxes(type="log", title="eigenvalue")
+    assert "eigenvalue" in drawn(figure)[1]
+
+
+@pytest.mark.parametrize("layers", [[1], [0, 1, 2]])
+def test_an_axis_of_whole_numbers_has_no_others(layers: list[int]) -> None:
+    figure = go.Figure(go.Scatter(x=layers, y=[5.0] * len(layers)))
+    figure.update_xaxes(title="layer", tickformat="d")
+    below = drawn(figure)[1]
+    assert below[: below.index("layer")] == [str(layer) for layer in layers]
+
+
+def test_names_below_a_narrow_picture_do_not_meet() -> None:
+    names = ["least-squares", "vecmap", "procrustes", "refined-procrustes", "rcsls"]
+    _, texts = drawn(go.Figure(go.Bar(x=names, y=[1.0] * 5)), narrow=True)
+    assert "least-squares" not in texts
+    assert {"least-", "squares", "vecmap"} <= set(texts)
+    _, wide = drawn(go.Figure(go.Bar(x=names, y=[1.0] * 5)))
+    assert set(names) <= set(wide)
+
+
 def test_two_pictures_share_no_names_and_have_the_colours_of_the_page() -> None:
     sources = [svg(_data(every_figure()["curves"]), title, narrow=narrow) for title in "ab" for narrow in (False, True)]
     names = [set(re.findall(r'id="([^"]+)"', source)) for source in sources]

@@ -91,6 +91,8 @@ def load_map(folder: str | Path) -> Any:
     from regraft.method import resolve
 
     folder = Path(folder)
+    if not (folder / ABOUT).is_file():
+        raise InputError(f"{folder}: not a map (it has no {ABOUT}): give a directory that `regraft align fit` wrote")
     try:
         about = json.loads((folder / ABOUT).read_text("utf-8"))
         if about["schema"] != SCHEMA:
@@ -101,9 +103,8 @@ def load_map(folder: str | Path) -> Any:
             setattr(found, f"{name}_", arrays[name])
         found.n_features_in_ = int(about["features"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ParameterError) as error:
-        raise InputError(
-            f"{folder}: not a map ({type(error).__name__}: {error}): give a directory that `regraft align fit` wrote"
-        ) from None
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{folder}: not a map, or a damaged one ({said}): give a directory that `regraft align fit` wrote") from None
     return found
 
 

@@ -133,7 +133,9 @@ def _lines(path: Path) -> list[str]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: give a number, or a file with one a line") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error}): give one a line") from None
+        raise InputError(
+            f"{path}: cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or 'bytes that are none'}): give one a line"
+        ) from None
 
 
 def _ways(

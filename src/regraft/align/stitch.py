@@ -153,7 +153,9 @@ def read_lines(path: Path) -> list[str]:
     try:
         found = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error}): give one anchor a line") from None
+        raise InputError(
+            f"{path}: cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or 'bytes that are none'}): give one anchor a line"
+        ) from None
     blank = next((number for number, line in enumerate(found, 1) if not line.strip()), None)
     if blank is not None or not found:
         raise InputError(f"{path}, line {blank or 1}: no anchor in it: give one a line")

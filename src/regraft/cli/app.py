@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from regraft import __version__
-from regraft.errors import RegraftError
+from regraft.errors import InputError, RegraftError
 from regraft.progress import console
 
 FIRST = ("demo", "adapt", "compare", "compare-tasks", "evaluate", "align", "probe")  # the most used first; others as they come
@@ -137,7 +137,10 @@ def _shown(annotation: Any, panel: str | None, hidden: bool) -> Any:
 
 
 def call(command: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """`command` with options by name, each in the group that it belongs to."""
+    """`command` with options by name, each in the group that it belongs to.
+
+    Raises `InputError` where a package is missing that the extra of the verb's family brings.
+    """
     left, arguments = dict(given), {}
     for parameter in inspect.signature(command).parameters.values():
         group = parameter.annotation
@@ -146,7 +149,14 @@ def call(command: Callable[..., Any], given: Mapping[str, Any]) -> Any:
             arguments[parameter.name] = group(**{name: left.pop(name) for name in fields if name in left})  # type: ignore[operator]  # a class
         elif parameter.name in left:
             arguments[parameter.name] = left.pop(parameter.name)
-    return command(**arguments, **left)
+    try:
+        return command(**arguments, **left)
+    except ModuleNotFoundError as error:
+        family = next((name.split()[0] for name, known in GROUPED.items() if known is command), None)
+        missing = (error.name or "regraft").split(".")[0]
+        if family is None or missing == "regraft":
+            raise
+        raise InputError(f"{family}: needs the package '{missing}', which is not installed: pip install 'regraft[{family}]'") from None
 
 
 def stop(message: str, code: int, debug: bool) -> None:

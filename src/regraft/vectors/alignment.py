@@ -25,7 +25,8 @@ def read_dictionary(path: str | Path) -> list[tuple[str, str]]:
     try:
         lines = Path(path).read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{path}: cannot read the dictionary ({error}): give UTF-8 lines of source word and target word") from None
+        why = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (error.strerror or "no file").lower()
+        raise ParameterError(f"{path}: cannot read the dictionary ({why}): give UTF-8 lines of source word and target word") from None
     split = [line.strip().split("\t" if "\t" in line.strip() else None, 1) for line in lines]
     pairs = [(parts[0].strip(), parts[1].strip()) for parts in split if len(parts) == 2 and all(parts)]
     if not pairs:

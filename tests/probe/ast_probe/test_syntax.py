@@ -14,7 +14,9 @@ from regraft.cli import app
 from regraft.errors import ParameterError
 from regraft.method import resolve
 from regraft.probe.probes.ast_probe import ASTProbe
+from regraft.probe.probes.ast_probe.encoding import Tree
 from regraft.probe.probes.ast_probe.snippets import read_functions, source_files
+from regraft.probe.report.syntax_picture import tree_picture
 from toys.directory import save_decoder, snapshot
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "probe-syntax.md"
@@ -206,3 +208,15 @@ def test_the_commands_of_the_guide_run(model, cache, tmp_path, monkeypatch):
         assert result.exit_code == 0, (command, result.output)
     for block in re.findall(r"```python\n(.*?)```", text, re.S):
         exec(block.replace("ASTProbe()", "ASTProbe(rank=4, epochs=1)").replace("layers=[0, 3, 6]", "layers=[0, 1]"), {})
+
+
+def test_labels_beside_each_other_do_not_meet():
+    tree = Tree("module", (Tree("default_parameter", ("x", ")")), Tree("tuple_pattern", (":", "x"))))
+    picture = tree_picture("Rebuilt", tree, ("x", ")", ":", "x"), [])
+    placed = [
+        (float(x), float(y), label) for x, y, label in re.findall(r'<text x="([-\d.]+)" y="([-\d.]+)" class="label \w+">(.*?)<', picture)
+    ]
+    (left, level, first), (right, same, second) = sorted(placed, key=lambda label: label[1])[-2:]
+    assert {first, second} == {"default_parameter ✗", "tuple_pattern ✗"}
+    assert level == same
+    assert abs(right - left) > 6.6 * (len(first) + len(second)) / 2  # a letter of 11 pixels is 6.6 wide

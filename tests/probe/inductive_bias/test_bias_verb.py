@@ -172,7 +172,7 @@ def test_what_the_verb_refuses_leaves_nothing(files, tmp_path):
         (["--task", table, "--sigma", "-1"], "sigma=-1"),
         (["--task", table, "--tail", "fat"], "tail='fat'"),
         (["--task", table, "--test", "0"], "at least one to test on"),
-        (["--task", table, "--kind", "ordinal"], "--kind ordinal"),
+        (["--task", table, "--kind", "ordinal"], "--kind ordinal: choose one of auto, classes, numbers"),
         (["--task", table, "--text", "a"], "--text and --encoder go together"),
         (["--task", table, "--kind", "numbers"], "not numbers"),
     ]

@@ -185,6 +185,16 @@ def test_the_command_from_a_folder_to_a_page(folder, model, tmp_path):
     shown = run(model, "--tables", folder, "--properties", "row-order", "--permutations", 2)
     assert shown.exit_code == 0
     assert "At a glance" in shown.stdout
+    assert "functional dependencies" not in shown.stdout
+
+
+def test_joins_of_too_few_pairs_are_said_to_have_no_figure(model, tmp_path):
+    (tmp_path / "a.csv").write_text("city,land\nrome,italy\nlyon,france\nnice,france\n")
+    (tmp_path / "b.csv").write_text("name,length\nitaly,3\nfrance,4\nspain,5\n")
+    shown = run(model, "--tables", tmp_path, "--properties", "join", "--cache", tmp_path / "kept")
+    assert shown.exit_code == 0
+    assert "joins: containment" not in shown.stdout
+    assert "too few pairs to rank" in shown.stdout
 
 
 def test_what_is_refused_leaves_nothing(folder, model, tmp_path):

@@ -79,6 +79,7 @@ def test_what_is_no_file_of_rows_is_refused_in_one_line(files):
     (files / "cut.npy").write_bytes((files / "rows.npy").read_bytes()[:200])
     (files / "noise.parquet").write_bytes(b"PAR1 not at all")
     (files / "noise.safetensors").write_bytes(b"xx")
+    (files / "text.npy").write_text("1 2 3")
     (files / "notes.txt").write_text("1 2 3")
     pq.write_table(pa.table({"v": [[1.0, 2.0], [3.0]]}), files / "ragged.parquet")
     pq.write_table(pa.table({"v": [1.0, 2.0], "name": ["a", "b"]}), files / "named.parquet")
@@ -86,7 +87,9 @@ def test_what_is_no_file_of_rows_is_refused_in_one_line(files):
         ("gone.npy", None, "no such file"),
         ("notes.txt", None, "not a kind of file that holds rows"),
         ("objects.npy", None, "cannot be read as .npy"),
-        ("cut.npy", None, "cannot be read as .npy"),
+        ("cut.npy", None, "cannot be read as .npy .*: save a plain array of numbers with numpy.save"),
+        ("text.npy", None, "cannot be read as .npy .it does not begin as one.: save the array with numpy.save"),
+        ("rows.npy", "z", "--key z: a .npy holds one array"),
         ("line.npy", None, r"of shape \(4,\) and type float64"),
         ("empty.npy", None, "0 rows of 4 columns"),
         ("noise.parquet", None, "cannot be read as Parquet"),
@@ -287,10 +290,12 @@ def test_what_the_verb_refuses_leaves_nothing(files, model):
     broken[123, 4] = math.inf
     np.save(files / "broken.npy", broken.numpy())
     np.save(files / "zero.npy", np.zeros((40, 4)))
+    np.save(files / "huge.npy", Z.double().numpy() * 1e300)
     before = sorted(path.name for path in files.iterdir())
     out = ("--out", files / "out")
     for arguments, says in (
         (("broken.npy", *out), "row 123 has NaN or infinity"),
+        (("huge.npy", *out), "too large to square: divide the rows by it"),
         (("gone", *out), "no such directory"),
         (("gone.npy", *out), "no such file"),
         (("rows.npy", "--leave-out", "300", *out), "rows 0 to 299"),
@@ -307,3 +312,10 @@ def test_what_the_verb_refuses_leaves_nothing(files, model):
     assert next(one["value"] for one in zero["measures"] if one["name"] == "rankme") is None
     assert any("all rows are zero" in note for note in zero["notes"])
     assert sorted(path.name for path in files.iterdir()) == before
+
+
+def test_rows_that_are_all_zero_have_a_page(files):
+    np.save(files / "zeros.npy", np.zeros((40, 4)))
+    done = run("spectrum", files / "zeros.npy", "--out", files / "zeros", "--draws", "3")
+    assert done.exit_code == 0
+    assert "all rows are zero" in (files / "zeros" / "report.html").read_text(encoding="utf-8").lower()

@@ -10,12 +10,13 @@ from regraft.report.figures import DASHES, MARGIN, PALETTE
 
 
 def precision_bars(rows: Sequence[Mapping[str, Any]], height: int = 380) -> go.Figure:
-    """P@1 with its interval, one group a direction, one bar a way of retrieval; `rows` are those of an evaluation."""
+    """P@1 with its interval where it has one, a group a direction, a bar a way of retrieval; `rows` are those of an evaluation."""
     figure = go.Figure()
     directions = list(dict.fromkeys(str(row["direction"]) for row in rows))
     for number, retrieval in enumerate(dict.fromkeys(str(row["retrieval"]) for row in rows)):
         chosen = {str(row["direction"]): row for row in rows if row["retrieval"] == retrieval}
         own = [chosen[direction] for direction in directions]
+        known = all(row["p_at_1_low"] is not None for row in own)
         figure.add_bar(
             x=[escape(direction) for direction in directions],
             y=[row["p_at_1"] for row in own],
@@ -26,7 +27,9 @@ def precision_bars(rows: Sequence[Mapping[str, Any]], height: int = 380) -> go.F
                 "symmetric": False,
                 "array": [row["p_at_1_high"] - row["p_at_1"] for row in own],
                 "arrayminus": [row["p_at_1"] - row["p_at_1_low"] for row in own],
-            },
+            }
+            if known
+            else None,
             hovertemplate=f"<b>{retrieval.upper()}</b> %{{x}}: P@1 %{{y:.3f}}<extra></extra>",
         )
     return figure.update_layout(height=height, margin=MARGIN, barmode="group", yaxis={"title": "P@1", "rangemode": "tozero"})

@@ -49,17 +49,28 @@ class BothTables:
         return f"blake2b:{self.source.digest}+{self.target.digest}"
 
 
-def seed_pairs(source: Table, target: Table, dictionary: Path | None, seeds: str | None) -> list[Pair]:
-    """Pairs of a dictionary file, or those that need none: words, or numerals, that are written alike. Raises `ParameterError`: both."""
+def check_pairs(aligner: LinearAligner, dictionary: Path | None, seeds: str | None) -> None:
+    """Raises `ParameterError` where pairs are given in two ways, or in none to a map that needs them: before any table is read."""
     if dictionary is not None and seeds is not None:
         raise ParameterError("--dictionary and --seeds are both given: give the pairs in one way")
+    if seeds is not None and seeds not in SEEDS:
+        raise ParameterError(f"--seeds {seeds}: choose one of {', '.join(SEEDS)}")
+    if dictionary is None and seeds is None and getattr(aligner, "mode", None) != "unsupervised":
+        raise ParameterError(
+            f"{aligner.name}: no pairs to learn from: give --dictionary or --seeds, or --method vecmap --set mode=unsupervised"
+        )
+
+
+def seed_pairs(source: Table, target: Table, dictionary: Path | None, seeds: str | None) -> list[Pair]:
+    """Pairs of a dictionary file, or those that need none: words, or numerals, that are written alike. Raises `ParameterError` for none."""
     if dictionary is not None:
         return read_pairs(dictionary)
     if seeds is None:
         return []
-    if seeds not in SEEDS:
-        raise ParameterError(f"--seeds {seeds}: choose one of {', '.join(SEEDS)}")
-    return SEEDS[seeds](source.words, target.words)
+    found = SEEDS[seeds](source.words, target.words)
+    if not found:
+        raise ParameterError(f"--seeds {seeds}: the two tables share none that are written alike: give --dictionary")
+    return found
 
 
 def fit_words(aligner: LinearAligner, source: Table, target: Table, pairs: list[Pair]) -> tuple[WordMap, Coverage]:
@@ -69,7 +80,7 @@ def fit_words(aligner: LinearAligner, source: Table, target: Table, pairs: list[
     if getattr(aligner, "mode", None) == "unsupervised":
         aligner.fit(None, None, **whole)  # type: ignore[arg-type]  # it says that it takes none
     elif not len(known.pairs):
-        given = f"none of {len(pairs):,} pairs has vectors on both sides" if pairs else "no pairs"
+        given = f"none of {len(pairs):,} pairs has vectors on both sides"
         raise ParameterError(f"{aligner.name}: {given}: give --dictionary with source word, target word in these languages, or --seeds")
     else:
         left, right = known.pairs.T
@@ -93,6 +104,7 @@ def fit(
     """Learn a map and write it into `out`, whole or not at all. Returns what was learned from, in figures."""
     check_output(out, overwrite=overwrite)
     aligner = word_aligner(method, settings)
+    check_pairs(aligner, dictionary, seeds)
     with step("reading both tables"):
         left, right = open_table(source, limit, latin=latin[0]), open_table(target, limit, latin=latin[1])
     pairs = seed_pairs(left, right, dictionary, seeds)

@@ -18,7 +18,9 @@ def read_words(query: str) -> list[str]:
     try:
         words = path.read_text("utf-8").splitlines() if path.is_file() else [query]
     except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{query}: cannot be read as words ({error}): give UTF-8 text, one word a line") from None
+        raise ParameterError(
+            f"{query}: cannot be read as words ({getattr(error, 'strerror', None) or 'not UTF-8 text'}): give UTF-8 text, one word a line"
+        ) from None
     found = list(dict.fromkeys(composed(word.strip()) for word in words if word.strip()))
     if not found:
         raise ParameterError(f"{query or '--query'}: no word in it: write one a line")

@@ -20,7 +20,9 @@ def compare(
     dictionary: Annotated[Path, typer.Option("--dictionary", help="Pairs to learn from.")],
     test: Annotated[Path, typer.Option("--test", help="Pairs to measure by; their source words must be others.")],
     methods: Annotated[
-        str, typer.Option("--methods", help="Names with commas between, or all.", autocompletion=methods_of("aligner", listed=True))
+        str,
+        typer.Option("--methods", help="Names with commas between, or all.", autocompletion=methods_of("aligner", listed=True)),
+        o.Yaml(about="names, or all", listed=True),
     ] = "all",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter, METHOD.field=value. Repeatable.")] = None,
     tables: a.Tables,

@@ -48,7 +48,8 @@ def fit(
     if not json_output:
         known, given = (f"{figures[key]:,}" for key in ("pairs", "pairs_given"))
         words = f"{figures['words']:,} of {figures['words_given']:,} source words"
-        print(f"{figures['method']}: learned from {known} of {given} pairs ({words}) in {figures['seconds']:.1f} s: {figures['out']}")
+        pairs_said = f"from {known} of {given} pairs ({words})" if figures["pairs_given"] else "without pairs"
+        print(f"{figures['method']}: learned {pairs_said} in {figures['seconds']:.1f} s: {figures['out']}")
         for note in figures["notes"]:
             print(note)
     return figures

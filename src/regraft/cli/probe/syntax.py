@@ -25,9 +25,9 @@ class Code:
 class Probing:
     """Which probes are trained."""
 
-    layers: Annotated[str, typer.Option(help="all, or numbers: 0 the input, -1 the last.")] = "all"
+    layers: Annotated[str, typer.Option(help="all, or numbers: 0 the input, -1 the last."), o.Yaml(listed=True)] = "all"
     rank: Annotated[int, typer.Option(min=1, help="Dimensions of the projection.")] = 128
-    ranks: Annotated[str | None, typer.Option(help="Sweep these on the best layer: 8,16,32,64.")] = None
+    ranks: Annotated[str | None, typer.Option(help="Sweep these on the best layer: 8,16,32,64."), o.Yaml(listed=True)] = None
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="Probe layer 0 and the same model with random layers as well.")
     ] = True

@@ -29,10 +29,14 @@ class Given:
 class Budget:
     """What is measured, and how much of it."""
 
-    properties: Annotated[str, typer.Option(help="all, or some of row-order,column-order,join,fd,sample,entity,perturbation,context.")] = (
-        "all"
+    properties: Annotated[
+        str,
+        typer.Option(help="all, or some of row-order,column-order,join,fd,sample,entity,perturbation,context."),
+        o.Yaml(listed=True),
+    ] = "all"
+    levels: Annotated[str, typer.Option(help="Vectors to compare when the order changes: column,row,cell,table."), o.Yaml(listed=True)] = (
+        "column"
     )
-    levels: Annotated[str, typer.Option(help="Vectors to compare when the order changes: column,row,cell,table.")] = "column"
     permutations: Annotated[int, typer.Option(min=1, help="Orders a table for row-order and column-order. The paper: 1000.")] = 50
     samples: Annotated[int, typer.Option(min=1, help="Samples of rows a table for each fraction. The paper: 1000.")] = 50
     settings: Annotated[

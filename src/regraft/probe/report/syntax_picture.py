@@ -24,7 +24,7 @@ def layers_picture(outcomes: Sequence[Outcome], height: int = 400) -> go.Figure:
     if level is not None:
         figure.add_hline(y=level, line={"color": UNTOUCHED, "dash": "dot", "width": 2})
         figure.add_annotation(x=1, xref="paper", xanchor="right", y=level, yanchor="top", showarrow=False, text="layer 0: the input")
-    figure.update_xaxes(title="layer", dtick=max(1, max(one.layer for one in outcomes) // 12))
+    figure.update_xaxes(title="layer", tickformat="d", dtick=max(1, max(one.layer for one in outcomes) // 12))
     return _axes(figure, height)
 
 
@@ -70,11 +70,7 @@ def _axes(figure: go.Figure, height: int) -> go.Figure:
 
 def tree_picture(title: str, tree: Tree, tokens: Sequence[str], right: Sequence[Constituent]) -> str:
     """A tree as an SVG fragment: labels above what they span, those that are among `right` solid, the others dashed and marked."""
-    own: dict[int, int] = {}  # letters of the longest label of a node with this token alone
-    for label, first, last, *_ in _levels(tree):
-        if first == last:
-            own[first] = max(own.get(first, 0), len(_short(label)) + 3)
-    widths = [max(LETTER * max(len(_short(token)), own.get(n, 0)), 14.0) for n, token in enumerate(tokens)]
+    widths = _widths(tree, tokens)
     left = [sum(widths[:n]) + STEP * n for n in range(len(tokens))]
     marks, edges, there, height = _placed(tree, left, widths, Counter(right))
     width = left[-1] + widths[-1] + 2 * SIDE
@@ -97,6 +93,16 @@ STYLE = """<style>
 .tree .right { fill: var(--best); font-weight: 600; } .tree .wrong { fill: var(--new-line); font-style: italic; }
 .tree line { stroke: var(--soft); stroke-opacity: .45; } .tree .word { font-weight: 600; }
 </style>"""
+
+
+def _widths(tree: Tree, tokens: Sequence[str]) -> list[float]:
+    """Pixels of each token, such that every label fits above what it spans and so none meets its neighbor."""
+    widths = [max(LETTER * len(_short(token)), 14.0) for token in tokens]
+    for label, first, last, *_ in sorted(_levels(tree), key=lambda node: node[2] - node[1]):
+        short = LETTER * (len(_short(label)) + 3) - sum(widths[first : last + 1]) - STEP * (last - first)
+        for position in range(first, last + 1):
+            widths[position] += max(short, 0) / (last - first + 1)
+    return widths
 
 
 def _placed(

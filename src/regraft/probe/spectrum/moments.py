@@ -48,7 +48,8 @@ class Moments:
 def as_block(rows: Any, first: int = 0, name: str = "rows") -> torch.Tensor:
     """Rows (n, K) as float64, checked. `first` is the number of the first row, for the message.
 
-    Raises `ParameterError` where there are not two axes of numbers, and `InputError` that names the first row with NaN or infinity.
+    Raises `ParameterError` where there are not two axes of numbers, and `InputError` that names the first row with NaN or infinity, or
+    with numbers whose squares have no place in float64.
     """
     try:
         block = rows.detach() if isinstance(rows, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(rows))
@@ -62,6 +63,11 @@ def as_block(rows: Any, first: int = 0, name: str = "rows") -> torch.Tensor:
         broken = (~torch.isfinite(block)).any(1).nonzero().flatten()
         if len(broken):
             raise InputError(f"{name}: row {first + int(broken[0])} has NaN or infinity: mend it, or leave it out")
+    if not torch.isfinite(torch.linalg.vector_norm(block) ** 2):
+        large = int(block.abs().amax(1).argmax())
+        raise InputError(
+            f"{name}: row {first + large} holds {float(block[large].abs().max()):.0e}, too large to square: divide the rows by it"
+        )
     return block
 
 

@@ -137,7 +137,7 @@ def split_by_file(snippets: Sequence[Snippet], seed: int = 0) -> Split:
     if len(by_file) < len(SHARES):
         raise InputError(
             f"functions come from {len(by_file)} file{'s' * (len(by_file) != 1)}: training, validation and test are kept apart by file, "
-            f"so at least {len(SHARES)} files with functions are needed: give more code"
+            f"so at least {len(SHARES)} files with functions are needed: give more code, or take more functions (--functions)"
         )
     sides: dict[str, list[Snippet]] = {side: [] for side in SHARES}
     names = sorted(by_file)

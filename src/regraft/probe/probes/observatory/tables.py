@@ -120,7 +120,7 @@ def read_folder(place: str | Path, most_rows: int = MOST_ROWS) -> Folder:
         notes += [f"{name}: {note}" for note in mended]
     if not tables:
         first = next(iter(skipped))
-        raise InputError(f"{root}: no table could be read; {first}: {skipped[first]}")
+        raise InputError(f"{root}: no table could be read; {first}: {skipped[first]}: give .csv or .tsv files with a header and rows")
     return Folder(tuple(tables), skipped, tuple(notes))
 
 

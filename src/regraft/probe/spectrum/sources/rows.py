@@ -64,7 +64,7 @@ def open_rows(path: Path, key: str | None = None) -> Rows:
     Raises `InputError` in one line: no such file, another kind of file, a damaged one, not a matrix of numbers, or several to choose from.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file: give a checkpoint, or one of .npy, .safetensors and .parquet")
     kinds = {".npy": _open_npy, ".safetensors": _open_safetensors, ".parquet": _open_parquet}
     if path.suffix not in kinds:
         raise InputError(f"{path}: not a kind of file that holds rows: give a checkpoint directory, or one of {', '.join(kinds)}")
@@ -76,10 +76,17 @@ def open_rows(path: Path, key: str | None = None) -> Rows:
 
 def _open_npy(path: Path, key: str | None) -> Rows:
     """Memory-mapped, one block at a time: pages of a map that stays open would count as memory."""
+    if key is not None:
+        raise InputError(f"{path}: --key {key}: a .npy holds one array, so leave --key out")
     try:
+        with path.open("rb") as file:
+            known = file.read(6) == b"\x93NUMPY"
+        if not known:
+            raise InputError(f"{path}: cannot be read as .npy (it does not begin as one): save the array with numpy.save")
         whole = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as .npy ({' '.join(str(error).split())})") from None
+        said = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"{path}: cannot be read as .npy ({said}): save a plain array of numbers with numpy.save") from None
     _check(path, whole.shape, whole.dtype.kind in "fiu", str(whole.dtype))
     count, dim = whole.shape
     dtype, offset, in_rows = whole.dtype, int(whole.offset), bool(whole.flags.c_contiguous)
@@ -125,7 +132,7 @@ def _open_parquet(path: Path, key: str | None) -> Rows:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from None
+        raise InputError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())}): write it anew") from None
     schema = file.schema_arrow
     lists = [field.name for field in schema if pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)]
     if key is not None and key not in schema.names:

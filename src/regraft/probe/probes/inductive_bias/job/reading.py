@@ -49,10 +49,10 @@ def read_task(source: Source, seed: int = 0) -> Task:
 
     Raises an `InputError` in one line for what cannot be read.
     """
-    if source.kind not in KINDS or source.scale not in SCALES:
-        raise ParameterError(
-            f"--kind {source.kind}, --scale {source.scale}: choose one of {', '.join(KINDS)} and one of {', '.join(SCALES)}"
-        )
+    if source.kind not in KINDS:
+        raise ParameterError(f"--kind {source.kind}: choose one of {', '.join(KINDS)}")
+    if source.scale not in SCALES:
+        raise ParameterError(f"--scale {source.scale}: choose one of {', '.join(SCALES)}")
     if (source.text is None) != (source.encoder is None):
         raise ParameterError("--text and --encoder go together: a column of text, and a checkpoint that reads it")
     X, y = _read(source)

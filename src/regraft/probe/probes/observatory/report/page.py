@@ -4,7 +4,7 @@ Enters: an `Observation`. Leaves: a `Report` and a dict that JSON can hold.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import plotly.graph_objects as go
 
@@ -89,19 +89,26 @@ def glance(seen: Observation) -> Iterator[dict[str, Any]]:
         for key, one in seen.properties.items():
             if not isinstance(one, Entity):
                 found = headline(of.get(key), one)
-                row[one.title.lower()] = None if found is None else round(found.measurement.value, 4)
+                row[one.title.lower()] = round(found.measurement.value, 4) if _measured(found) else None
         yield row
+
+
+def _measured(found: Outcome | None) -> TypeGuard[Outcome]:
+    """Whether there is a figure: there is none, for example, of too few pairs."""
+    return found is not None and found.measurement.value == found.measurement.value
 
 
 def caption(seen: Observation) -> str:
     """What each column of the first table holds."""
-    said = []
-    for one in (one for one in seen.properties.values() if not isinstance(one, Entity)):
-        shown = next((found for of in seen.found.values() if (found := headline(of.get(one.key), one)) is not None), None)
+    said = {}
+    for key, one in ((key, one) for key, one in seen.properties.items() if not isinstance(one, Entity)):
+        shown = next((found for of in seen.found.values() if _measured(found := headline(of.get(key), one))), None)
         if shown is not None:
-            said.append(f"{one.title.lower()}: {shown.label}")
-    best = " 1 is best in all but functional dependencies, where 0.5 says that none shows, and context, which is a matter of taste."
-    return "; ".join(said) + "." + best
+            said[key] = f"{one.title.lower()}: {shown.label}"
+    others = {"fd": "functional dependencies, where 0.5 says that none shows", "context": "context, which is a matter of taste"}
+    but = " and ".join(why for key, why in others.items() if key in said)
+    best = f" 1 is best{f' in all but {but}' if but else ''}." if said.keys() - others.keys() else ""
+    return "; ".join(said.values()) + "." + best if said else ""
 
 
 def chart(seen: Observation, key: str, one: Property, baseline: str | None) -> go.Figure | None:
@@ -168,7 +175,8 @@ def left_out(seen: Observation) -> Iterator[dict[str, str]]:
     every = [(name, key, found) for name, of in seen.found.items() for key, found in of.items()]
     every += [(f"{a} | {b}", Entity.key, of) for (a, b), of in seen.pairs.items()]
     for name, key, found in every:
-        for note in [*found.notes, *(f"{count:,} {reason} skipped" for reason, count in found.skipped.items() if count)]:
+        none = ["no figure: too few pairs to rank"] if key == "join" and not _measured(headline(found, seen.properties[key])) else []
+        for note in [*found.notes, *none, *(f"{reason}: {count:,} skipped" for reason, count in found.skipped.items() if count)]:
             said.setdefault((seen.properties[key].title.lower(), note), []).append(name)
     for (what, note), names in said.items():
         yield {"what": what, "note": note if len(names) == len(seen.found) else f"{', '.join(names)}: {note}"}
