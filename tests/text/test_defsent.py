@@ -131,7 +131,8 @@ def test_the_encoder_that_makes_the_entries_is_left_as_it_is_and_one_round_is_re
     tuner.learn(plainly, rows, fixed, Budget(steps=4, batch_size=8, lr=1e-3, warmup=0.0), name="fixed")
     assert same(kept, weights(other))
     for name, weight in bert.state_dict().items():
-        torch.testing.assert_close(weight, plainly.state_dict()[name])
+        if "pooler" not in name:  # random, for the checkpoint has none
+            torch.testing.assert_close(weight, plainly.state_dict()[name])
 
 
 def test_continue_goes_on_with_the_model_of_the_round_before(bert, monkeypatch):
