@@ -3,7 +3,8 @@
 The paper trains BERT and RoBERTa of 110 to 340 million parameters on a dictionary of Oxford and WordNet. Here SmolLM2-135M-Instruct learns
 from a few hundred entries of WordNet: its first 26 layers are frozen, their states computed once; the last 4 are trained, with the same
 steps by DefSent (entries of one token) and by each of two rounds of DefSent+ (all entries). Similarity is measured on pairs of the STS
-benchmark and of SICK that nothing was trained on. What is expected was declared below before any full run of this script.
+benchmark and of SICK that nothing was trained on. What is expected was declared below before any full run of this script: sizes on STS and
+SICK are those of training on a whole dictionary, sizes on the reverse dictionary come from an earlier measurement on another draw.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from regraft.text.tuners.defsent import DefSentPlus
 from regraft.text.tuners.defsent.heads import transformer_of
 from regraft.text.tuners.defsent.single import one_piece
 
-LAST, BATCH, LR, WORDS, TEMPERATURE = 4, 16, 5e-5, 12, 0.05
+LAST, BATCH, LR, WORDS, TEMPERATURE = 4, 16, 2e-4, 12, 0.05
 Floats = npt.NDArray[np.float64]
 
 
@@ -53,7 +54,8 @@ ROUND = _declared("STS: the second round is not more than 0.01 below the first",
 UNIFORM = _declared(
     "entry vectors of the second round lie less alike: mean cosine at least 0.1 lower", "round 1", high=-0.1, metric="cosine"
 )
-REVERSE = _declared("reverse dictionary: two rounds are above the model as it is", "not trained", 0.0, metric="MRR")
+REVERSE = _declared("reverse dictionary: one round is at least 0.05 above the model as it is", "not trained", 0.05, metric="MRR")
+REVERSE_OVER = _declared("reverse dictionary: one round is at least 0.05 above DefSent", "DefSent", 0.05, metric="MRR")
 CONTROL = _declared(
     "negative control: definitions dealt to entries at random gain at least 0.03 less on STS", "shuffled", 0.03,
     note="What is left of the gain is that training makes vectors more uniform, whatever they say.",
@@ -65,11 +67,11 @@ class Scale:
     """How much of everything. `entries` : to learn, half of one token, half of several. `asked` : definitions looked up."""
 
     seeds: int = 3
-    entries: int = 500
-    steps: int = 60
-    sts: int = 300
-    sick: int = 200
-    asked: int = 150
+    entries: int = 400
+    steps: int = 50
+    sts: int = 250
+    sick: int = 150
+    asked: int = 120
 
 
 QUICK = Scale(seeds=1, entries=60, steps=6, sts=40, sick=30, asked=20)
@@ -109,12 +111,12 @@ def reproduce(quick: bool) -> Findings:
                 model.load_state_dict(start, strict=False)
             tuner, budget = plus(), Budget(steps=scale.steps, batch_size=BATCH, lr=LR, seed=seed, warmup=0.0)
             rows = tuner.read(examples(data), model.tokenizer)
-            table = tuner.table(model, rows, 1)
+            vectors = tuner.vectors(model, rows)
             model.load_state_dict(start, strict=False)
             with step(f"seed {seed}: DefSent+, {arm}"):
-                tuner.learn(model, rows, table, budget, name=arm)
+                tuner.learn(model, rows, tuner.prepared(vectors, 1), budget, name=arm)
             measure(arm)
-            tables.setdefault(arm, []).append(pairwise(table))
+            tables.setdefault(arm, []).append(pairwise(vectors))
             curves[f"{arm}, seed {seed}"] = budget.curve
 
     def found(arm: str, task: str = "sts") -> Correlation:
@@ -154,8 +156,9 @@ def share(amounts: Sequence[Floats]) -> Sample:
 
 
 def plus() -> DefSentPlus:
-    """A round as it is run here: cosines, for the model's own vectors are long and their dot products saturate the softmax."""
-    tuner: DefSentPlus = resolve("tuner", "defsent-plus", {"layers": LAST, "temperature": TEMPERATURE, "head": "identity"})
+    """A round as it is run here: cosines with standardised vectors, for the model's own are long and lie close together."""
+    way = {"isotropy": "standardize", "isotropy_from": 1, "temperature": TEMPERATURE, "head": "identity", "layers": LAST}
+    tuner: DefSentPlus = resolve("tuner", "defsent-plus", way)
     return tuner
 
 

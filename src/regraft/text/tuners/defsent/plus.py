@@ -123,19 +123,23 @@ class DefSentPlus(Tuner):
 
     def table(self, builder: SentenceTransformer, rows: Dictionary, number: int, *, plain: bool = False) -> Vectors:
         """E (entries, d) of round `number`, made by `builder` in evaluation mode."""
-        builder.eval()
-        texts = list(rows.rows_of)
-        vectors = checked(encoder(pooled_by(builder, self.entry_pooling))(texts, "text"), "entries")
-        table = rows.averaged(vectors)
-        told = uniformity(table)
-        kind: Isotropy = self.isotropy or ("ica" if plain and len(table) > table.shape[1] else "none")
-        if kind != "none" and number >= self.isotropy_from:
-            table = rescaled(transformed(table, kind), self.scale or float(np.linalg.norm(table, axis=1).mean()))
-        elif self.scale:
-            table = rescaled(table, self.scale)
-        figures = ", ".join(f"{name} {value:.3f}" for name, value in told.items())
+        vectors = self.vectors(builder, rows)
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in uniformity(vectors).items())
         console.print(f"round {number}: entry vectors before any transformation: {figures}", highlight=False)
-        return table
+        return self.prepared(vectors, number, plain=plain)
+
+    def vectors(self, builder: SentenceTransformer, rows: Dictionary) -> Vectors:
+        """The mean vector of each entry's definitions (entries, d)."""
+        builder.eval()
+        found = encoder(pooled_by(builder, self.entry_pooling))(list(rows.rows_of), "text")
+        return rows.averaged(checked(found, "entries"))
+
+    def prepared(self, vectors: Vectors, number: int, *, plain: bool = False) -> Vectors:
+        """`vectors` as round `number` is trained onto them."""
+        kind: Isotropy = self.isotropy or ("ica" if plain and len(vectors) > vectors.shape[1] else "none")
+        if kind != "none" and number >= self.isotropy_from:
+            return rescaled(transformed(vectors, kind), self.scale or float(np.linalg.norm(vectors, axis=1).mean()))
+        return rescaled(vectors, self.scale) if self.scale else vectors
 
     def learn(self, model: SentenceTransformer, rows: Dictionary, table: Vectors, budget: Budget, *, name: str) -> None:
         """Train `model` in place onto the fixed vectors `table` (entries, d), with a head of its own that is dropped."""
