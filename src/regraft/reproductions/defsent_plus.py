@@ -132,9 +132,9 @@ def reproduce(quick: bool) -> Findings:
     run.settle(OVER, text, found("DefSent"), found("round 1"))
     run.settle(ROUND, text, found("round 1"), found("round 2"))
     run.settle(UNIFORM, "1,000 pairs of entries", share(tables["round 1"]), share(tables["round 2"]))
-    run.settle(
-        REVERSE, f"{len(look_up.asked)} definitions, {len(look_up.index):,} entries", share(ranks["not trained"]), share(ranks["round 2"])
-    )
+    asked = f"{len(look_up.asked)} definitions, {len(look_up.index):,} entries"
+    run.settle(REVERSE, asked, share(ranks["not trained"]), share(ranks["round 1"]))
+    run.settle(REVERSE_OVER, asked, share(ranks["DefSent"]), share(ranks["round 1"]))
     run.settle(CONTROL, text, found("shuffled"), found("round 1"))
     arms = ("not trained", "DefSent", "shuffled", "round 1", "round 2")
     table_: list[dict[str, Any]] = [
