@@ -308,15 +308,26 @@ def test_reverse_look_up_ranks_by_cosine():
 def test_the_command_writes_a_stock_model_without_the_head(method, folder, request, tmp_path):
     with (tmp_path / "dictionary.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("entry", "definition"), *PAIRS, *zip(WORDS[:8], texts(8, 77), strict=True)])
-    rows = [{"entry": name, "definition": text} for name in WORDS[:9] for text in texts(2, hash(name) % 1000)]
+    rows = [{"entry": name, "definition": text} for n, name in enumerate(WORDS) for text in texts(2, 100 + n)]
     (tmp_path / "task.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "out"
     call = ["text", "train", str(request.getfixturevalue(folder)), "--pooling", "mean", "--method", method, "--out", str(out)]
-    more = ["--examples", str(tmp_path / "dictionary.csv"), "--steps", "6", "--lr", "1e-3", "--tasks", "", "--json"]
+    more = [
+        "--examples",
+        str(tmp_path / "dictionary.csv"),
+        "--steps",
+        "6",
+        "--lr",
+        "1e-3",
+        "--tasks",
+        str(tmp_path / "task.jsonl"),
+        "--json",
+    ]
     done = CliRunner().invoke(app, [*call, *more])
     assert done.exit_code == 0, done.output
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["kind"] == "entries"
+    assert figures["tasks"][0]["metric"] == "MRR"
     assert figures["open"].startswith("SentenceTransformer(")
     model = SentenceTransformer(str(out), device="cpu")
     assert [type(module).__name__ for module in model] == ["Transformer", "Pooling"]
