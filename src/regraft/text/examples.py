@@ -6,7 +6,7 @@
     entries    entry, definition                 a dictionary: one row a definition
     texts      text
 
-By name: sts, sick (scored, training side), trec (labelled).
+By name: sts, sick (scored, training side), trec (labelled), wordnet (entries; its files must lie here already, wordnet:FOLDER says where).
 """
 
 import hashlib
@@ -17,8 +17,11 @@ from typing import Any
 
 from datasets import Dataset
 from regraft.errors import CorpusError, ParameterError
+from regraft.text.lexical.dictionary import hold_out
+from regraft.text.lexical.wordnet import find_wordnet, read_wordnet
 from regraft.text.tasks.files import read_rows
 from regraft.text.tasks.named import open_task, sick, stsb
+from regraft.text.tasks.reverse import SHARE
 from regraft.text.tuner import Kind
 
 COLUMNS: dict[Kind, tuple[str, ...]] = {
@@ -38,10 +41,17 @@ def _questions() -> list[dict[str, Any]]:
     return [{"text": text, "label": label} for text, label in open_task("trec").train]  # type: ignore[attr-defined]  # a Labels
 
 
+def _wordnet(folder: str = "") -> list[dict[str, Any]]:
+    """Without the entries that the task `wordnet` asks for."""
+    train, _, _ = hold_out(read_wordnet(find_wordnet(folder)), SHARE)
+    return [dict(zip(COLUMNS["entries"], pair, strict=True)) for pair in train]
+
+
 NAMED: dict[str, tuple[Kind, Callable[[], list[dict[str, Any]]]]] = {
     "sts": ("scored", lambda: _scored(stsb("train"))),
     "sick": ("scored", lambda: _scored(sick("train"))),
     "trec": ("labelled", _questions),
+    "wordnet": ("entries", _wordnet),
 }
 
 
@@ -52,7 +62,7 @@ def read_examples(sources: Sequence[str], takes: Sequence[Kind]) -> tuple[Datase
     """
     rows: list[dict[str, Any]] = []
     for source in sources:
-        found = NAMED[source][1]() if source in NAMED else list(read_rows(_file(source)))
+        found = _wordnet(source.removeprefix("wordnet:")) if source.startswith("wordnet:") else _rows(source)
         if not found:
             raise CorpusError(f"{source}: no examples in it")
         rows += found
@@ -68,6 +78,10 @@ def read_examples(sources: Sequence[str], takes: Sequence[Kind]) -> tuple[Datase
 def digest(examples: Dataset) -> str:
     """SHA-256 of the examples in their order."""
     return hashlib.sha256(json.dumps(examples[:], ensure_ascii=False).encode()).hexdigest()
+
+
+def _rows(source: str) -> list[dict[str, Any]]:
+    return NAMED[source][1]() if source in NAMED else list(read_rows(_file(source)))
 
 
 def _row(row: dict[str, Any], names: Sequence[str], number: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Steps:
 def train(
     model: Model,
     *,
-    examples: Annotated[list[str], typer.Option("--examples", help="Files, or sts, sick, trec by name. Repeatable.")],
+    examples: Annotated[list[str], typer.Option("--examples", help="Files, or sts, sick, trec, wordnet by name. Repeatable.")],
     out: Annotated[Path, typer.Option("--out", help="Directory for the trained encoder.")],
     method: Annotated[str, typer.Option("--method", help="See `regraft methods --family tuner`.")] = "contrastive",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the method, field=value. Repeatable.")] = None,

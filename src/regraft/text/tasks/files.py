@@ -2,6 +2,7 @@
 
 pairs.csv, .tsv, .jsonl      sentence1, sentence2, score: similarity
 labels.csv, .tsv, .jsonl     text, label: classification; a fifth of the texts, by hash, is the test side
+entries.csv, .tsv, .jsonl    entry, definition: reverse dictionary; a fifth of the entries with two definitions, by hash, is asked for
 folder/                      corpus.jsonl, queries.jsonl, qrels.tsv or qrels/test.tsv: retrieval, as BEIR and mteb write it
 """
 
@@ -18,10 +19,12 @@ from regraft.errors import CorpusError, ParameterError
 from regraft.text.tasks.labels import Labels
 from regraft.text.tasks.named import NAMED, digest, open_task, similarity
 from regraft.text.tasks.retrieval import Retrieval
+from regraft.text.tasks.reverse import reverse_dictionary
 from regraft.text.tasks.task import Task
 
 PAIRS = ("sentence1", "sentence2", "score")
 LABELS = ("text", "label")
+ENTRIES = ("entry", "definition")
 TEST_SHARE = 0.2
 
 
@@ -46,8 +49,10 @@ def open_file(path: Path) -> Task:
         )
     if set(LABELS) <= columns:
         return _labels(path, [(str(row["text"]), str(row["label"])) for row in rows])
+    if set(ENTRIES) <= columns:
+        return reverse_dictionary(path.stem, [(str(row["entry"]), str(row["definition"])) for row in rows], digest([path]))
     some = ", ".join(sorted(columns)) or "none"
-    raise CorpusError(f"{path}: columns {some}: a task has {', '.join(PAIRS)} or {', '.join(LABELS)}")
+    raise CorpusError(f"{path}: columns {some}: a task has {', '.join(PAIRS)} or {', '.join(LABELS)} or {', '.join(ENTRIES)}")
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

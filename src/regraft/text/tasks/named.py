@@ -5,6 +5,8 @@ sts12, sts13, ..., sts16     similarity of sentences: SemEval by year, all its f
 words, simlex                similarity of words: WordSim-353, SimLex-999 (files of the package gensim)
 trec                         classification of questions into six types
 cranfield                    retrieval of 1,400 abstracts by 225 queries
+sts-dev                      the STS benchmark's development pairs, to choose by
+wordnet                      reverse dictionary: entries of WordNet by a definition of theirs; its files must lie here already
 """
 
 import csv
@@ -17,8 +19,10 @@ from pathlib import Path
 from regraft import datasets
 from regraft.errors import ParameterError
 from regraft.tasks.labelled.named import open_named as open_labelled
+from regraft.text.lexical.wordnet import PARTS, find_wordnet, read_wordnet
 from regraft.text.tasks.labels import Labels
 from regraft.text.tasks.retrieval import Retrieval
+from regraft.text.tasks.reverse import ReverseDictionary, reverse_dictionary
 from regraft.text.tasks.similarity import Similarity
 from regraft.text.tasks.task import Task
 
@@ -87,6 +91,11 @@ def similarity(name: str, scored: list[Scored]) -> Similarity:
     return Similarity(name, "Spearman", sha256, tuple((a, b) for a, b, _ in scored), tuple(score for *_, score in scored))
 
 
+def wordnet() -> ReverseDictionary:
+    folder = find_wordnet()
+    return reverse_dictionary("wordnet", read_wordnet(folder), digest([folder / f"data.{part}" for part in PARTS]))
+
+
 def _trec() -> Labels:
     data = open_labelled("trec-6")
     sides = [tuple((one.text, one.labels[0]) for one in side) for side in (data.train, data.test)]
@@ -105,6 +114,8 @@ NAMED: dict[str, Callable[[], Task]] = {
     "simlex": lambda: similarity("simlex", words("simlex999.txt")),
     "trec": _trec,
     "cranfield": cranfield,
+    "sts-dev": lambda: similarity("sts-dev", stsb("dev")),
+    "wordnet": wordnet,
 }
 
 
