@@ -7,7 +7,11 @@ from regraft.text.encoders.prompt_eol import PromptEol
 class Knowledge(PromptEol):
     r"""A sentence on subjects and actions as the essence, then `this sentence : "{x}" means in one word:"` (section 3).
 
-    Parameters as of `prompt-eol`.
+    Parameters
+    ----------
+    before, after, example, word, clean_up, layer, final_norm, joint, normalize : as of `prompt-eol`.
+
+    Returns vectors (n, d) in the width of the model.
     """
 
     paper = Paper("Simple Techniques for Enhancing Sentence Embeddings in Generative Language Models", "Zhang et al.", 2024, "2404.03921")

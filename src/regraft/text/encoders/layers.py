@@ -18,10 +18,11 @@ class Layers(Encoder):
     r"""Mean of the states of `layers`: one number, numbers with commas between, `first-last`, `last-2`, `last-4` or `all`.
 
     Layer 0 is the embeddings, N (or -1) the last one, after the model's final norm if it has one; layers below are raw. One layer alone is
-    read from a model that is cut above it, with `final_norm` through that norm.
+    read from a model that is cut above it.
 
     Parameters
     ----------
+    layers : which, as above. final_norm : read one layer through the model's final norm.
     pooling : mean, weightedmean, lasttoken, cls or max over the text's tokens. normalize : vectors of length 1.
 
     Returns vectors (n, d) in the width of the model.

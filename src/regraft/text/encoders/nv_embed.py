@@ -41,7 +41,7 @@ class NVEmbed(Encoder):
     """
 
     paper = Paper("NV-Embed: Improved Techniques for Training LLMs as Generalist Embedding Models", "Lee et al.", 2025, "2405.17428")
-    summary = "a decoder read in both directions, pooled by latent attention; its head is to be trained"
+    summary = "a decoder read both ways, pooled by latent attention; to be trained first"
     stock = False
 
     pooling: Literal["latent", "self-attention", "mean", "eos"] = "latent"

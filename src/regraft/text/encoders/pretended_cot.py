@@ -5,7 +5,14 @@ from regraft.text.encoders.prompt_eol import PromptEol
 
 
 class PretendedCot(PromptEol):
-    r"""`After thinking step by step , this sentence : "{x}" means in one word:"` (section 3). Parameters as of `prompt-eol`."""
+    r"""`After thinking step by step , this sentence : "{x}" means in one word:"` (section 3).
+
+    Parameters
+    ----------
+    before, after, example, word, clean_up, layer, final_norm, joint, normalize : as of `prompt-eol`.
+
+    Returns vectors (n, d) in the width of the model.
+    """
 
     paper = Paper("Simple Techniques for Enhancing Sentence Embeddings in Generative Language Models", "Zhang et al.", 2024, "2404.03921")
     summary = "prompt-eol behind a pretended thought"

@@ -18,8 +18,8 @@ class PromptEol(Encoder):
     ----------
     before, after : what stands around the text. clean_up : end the text in a full stop, write single quotes for double ones.
     example, word : a demonstration in front (in-context learning): a sentence in the same prompt, answered by that word.
-    layer : hidden states of which layer, 0 to N or from -1 back; none is the last one, after the final norm. A layer below is raw unless
-        `final_norm`. Layers 85 to 95 % of the way up are often better than the last.
+    layer : hidden states of which layer, 0 to N or from -1 back; none is the last one, after the final norm. Layers 85 to 95 % of the way
+        up are often better than the last. final_norm : read a layer below the last through the final norm, and not raw.
     joint : tokenize prompt and text as one string, as the paper does, by a module of ours. By default the prompt is a part of the
         tokenizer, so that the saved encoder is stock; the tokens are then those of the text by itself, and differ where a token would reach
         across the border (`."` in byte-level BPE, the space that SentencePiece puts before a first word).

@@ -15,7 +15,7 @@ class TokenPrepending(Encoder):
 
     Parameters
     ----------
-    template : with `{p}` for the placeholder, whose embedding is drawn from N(0, 1) with `seed`, and `{x}`.
+    template : with `{p}` for the placeholder, whose embedding is drawn from N(0, 1), and `{x}`. seed : of that draw.
     start, stop : layers before which the state is carried, counted from 0; none takes a fifth of the layers. stop = start carries nothing.
     layer : which is read; none takes 85 % of the way up, the paper's 27 of 32 (for other depths a rule of ours, as is the fifth).
     clean_up, final_norm, normalize : as of `prompt-eol`.

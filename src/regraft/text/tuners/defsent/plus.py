@@ -59,7 +59,7 @@ class DefSentPlus(Tuner):
         "DefSent+: Improving sentence embeddings of language models by projecting definition sentences into a quasi-isotropic or "
         "isotropic vector space of unlimited dictionary entries", "Liu", 2024, "2405.16153",
     )  # fmt: skip
-    summary = "from a dictionary: definitions predict their entry among all, of any number of words, whose vectors grow round by round"
+    summary = "definitions predict their entry, whose vectors grow round by round"
     takes: ClassVar[tuple[Kind, ...]] = ("entries",)
 
     rounds: PositiveInt | None = None

@@ -27,7 +27,7 @@ class DefSent(Tuner):
 
     name = "defsent"
     paper = Paper("DefSent: Sentence Embeddings using Definition Sentences", "Tsukagoshi, Sasano and Takeda", 2021, "2105.04339")
-    summary = "from a dictionary: definitions predict their one-token entry by the frozen language-model head"
+    summary = "definitions predict their one-token entry by the frozen language-model head"
     takes: ClassVar[tuple[Kind, ...]] = ("entries",)
 
     def train(self, model: SentenceTransformer, examples: Any, budget: Budget) -> SentenceTransformer:

@@ -54,7 +54,7 @@ class NVEmbed(Tuner):
     """
 
     paper = Paper("NV-Embed: Improved Techniques for Training LLMs as Generalist Embedding Models", "Lee et al.", 2025, "2405.17428")
-    summary = "two contrastive stages, in-batch then own negatives, over all tasks mixed; LoRA, or a head over cached states"
+    summary = "two contrastive stages: in-batch negatives, then each example's own"
     takes: ClassVar[tuple[Kind, ...]] = ("pairs", "labelled", "scored")
 
     temperature: PositiveFloat = 0.05
