@@ -47,8 +47,9 @@ class NVEmbed(Tuner):
     instruction, label_instruction, score_instruction : tasks of queries; the last two are symmetric and stand on both sides.
     against : evaluation tasks, names or files; training texts that are theirs are left out. near : share of a text's own BM25 score from
         which on it is theirs; 1 leaves out equal words only.
-    trains : "lora" trains the head and adapters of rank `lora_r`, by peft, and merges them; "head" trains what comes after the frozen
-        backbone, over its states cached in half precision; "all" trains everything. With "lora" a killed training begins again.
+    trains : "lora" trains the head and adapters, by peft, and merges them; "head" trains what comes after the frozen backbone, over its
+        states cached in half precision; "all" trains everything. With "lora" a killed training begins again.
+    lora_r, lora_alpha, lora_dropout : rank, scale and dropout of the adapters.
 
     Returns the model, trained in place. Raises `CorpusError` for a row of stage 2 without negatives, labels of one class, no positive.
     """
