@@ -35,7 +35,9 @@ BY_HAND: dict[str, dict[str, Any]] = {
     },
     "Glm4vMoeForConditionalGeneration": {"text_config": {"rope_parameters": HALF}},
     **dict.fromkeys(("Glm46VForConditionalGeneration", "Glm4vForConditionalGeneration", "GlmOcrForConditionalGeneration"), WHOLE),
-    "PaddleOCRVLForConditionalGeneration": WHOLE,
+    **dict.fromkeys(
+        ("PaddleOCRVLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration", "Qwen2VLForConditionalGeneration"), WHOLE
+    ),
     "BambaForCausalLM": {"attn_layer_indices": [1]},
     "GraniteMoeHybridForCausalLM": {"layer_types": ["mamba", "attention"], "num_hidden_layers": 2},
     "BailingHybridForCausalLM": {"num_experts": 4, "n_group": 1, "topk_group": 1, "num_experts_per_tok": 2},
