@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from torch import nn
@@ -98,7 +97,7 @@ class LanguageHead(nn.Module):
         setattr(model, model.base_model_prefix, self.given)
         self.model = model.requires_grad_(False).eval()
 
-    def forward(self, vectors: Float[torch.Tensor, "n d"]) -> Float[torch.Tensor, "n v"]:
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         self.given.states = vectors[:, None]
         ids = torch.zeros(len(vectors), 1, dtype=torch.long, device=vectors.device)
         logits: torch.Tensor = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, 0]
@@ -130,17 +129,17 @@ class Entries(nn.Module):
 
     table: torch.Tensor
 
-    def __init__(self, table: Float[torch.Tensor, "n d"], temperature: float | None = None) -> None:
+    def __init__(self, table: torch.Tensor, temperature: float | None = None) -> None:
         super().__init__()
         self.temperature = temperature
         self.register_buffer("table", table if temperature is None else normalize(table, dim=1) / temperature)
 
-    def forward(self, vectors: Float[torch.Tensor, "b d"]) -> Float[torch.Tensor, "b n"]:
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         given = vectors if self.temperature is None else normalize(vectors, dim=1)
         return given @ self.table.T
 
 
-def targets(labels: Int[torch.Tensor, "b k"], count: int) -> Float[torch.Tensor, "b n"]:
+def targets(labels: torch.Tensor, count: int) -> torch.Tensor:
     """Probability spread equally over a text's labels; -1 is no label."""
     spread = torch.zeros(len(labels), count + 1, device=labels.device)
     spread.scatter_(1, labels.where(labels >= 0, count), 1.0)
@@ -157,7 +156,8 @@ class Predict(nn.Module):
     def forward(self, sentence_features: Iterator[dict[str, Any]], labels: torch.Tensor) -> torch.Tensor:
         vectors = self.model(next(iter(sentence_features)))["sentence_embedding"]
         logits = self.scores(vectors)
-        return -(targets(labels, logits.shape[1]) * log_softmax(logits, dim=1)).sum(1).mean()
+        loss: torch.Tensor = -(targets(labels, logits.shape[1]) * log_softmax(logits, dim=1)).sum(1).mean()
+        return loss
 
 
 def freeze(model: SentenceTransformer, last: int | None = None) -> None:
