@@ -1,8 +1,6 @@
 """Sizes: all of them from one pass, the terms of the loss apart, a cut that is the exit, refusals with the nearest size."""
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from regraft.text.sizes.exits import exits, final_norm, shape_of
 from regraft.text.sizes.losses import RetrievalLoss, SimilarityLoss
 from regraft.text.sizes.size import KEY, PAPER, Kept, kept, sizes_of
 from toys import models
+from toys.guide_runner import run_guide
 from toys.models import texts
 
 SIZES = sizes_of((5, 16))
@@ -401,18 +400,7 @@ def test_the_guide_runs_as_it_stands(bert_folder, tmp_path, monkeypatch):
     Path("texts.jsonl").write_text("".join(json.dumps({"text": one}) + "\n" for one in texts(20, 5)))
     toy = {"360": "2", "1000": "2", "4,96": "4,8", "(1, 96)": "(1, 8)", "--examples sts": "--examples sts.jsonl --tasks sts.jsonl"}
     toy |= {"--tasks sts ": "--tasks sts.jsonl "}
-    blocks = re.findall(r"^```(sh|python)\n(.*?)^```", GUIDE.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["sh", "sh", "sh", "python", "sh"]
-    for kind, block in blocks:
-        for name, smaller in toy.items():
-            block = block.replace(name, smaller)
-        if kind == "python":
-            exec(compile(block, str(GUIDE), "exec"), {})
-            continue
-        program, *given = shlex.split(block)
-        assert program == "regraft"
-        done = CliRunner().invoke(app, given)
-        assert done.exit_code == 0, done.output
+    assert run_guide(GUIDE, toy) == 5
     assert SentenceTransformer("small", device="cpu").encode(["cat"]).shape == (1, 8)
     assert "Quality beside speed" in Path("measured/sizes.html").read_text("utf-8")
     found = json.loads(Path("measured/sizes.json").read_text())["rows"]

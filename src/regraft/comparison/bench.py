@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regraft.comparison.outcome import Metric, Outcome
+from regraft.errors import ParameterError
 
 
 @dataclass(frozen=True)
@@ -46,5 +47,5 @@ class Bench(ABC):
         """The arm before training (or trained at once). What it raises becomes the row's error."""
 
     def train(self, arm: Arm, outcome: Outcome) -> Outcome:
-        """`outcome` with the metric after training. What it raises becomes the row's error. Needed where finalists are trained."""
-        raise NotImplementedError(f"{type(self).__name__} has no training: compare with finalists=0")  # an optional part of the contract
+        """`outcome` with the metric after training. What it raises becomes the row's error. Only where finalists are trained."""
+        raise ParameterError(f"{type(self).__name__} has no training: compare with finalists=0")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from regraft.probe.probes.inductive_bias import InductiveBias
 from regraft.probe.probes.inductive_bias.job.describe import describe
 from regraft.probe.probes.inductive_bias.job.reading import Source, read_task
 from regraft.probe.spectrum.sources.hidden import hidden_states, text_rows
+from toys.guide_runner import run_guide
 
 GUIDE = Path(__file__).parents[3] / "docs/guides/probe-bias.md"
 
@@ -201,17 +201,7 @@ def test_a_column_of_text_is_read_by_an_encoder(tmp_path):
 
 def test_the_commands_of_the_guide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```(sh|python)\n(.*?)^```", GUIDE.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 5
-    for language, block in blocks:
-        if language == "python":
-            exec(compile(block, str(GUIDE), "exec"), {})
-            continue
-        for line in block.splitlines():
-            program, *given = shlex.split(line)
-            assert program == "regraft"
-            found = CliRunner().invoke(app, given)
-            assert found.exit_code == 0, found.stderr
+    assert run_guide(GUIDE) == 5
     figures = json.loads(Path("wine-bias/figures.json").read_text())
     stated = dict(re.findall(r"^\| (\S+) \| [\d.]+ \| rbf, sigma 5.02 \| (\d+) \|", GUIDE.read_text("utf-8"), flags=re.MULTILINE))
     assert {one["reached_by"]: one["bits"] for one in figures["bias"]} == pytest.approx(
