@@ -216,7 +216,7 @@ def write(
     ):
         check_space(temporary, _space_needed(checkpoint, plans, changed, link) + sum(t.nbytes for t in moved.added.values()))
         skipped = {inside / name for name in [*changed, *texts]}
-        linked, copied, left_out, size = _take_over(checkpoint, temporary, skipped, link)
+        linked, copied, left_out, size = take_over(checkpoint, temporary, skipped, link)
         (temporary / inside).mkdir(parents=True, exist_ok=True)
         flushes = []
         for name, shard in changed.items():
@@ -224,7 +224,7 @@ def write(
             here = moved.added if name == home else {}
             size += rewrite_shard(shard, target, {n: plans[n] for n in shard.tensors if n in plans}, here, moved.dropped)
             flushes.append(background.submit(fsync, target))
-        size += _write_texts(temporary / inside, texts)
+        size += write_texts(temporary / inside, texts)
         before = _stamps(temporary)
         if extra is not None:
             extra(temporary)
@@ -297,9 +297,9 @@ def _changed_files(
         if name == "generation_config.json":
             new = new | own
         if new != (checkpoint.config if name == "config.json" else document):
-            files[name] = _dump(new)
+            files[name] = dump(new)
     if checkpoint.index is not None and plans:
-        files[INDEX] = _dump(_updated_index(checkpoint, plans, moved))
+        files[INDEX] = dump(_updated_index(checkpoint, plans, moved))
     if tables and set(tables) & plans.keys() and not config.get(KEY):
         stored = {name: (plans.get(name) or info).shape for name, info in checkpoint.tensors.items() if name not in moved.dropped}
         stored |= {name: tuple(tensor.shape) for name, tensor in moved.added.items()}
@@ -338,11 +338,11 @@ def _updated_index(checkpoint: Checkpoint, plans: Mapping[str, Plan], moved: _Mo
     return index
 
 
-def _dump(data: Any) -> bytes:
+def dump(data: Any) -> bytes:
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
 
-def _write_texts(directory: Path, texts: Mapping[str, bytes | None]) -> int:
+def write_texts(directory: Path, texts: Mapping[str, bytes | None]) -> int:
     """Write small files by relative name; returns their size in bytes."""
     for name, text in texts.items():
         if text is not None:
@@ -368,7 +368,7 @@ def _space_needed(checkpoint: Checkpoint, plans: Mapping[str, Plan], changed: Ma
     return grown + sum(shard.path.stat().st_size for shard in shards.values()) + CHUNK
 
 
-def _take_over(checkpoint: Checkpoint, temporary: Path, skipped: set[Path], link: bool) -> tuple[int, int, list[str], int]:
+def take_over(checkpoint: Checkpoint, temporary: Path, skipped: set[Path], link: bool) -> tuple[int, int, list[str], int]:
     """Bring every unchanged file into `temporary`; returns (linked, copied, left out, bytes copied).
 
     Shards may be linked. Everything else is copied, so that saving a tokenizer over it cannot reach the source.

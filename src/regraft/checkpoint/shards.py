@@ -287,11 +287,11 @@ def rewrite_shard(
         for start, length, plan in _pieces(kept, plans):
             copy_range(source.fileno(), target.fileno(), start, length)
             if plan is not None:
-                written = sum(_write_tensor(target.fileno(), tensor, plan.dtype) for tensor in plan.memory())
+                written = sum(write_tensor(target.fileno(), tensor, plan.dtype) for tensor in plan.memory())
                 if plan.copied + written != plan.nbytes:
                     raise ValueError(f"blocks gave {written} bytes for a tensor that needs {plan.nbytes - plan.copied}")
         for tensor in added.values():
-            _write_tensor(target.fileno(), tensor, CODES[tensor.dtype])
+            write_tensor(target.fileno(), tensor, CODES[tensor.dtype])
         return os.fstat(target.fileno()).st_size
 
 
@@ -310,7 +310,7 @@ def _pieces(tensors: Mapping[str, TensorInfo], plans: Mapping[str, Plan]) -> Ite
     yield start, length, None
 
 
-def _write_tensor(target: int, tensor: torch.Tensor, dtype: str, rows: int = 4096) -> int:
+def write_tensor(target: int, tensor: torch.Tensor, dtype: str, rows: int = 4096) -> int:
     if CODES[tensor.dtype] != dtype:
         raise ValueError(f"a block is {CODES[tensor.dtype]}, its tensor {dtype}")
     if tensor.numel() == 0:

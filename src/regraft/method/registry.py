@@ -58,6 +58,13 @@ _ALL = [
         summary="how an encoder of texts is trained",
         example="regraft text train MODEL --method {name} --examples FILE --out DIR",
     ),
+    Family(
+        key="depth-grower",
+        module="grow.depth.growers",
+        base="DepthGrower",
+        summary="how a model gets more or fewer layers",
+        example="regraft grow depth MODEL --layers N --method {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 

@@ -63,7 +63,7 @@ class Training:
 
     name: ClassVar[str] = "training"
 
-    parameters: Literal["rows", "embeddings", "2x2", "lora", "adapters", "2-stage", "all"] = "2x2"
+    parameters: Literal["rows", "embeddings", "2x2", "lora", "adapters", "2-stage", "all", "marked"] = "2x2"
     first_stage: Annotated[float, Gt(0), Lt(1)] = 0.5
     objective: Objective = "clm"
     steps: Annotated[int, Ge(1)] | None = None

@@ -22,7 +22,7 @@ from regraft.training.adapters import Adapters, LoraOptions, check_tables, tied
 from regraft.training.quantized import Quantization, is_linear
 
 Quantize = Literal["none", "nf4"]
-Parameters = Literal["rows", "embeddings", "2x2", "lora", "adapters", "all"]
+Parameters = Literal["rows", "embeddings", "2x2", "lora", "adapters", "all", "marked"]
 
 
 class NewRowsEmbedding(nn.Module):
@@ -138,6 +138,7 @@ def select(
     - ``lora``: both tables, and rank-r adapters on every linear layer; or adapters on the tables too.
     - ``adapters``: rank-r adapters on every linear layer alone, as for a model whose vocabulary stays.
     - ``all``: everything.
+    - ``marked``: the parameters whose ``requires_grad`` is set as the model comes.
 
     `freeze_old_rows` makes ``embeddings``, ``2x2`` and ``lora`` train only the new rows of the tables; not for adapters on the tables,
     whose update reaches every row.
@@ -166,7 +167,7 @@ def select(
 
 def check_quantize(parameters: str, quantize: Quantize) -> None:
     """Raise `ParameterError` if layers that are to be held in NF4 are to train."""
-    if quantize != "none" and parameters in ("2x2", "all"):
+    if quantize != "none" and parameters in ("2x2", "all", "marked"):
         raise ParameterError(
             f"quantize='{quantize}' freezes the linear layers, some of which parameters='{parameters}' trains: choose parameters='lora'"
         )
@@ -196,6 +197,8 @@ def will_train(
         return [module.weight for module in model.modules() if is_linear(module)]
     if parameters == "all":
         return list(model.parameters())
+    if parameters == "marked":
+        return [parameter for parameter in model.parameters() if parameter.requires_grad]
     trainable = select(model, parameters, new_ids, freeze_old_rows=freeze_old_rows)
     chosen = list(trainable.parameters.values())
     trainable.finish()
@@ -210,7 +213,13 @@ def _select(
     lora: LoraOptions,
     trainable: Trainable,
 ) -> None:
+    marked = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     model.requires_grad_(False)
+    if parameters == "marked":
+        if not marked:
+            raise ParameterError("parameters='marked': no parameter of the model is marked to train (requires_grad)")
+        trainable.add("marked", marked)
+        return
     if parameters == "all":
         trainable.add("all", dict(model.named_parameters()))
         return

@@ -1,0 +1,5 @@
+"""Ways to another number of layers, one a file."""
+
+from regraft.grow.depth.grower import DepthGrower
+
+__all__ = ["DepthGrower"]
