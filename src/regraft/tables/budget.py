@@ -5,17 +5,40 @@ A field is compressed only if it gets smaller; its plain table is kept otherwise
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from regraft.errors import ParameterError
-from regraft.tables.embedding import CompressedEmbedding, Knob
 from regraft.tables.memory import WORD, said
 
 ROUNDS = 80
 
 
+@dataclass(frozen=True)
+class Knob:
+    """The setting that a budget decides: its `name`, and from where to where it goes for tables of `sizes` rows.
+
+    `whole` : whole numbers only. `rising` : whether memory rises with it, or falls.
+    """
+
+    name: str
+    low: float
+    high: float
+    whole: bool = True
+    rising: bool = True
+
+
+class Sized(Protocol):
+    """A method as far as budgets go: its name, what it takes, and the setting that decides it."""
+
+    name: str
+
+    def words(self, rows: int, dim: int, **settings: Any) -> float: ...
+    def knob(self, sizes: Sequence[int], dim: int) -> Knob | None: ...
+
+
 def solve(
-    method: type[CompressedEmbedding],
+    method: Sized,
     sizes: Sequence[int],
     dim: int,
     allowed: float,
@@ -61,18 +84,18 @@ def _bisected(total: Callable[[float], float], knob: Knob, allowed: float) -> fl
     return fits
 
 
-def _total(method: type[CompressedEmbedding], sizes: Sequence[int], dim: int, settings: Mapping[str, Any], keep_plain: bool) -> float:
+def _total(method: Sized, sizes: Sequence[int], dim: int, settings: Mapping[str, Any], keep_plain: bool) -> float:
     taken = ((rows * dim, method.words(rows, dim, **settings)) for rows in sizes)
     return sum(min(plain, small) if keep_plain else small for plain, small in taken)
 
 
 def _each(
-    method: type[CompressedEmbedding], sizes: Sequence[int], dim: int, found: dict[str, Any], settings: Mapping[str, Any], keep_plain: bool
+    method: Sized, sizes: Sequence[int], dim: int, found: dict[str, Any], settings: Mapping[str, Any], keep_plain: bool
 ) -> list[dict[str, Any] | None]:
     return [None if keep_plain and method.words(rows, dim, **settings, **found) >= rows * dim else dict(found) for rows in sizes]
 
 
-def _refuse(method: type[CompressedEmbedding], least: float, allowed: float, sizes: Sequence[int], dim: int) -> None:
+def _refuse(method: Sized, least: float, allowed: float, sizes: Sequence[int], dim: int) -> None:
     if least > allowed:
         whole = sum(sizes) * dim
         raise ParameterError(

@@ -8,7 +8,6 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -19,25 +18,12 @@ from torch import nn
 
 from regraft.errors import InputError, ParameterError
 from regraft.method import Described, configure
+from regraft.tables.budget import Knob, solve
 from regraft.tables.memory import Memory, parse_budget
 
 Mode = Literal["sum", "mean", "max"]
 ABOUT, ARRAYS = "table.json", "table.safetensors"
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Knob:
-    """The setting that a budget decides: its `name`, and from where to where it goes for tables of `sizes` rows.
-
-    `whole` : whole numbers only. `rising` : whether memory rises with it, or falls.
-    """
-
-    name: str
-    low: float
-    high: float
-    whole: bool = True
-    rising: bool = True
 
 
 class CompressedEmbedding(Described, nn.Module, ABC):
@@ -96,8 +82,6 @@ class CompressedEmbedding(Described, nn.Module, ABC):
         `counts` (n,) : how often each id occurs in training, for methods that ask (`counts_rows`). Other settings are the method's own.
         Raises `ParameterError` below the least that the method can do, and names it.
         """
-        from regraft.tables.budget import solve
-
         check_shape(num_embeddings, embedding_dim)
         allowed = parse_budget(budget, num_embeddings * embedding_dim)
         found = solve(cls, [num_embeddings], embedding_dim, allowed, settings, keep_plain=False)[0]

@@ -9,7 +9,8 @@ from annotated_types import Ge
 from torch.nn.functional import embedding
 
 from regraft.method import Paper
-from regraft.tables.embedding import CompressedEmbedding, Knob, Mode, uniform
+from regraft.tables.budget import Knob
+from regraft.tables.embedding import CompressedEmbedding, Mode, uniform
 from regraft.tables.memory import Memory
 
 Start = Literal["bench", "match-variance", "dlrm"]

@@ -9,7 +9,8 @@ from torch.nn.functional import embedding
 
 from regraft.errors import ParameterError
 from regraft.method import Paper
-from regraft.tables.embedding import CompressedEmbedding, Knob, Mode, uniform
+from regraft.tables.budget import Knob
+from regraft.tables.embedding import CompressedEmbedding, Mode, uniform
 from regraft.tables.memory import Memory
 
 
