@@ -41,6 +41,7 @@ def run(
         out=adapted,
         extend=extend,
         training=training,
+        control=True,
         score_bytes=SCORE_BYTES,
         overwrite=overwrite,
     )

@@ -34,6 +34,11 @@ class Start:
 class Learning(o.Budget):
     """How long is trained, how, and what is done afterwards against forgetting."""
 
+    control: Annotated[
+        bool,
+        typer.Option("--control", help="Train the untouched model alike too: what the vocabulary gave, and what the training."),
+        Yaml(about="train the untouched model alike too, to set beside"),
+    ] = False
     elchat: Annotated[
         bool,
         typer.Option("--elchat", help="After training, mix the weights with the source's, so that the model forgets less."),
@@ -124,6 +129,7 @@ def adapt(
         model,
         training=training,
         elchat=elchat,
+        control=learning.control,
         source_text=resources.source_text,
         aids=resources.aids(),
         score=reading.score,

@@ -8,7 +8,7 @@ Enters: a checkpoint and text. Leaves: a directory that opens in plain `transfor
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,16 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class Measured:
-    """The stages with their scores, what training and ElChat did, and the trained tensors by their names on disk."""
+    """The stages with their scores, what training and ElChat did, and the trained tensors by their names on disk.
+
+    `control` is the untouched model trained alike, with its old vocabulary.
+    """
 
     stages: list[Stage] = field(default_factory=list)
     training: TrainingRun | None = None
     repair: Repair | None = None
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    control: Stage | None = None
 
 
 def adapt(
@@ -84,6 +88,7 @@ def adapt(
     settings: Mapping[str, Any] | None = None,
     training: Training | None = None,
     elchat: ElChat | None = None,
+    control: bool = False,
     source_text: Sequence[str | Path] | None = None,
     aids: Aids | None = None,
     text_column: str | None = None,
@@ -109,6 +114,7 @@ def adapt(
     method, settings : the start of the new rows (`regraft methods`) and its hyper-parameters.
     training : what to train afterwards, and for how long; None trains nothing.
     elchat : how the trained model is then mixed with the source, so that it forgets less; None leaves it as trained.
+    control : train the untouched model alike too and score it, so that what the vocabulary gave parts from what the training gave.
     source_text : text in the model's own language for drift and replay; by default a page of everyday English.
     aids : what some methods need beside the corpus: a donor model, vectors, a dictionary, parallel text.
     score : load the model and score it before and after. Without it (and without `training`) only the tables are ever in memory.
@@ -135,6 +141,8 @@ def adapt(
     check_placement(dtype, device)
     if elchat is not None:
         check_training(training)
+    if control and (training is None or not score):
+        raise ParameterError("--control sets a trained model beside another: give --train, and let both be scored")
     if pad_to_multiple_of < 1:
         raise ParameterError(f"--pad-to-multiple-of {pad_to_multiple_of}: give 1 or more")
     check_output(out, overwrite=overwrite, sources=[Path(model)] if Path(model).exists() else [])
@@ -162,12 +170,12 @@ def adapt(
         if elchat is not None and training is not None:
             check_start(training, result)
         with matmul_precision(dtype, device):
-            measured = measure(job, result, training, elchat, score=score, state=state)
+            measured = measure(job, result, training, elchat, control=control, score=score, state=state)
     for note in job.context.notes:
         console.print(f"  {note}", highlight=False)
     stages, run = measured.stages, measured.training
     metrics = summarize(job, result, measured, total)
-    report = adaptation_report(job, result, stages, run, initializer, metrics)
+    report = adaptation_report(job, result, stages, run, initializer, metrics, measured.control)
     parameters = {"tokenizer": request.describe(), "training": training and asdict(training), "elchat": elchat and asdict(elchat)}
     run_record = provenance.record(
         job.checkpoint,
@@ -192,10 +200,14 @@ def measure(
     training: Training | None,
     elchat: ElChat | None = None,
     *,
+    control: bool = False,
     score: bool,
     state: str | Path | None = None,
 ) -> Measured:
-    """Score the untouched model, the grafted one, with `training` the trained one, and with `elchat` what is mixed of it and the source."""
+    """Score the untouched model, the grafted one, with `training` the trained one, and with `elchat` what is mixed of it and the source.
+
+    With `control` the untouched model is trained alike and scored, too.
+    """
     if not job.scorable:
         two = job.checkpoint.layout.kind == "encoder-decoder"
         why = "is an encoder-decoder, under which text alone has no likelihood" if two else "has no language-model head"
@@ -217,6 +229,10 @@ def measure(
                 stages.append(job.score(name, model, tokenizer, writing=True, **options))
 
     keep_score("untouched", "untouched model", old_tokenizer, new=False)
+    beside = None
+    if control and training is not None:
+        beside = _control(job, model, old_tokenizer, training)
+        model, old_tokenizer, new_tokenizer = job.load()
     install(model, result)
     keep_score("grafted", "new rows", new_tokenizer)
     if training is None:
@@ -241,7 +257,17 @@ def measure(
         with step("mixing the trained model with the source (ElChat)"):
             repaired = repair(model, job, result, elchat)
         keep_score("mixed", "trained model mixed with the source", new_tokenizer)
-    return Measured(stages, run, repaired, to_write(model, job, result, training))
+    return Measured(stages, run, repaired, to_write(model, job, result, training), beside)
+
+
+def _control(job: Job, model: Any, tokenizer: Any, training: Training) -> Stage:
+    """`model`, untouched, trained as the grafted one will be; where only new rows train there, all of its rows do here."""
+    parameters = "embeddings" if training.parameters == "rows" else training.parameters
+    alike = replace(training, parameters=parameters, freeze_old_rows=False, evaluate_every=None)
+    with step("training the untouched model alike, with its old vocabulary"):
+        train(model, tokenizer, list(job.corpus.documents("train")), alike, replay_texts=job.replay or None)
+    with step("scoring it"):
+        return job.score("untouched, trained alike", model, tokenizer, new=False)
 
 
 def to_write(model: Any, job: Job, result: Transplant, training: Training) -> dict[str, torch.Tensor]:
@@ -270,6 +296,7 @@ def summarize(job: Job, result: Transplant, measured: Measured, total: Cost) -> 
         "tokenization": tokenization(job),
         "coverage": None if job.change.companion is None else job.change.companion.measure(job.scored()),
         "stages": [stage.to_dict() for stage in measured.stages],
+        "control": measured.control and measured.control.to_dict(),
         "training": measured.training and measured.training.to_dict(),
         "elchat": measured.repair and asdict(measured.repair),
         "graft_seconds": result.cost.seconds,

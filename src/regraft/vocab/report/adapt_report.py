@@ -17,12 +17,18 @@ Row = dict[str, Any]
 
 
 def adaptation_report(
-    job: Job, result: Transplant, stages: list[Stage], run: TrainingRun | None, initializer: Initializer, metrics: dict[str, Any]
+    job: Job,
+    result: Transplant,
+    stages: list[Stage],
+    run: TrainingRun | None,
+    initializer: Initializer,
+    metrics: dict[str, Any],
+    control: Stage | None = None,
 ) -> Report:
     """Tables, plots and marked-up samples of one adaptation."""
-    report = Report(f"{job.checkpoint.path.name}: {len(result.new_ids):,} new tokens", lead(metrics, stages))
+    report = Report(f"{job.checkpoint.path.name}: {len(result.new_ids):,} new tokens", lead(metrics, stages, control))
     if stages:
-        report.add_table("What text costs", stage_rows(stages), stage_caption(job))
+        report.add_table("What text costs", stage_rows([*stages, *([control] if control else [])]), stage_caption(job))
     report.add_table("Tokenization of held-out text", tokenization_rows(metrics))
     if job.change.companion is not None:
         job.change.companion.report(report, job.scored(), metrics["coverage"])
@@ -48,7 +54,7 @@ def adaptation_report(
     return report
 
 
-def lead(metrics: dict[str, Any], stages: list[Stage]) -> str:
+def lead(metrics: dict[str, Any], stages: list[Stage], control: Stage | None = None) -> str:
     """The answer in one sentence, then how sure it is."""
     cut = metrics["tokenization"]["domain"]
     saved = 1 - cut["new_tokens_per_byte"] / cut["old_tokens_per_byte"] if cut["old_tokens_per_byte"] else 0.0
@@ -62,6 +68,10 @@ def lead(metrics: dict[str, Any], stages: list[Stage]) -> str:
     sure = "more" if low > 0 else "less" if high < 0 else None
     said += f" The difference is {difference:+.3f}, with a 95 % interval from {low:+.3f} to {high:+.3f} over documents"
     said += ": " + (f"it costs {sure}" if sure else "this text does not say whether it costs more or less") + "."
+    if control is not None and control.domain is not None:
+        gap, low, high = paired_difference(new, control.domain)
+        beside = control.domain.bits_per_byte
+        said += f" Trained alike with its old vocabulary it needs {beside:.3f}; the words make {gap:+.3f} ({low:+.3f} to {high:+.3f})."
     if first.ordinary and last.ordinary:
         ordinary = last.ordinary.bits_per_byte / first.ordinary.bits_per_byte - 1
         said += f" Ordinary text costs {abs(ordinary):.1%} {'more' if ordinary > 0 else 'less'}."
