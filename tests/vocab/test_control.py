@@ -29,7 +29,10 @@ def test_it_is_the_untouched_model_after_the_same_steps(place):
     done = adapt(place / "model", corpus=[place / "notes.txt"], out=place / "out", extend=5, training=training, control=True, held_out=0.3)
     job = Job.prepare(place / "model", Corpus.open([place / "notes.txt"], held_out=0.3), TokenizerRequest(extend=5))
     model, tokenizer = load_both(job.checkpoint, job.tokenizer, "auto", "cpu")
-    alike = Training(steps=3, **SHORT | {"block": 16, "parameters": "2x2", "lr": 0.01, "freeze_old_rows": False})
+    rows = model.get_input_embeddings().weight
+    for parameter in model.parameters():  # a model of two layers: all but the table is in its outer layers, norm and head
+        parameter.requires_grad_(parameter is not rows)
+    alike = Training(steps=3, **SHORT | {"block": 16, "parameters": "marked", "lr": 0.01, "freeze_old_rows": False})
     train(model, tokenizer, list(job.corpus.documents("train")), alike)
     found = done.metrics["control"]["domain"]["bits_per_byte"]
     assert found == pytest.approx(score_text(model, tokenizer, job.domain).bits_per_byte, abs=1e-5)
@@ -45,6 +48,13 @@ def test_the_grafted_model_is_the_same_with_and_without_it(place):
         assert done.exit_code == 0, done.output
     first, second = (place / name / "model.safetensors" for name in ("with", "without"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_rows_alone_have_nothing_beside_them(place):
+    given = ["adapt", place / "model", "--corpus", place / "notes.txt", "--extend", 5, "--control", "--train", 2, "--out", place / "out"]
+    done = CliRunner().invoke(app, [str(one) for one in [*given, "--train-set", "parameters=rows"]])
+    assert done.exit_code == 2
+    assert "the untouched model has none" in " ".join(done.output.split())
 
 
 def test_without_training_there_is_nothing_to_set_beside(place):

@@ -143,6 +143,8 @@ def adapt(
         check_training(training)
     if control and (training is None or not score):
         raise ParameterError("--control sets a trained model beside another: give --train, and let both be scored")
+    if control and training is not None and _rows_alone(training):
+        raise ParameterError("--control: only new rows train here, and the untouched model has none: train layers too (parameters=2x2)")
     if pad_to_multiple_of < 1:
         raise ParameterError(f"--pad-to-multiple-of {pad_to_multiple_of}: give 1 or more")
     check_output(out, overwrite=overwrite, sources=[Path(model)] if Path(model).exists() else [])
@@ -260,10 +262,19 @@ def measure(
     return Measured(stages, run, repaired, to_write(model, job, result, training), beside)
 
 
+def _rows_alone(training: Training) -> bool:
+    return training.parameters == "rows" or (training.parameters in ("embeddings", "2-stage") and training.freeze_old_rows)
+
+
 def _control(job: Job, model: Any, tokenizer: Any, training: Training) -> Stage:
-    """`model`, untouched, trained as the grafted one will be; where only new rows train there, all of its rows do here."""
-    parameters = "embeddings" if training.parameters == "rows" else training.parameters
-    alike = replace(training, parameters=parameters, freeze_old_rows=False, evaluate_every=None)
+    """`model`, untouched, trained as the grafted one will be: the same parameters, without the new rows, which it has not."""
+    alike = replace(training, evaluate_every=None)
+    if training.freeze_old_rows:
+        alike = replace(alike, freeze_old_rows=False, parameters="adapters" if training.parameters == "lora" else "marked")
+        tables = {id(parameter) for parameter in will_train(model, "embeddings", (), False)}
+        chosen = {id(parameter) for parameter in will_train(model, training.parameters, (), False)} - tables
+        for parameter in model.parameters():
+            parameter.requires_grad_(id(parameter) in chosen)
     with step("training the untouched model alike, with its old vocabulary"):
         train(model, tokenizer, list(job.corpus.documents("train")), alike, replay_texts=job.replay or None)
     with step("scoring it"):
