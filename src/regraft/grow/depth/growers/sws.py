@@ -25,7 +25,7 @@ class Sws(LearnedGrower):
     init : "scratch" starts all at random, as in the paper; "random" just the layers; "mean" from the mean of the model's layers in each
         stage, "pick" from the one in its middle (the last three are ours).
     drop_path : stochastic depth, drawn for each application, with rates rising to this at the last layer (inferred from the released code).
-    alpha, tau, reduction, outside, lr, min_lr, warmup, weight_decay, clip, batch_size, length, images, force_heads : see `tleg`.
+    alpha, tau, reduction, std, outside, lr, min_lr, warmup, weight_decay, clip, batch_size, length, images, force_heads : see `tleg`.
 
     The paper tunes the result with a tenth of the rate and no warm-up. Raises `ParameterError`: no text or images, a plan that falls, that
     leaves the stages, or that has another length than the depth.

@@ -27,7 +27,7 @@ class Tleg(LearnedGrower):
     outside the layers is kept once. Settings are the paper's as its released code has them, unless said to be ours.
 
     aux_depth : layers of the auxiliary network, 0 for as many as the model has (the paper: 12, with models of 12).
-    init : "scratch" starts all at random, as in the paper: matrices truncated normal with deviation 0.02, norms at 1, biases and slopes of
+    init : "scratch" starts all at random, as in the paper: matrices truncated normal with deviation `std`, norms at 1, biases and slopes of
         vectors at 0. "random" starts the layers so and takes what lies outside from the model (ours). "fit" starts from the least-squares
         line through the model's own layers (ours; without training it is a poor model).
     expands : kinds of tensors that have a slope: attn, mlp, norm, with + between them; others are the same in every layer.

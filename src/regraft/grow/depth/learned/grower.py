@@ -35,7 +35,6 @@ from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.training.packing import Stream, pack
 
-STD = 0.02  # of matrices that start at random, as both papers have it
 HEADS = ("num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size")
 
 
@@ -52,6 +51,7 @@ class LearnedGrower(DepthGrower):
     alpha: Annotated[float, Ge(0), Le(1)] = 1.0
     tau: Annotated[float, Gt(0)] = 1.0
     reduction: Reduction = "auto"
+    std: Annotated[float, Gt(0)] = 0.02
     outside: Literal["train", "keep"] = "train"
     lr: Annotated[float, Gt(0)] = 5e-4
     min_lr: Annotated[float, Ge(0)] = 1e-5
@@ -175,9 +175,8 @@ def started(method: LearnedGrower, source: LayerStack, context: Context) -> tupl
         shutil.rmtree(folder, ignore_errors=True)
         raise
     weakref.finalize(stack, shutil.rmtree, folder, True)
-    random = method.starts_at_random()
-    if random:
-        _at_random(gene, stack, method.slopes(source), context.seed, everything=random == "all")
+    if method.starts_at_random():
+        _at_random(gene, stack, method, method.slopes(source), context.seed)
     method.settle(gene, stack, source)
     return gene, stack
 
@@ -195,12 +194,12 @@ def _loaded(checkpoint: Checkpoint, context: Context) -> Any:
     return load_model(checkpoint, "float32" if context.dtype == "auto" else context.dtype, context.device)
 
 
-def _at_random(gene: Any, stack: LayerStack, slopes: set[int], seed: int, *, everything: bool) -> None:
+def _at_random(gene: Any, stack: LayerStack, method: LearnedGrower, slopes: set[int], seed: int) -> None:
     """Matrices from a truncated normal, vectors as the class starts them (norms at 1, biases at 0); those of slopes at 0."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         fresh = type(gene)(gene.config)
-        inside = f"{stack.prefix}."
+        inside, everything, std = f"{stack.prefix}.", method.starts_at_random() == "all", method.std
         values = dict(fresh.named_parameters())
         with torch.no_grad():
             for name, one in gene.named_parameters():
@@ -208,7 +207,7 @@ def _at_random(gene: Any, stack: LayerStack, slopes: set[int], seed: int, *, eve
                     if everything and "pooler" not in name:  # hidden states are told nothing of it
                         one.copy_(values[name])
                 elif one.ndim > 1:
-                    torch.nn.init.trunc_normal_(one, std=STD, a=-2 * STD, b=2 * STD)
+                    torch.nn.init.trunc_normal_(one, std=std, a=-2 * std, b=2 * std)
                 elif int(name.removeprefix(inside).split(".")[0]) in slopes:
                     one.zero_()
                 else:
