@@ -398,6 +398,13 @@ def test_the_gradient_of_text_in_blocks_is_the_plain_one(folders, corpus, name, 
     assert set(found) == {key for key, one in gene.named_parameters() if one.grad is not None}
 
 
+def test_a_short_run_from_a_random_start_is_told_of(folders, corpus, tmp_path):
+    for method, word in ((Tleg(**SHORT), "init=fit"), (Sws(stages="2", **SHORT), "init=pick")):
+        context = Context(corpus=corpus, steps=1)
+        method.grow(Checkpoint.open(folders / "gpt2"), 2, tmp_path / method.name, context)
+        assert [word in note and "1 steps" in note for note in context.notes] == [True]
+
+
 def test_learning_pays(folders, corpus):
     method = Tleg(init="fit", lr=3e-3, warmup=0.1, **SHORT)
     gene = method.fit(opened(folders, "llama"), Context(corpus=corpus, steps=40))
@@ -450,6 +457,7 @@ def test_a_kept_gene_is_grown_from_without_text(folders, corpus, tmp_path):
     first, second = values(tmp_path / "first"), values(tmp_path / "second")
     assert all(torch.equal(first[name], second[name]) for name in first)
     context = Context(gene=tmp_path / "gene")
+    assert not context.notes  # it started from the model
     again.grow(source, 9, tmp_path / "third", context)
     assert "as 5" in context.notes[0]
     with pytest.raises(InputError, match="a gene of tleg"):

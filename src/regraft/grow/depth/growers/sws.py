@@ -37,6 +37,7 @@ class Sws(LearnedGrower):
     )
     summary = "one learned layer a stage, repeated in its place"
     needs = ("corpus",)
+    from_model = "pick"
 
     stages: str = "3,3,4,3,3"
     layers_source: str = ""
@@ -96,7 +97,8 @@ class Sws(LearnedGrower):
         sources = self.sources(depth, gene.stack.depth)
         learned = gene.facts.get("stages") or []
         over = [f"stage {s}: {sources.count(s)} times, learned with {n}" for s, n in enumerate(learned) if sources.count(s) > n]
-        return [f"layers repeated more often than in learning ({'; '.join(over)}): measure the result"] if over else []
+        told = [f"layers repeated more often than in learning ({'; '.join(over)}): measure the result"] if over else []
+        return super().remarks(gene, depth) + told
 
     def _lengths(self) -> list[int]:
         try:

@@ -51,6 +51,7 @@ class Tleg(LearnedGrower):
     paper = Paper("Transformer as Linear Expansion of Learngene", "Xia et al.", 2024, arxiv="2312.05614")
     summary = "layers on a learned line: base plus place times slope"
     needs = ("corpus",)
+    from_model = "fit"
 
     aux_depth: Annotated[int, Ge(0)] = 0
     init: Literal["scratch", "random", "fit"] = "scratch"
@@ -99,12 +100,13 @@ class Tleg(LearnedGrower):
         return Plan.mix(line_weights(lengths, shares(lengths, depth)))
 
     def remarks(self, gene: Gene, depth: int) -> list[str]:
-        learned = int(gene.facts.get("aux_depth", depth))
+        told, learned = super().remarks(gene, depth), int(gene.facts.get("aux_depth", depth))
         if depth <= learned:
-            return []
+            return told
         return [
+            *told,
             f"{depth} layers, and the gene has learned as {learned}: places stay within the line, so nothing is extrapolated, but no such "
-            "depth was tried in learning"
+            "depth was tried in learning",
         ]
 
     def open(self, grown: Any, context: Context) -> Any:

@@ -10,7 +10,7 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
@@ -35,6 +35,7 @@ from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 from regraft.training.packing import Stream, pack
 
+LONG = 5000  # steps below which a start at random is worth a word
 HEADS = ("num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size")
 
 
@@ -44,9 +45,14 @@ class LearnedGrower(DepthGrower):
     An auxiliary network of L layers, each a fixed mix of the gene's, learns to answer as the model does: next or masked tokens for language
     models, hidden states for encoders without a head, classes for vision models (`images`). Only the gene and what lies outside the layers
     are parameters, so an optimizer's state is that of G layers; activations are those of L.
+
+    Attributes
+    ----------
+    from_model : the `init` that starts the gene from the model.
     """
 
     learns = True
+    from_model: ClassVar[str]
 
     alpha: Annotated[float, Ge(0), Le(1)] = 1.0
     tau: Annotated[float, Gt(0)] = 1.0
@@ -85,6 +91,16 @@ class LearnedGrower(DepthGrower):
     def about(self, source: LayerStack) -> dict[str, Any]:
         """What of the settings a kept gene must remember, as plain data."""
         return {}
+
+    def remarks(self, gene: Gene, depth: int) -> list[str]:
+        """What a user should know of a model of `depth` layers."""
+        steps = gene.facts.get("steps", LONG)
+        if not gene.facts.get("random") or steps >= LONG:
+            return []
+        return [
+            f"the gene started at random, as in the paper, which then takes a hundred epochs, and has learned for {steps} steps: with so "
+            f"few, start it from the model, --set init={self.from_model}"
+        ]
 
     @property
     def path_rate(self) -> float:
@@ -148,6 +164,7 @@ def learn(
         curve = train_gene(student, parameters, objective, schedule, context.seed, state)
         facts = {
             "steps": context.steps,
+            "random": method.starts_at_random(),
             "curve": curve,
             "loss_unit": objective.unit,
             "heads": heads_of(stack),
