@@ -45,6 +45,19 @@ class Source(Protocol):
     def source_hash(self) -> str: ...
 
 
+@dataclass(frozen=True)
+class Given:
+    """A file or folder as the source of an output. `digest` : an id of its content; by default the hash of the file."""
+
+    root: Path
+    digest: str | None = None
+    id: str | None = None
+    revision: str | None = None
+
+    def source_hash(self) -> str:
+        return self.digest or f"sha256:{sha256(self.root)}"
+
+
 class Open(Protocol):
     """Opens a source again by its directory or Hub id. Raises `CheckpointError` where it is gone or damaged."""
 

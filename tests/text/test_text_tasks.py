@@ -14,8 +14,10 @@ from regraft.evaluation.correlation import Correlation, spearman
 from regraft.evaluation.paired import Sample
 from regraft.method import resolve
 from regraft.text.tasks.files import open_any, open_file
+from regraft.text.tasks.named import NAMED
 from regraft.text.tasks.quality import MeanQuality, Quality
 from regraft.text.tasks.retrieval import Retrieval
+from regraft.text.tasks.reverse import ReverseDictionary
 from regraft.text.tasks.similarity import Similarity
 from regraft.text.tasks.task import encoder
 from toys.models import texts
@@ -129,3 +131,11 @@ def test_unknown_tasks_and_folders(tmp_path):
         open_any("stss")
     with pytest.raises(CorpusError, match=r"no corpus\.jsonl"):
         open_file(tmp_path)
+
+
+def test_every_task_has_texts_to_time_encoding_on():
+    asked = ReverseDictionary("dictionary", "MRR", "", index=None, asked=(("a small feline", 0),))
+    found = Retrieval("search", "nDCG", "", {"q": "a query"}, {"d": "a document"}, {"q": {"d": 1.0}})
+    assert asked.texts == asked.typical == ["a small feline"]
+    assert (found.texts, found.typical) == (["a query"], ["a document"])
+    assert all(one.typical for one in (open_any(name) for name in NAMED if name in ("words", "simlex")))

@@ -65,6 +65,13 @@ _ALL = [
         summary="how a model gets more or fewer layers",
         example="regraft grow depth MODEL --layers N --method {name} --out DIR",
     ),
+    Family(
+        key="table",
+        module="tables.embeddings",
+        base="CompressedEmbedding",
+        summary="embedding tables at a fraction of their memory",
+        example="regraft tables compare data.csv --label click --methods {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 

@@ -92,7 +92,7 @@ class TaskBench(Bench):
         return outcome
 
     def _speed(self, encode: Any) -> float:
-        texts = _texts(self.tasks[0])[:TIMED]
+        texts = self.tasks[0].typical[:TIMED]
         encode(texts[:8], "text")  # the first call compiles and allocates
         start = time.perf_counter()
         encode(texts, "text")
@@ -161,11 +161,3 @@ def _named(models: Sequence[str]) -> dict[str, str]:
     """Short names: the last part of the path, or all of it where two end alike."""
     short = [written.rstrip("/").split("/")[-1] if "@" not in written.split("/")[-1] else written.split("/")[-1] for written in models]
     return {name if short.count(name) == 1 else written: written for name, written in zip(short, models, strict=True)}
-
-
-def _texts(task: Task) -> list[str]:
-    """Some texts of a task, to time encoding on."""
-    for name in ("pairs", "test"):
-        if hasattr(task, name):
-            return [str(row[0]) for row in getattr(task, name)]
-    return list(getattr(task, "corpus", {}).values())

@@ -1,4 +1,4 @@
-"""Texts in, one vector a text out, in the order of the texts, in bounded memory.
+"""Texts in, one vector a text out, in the order of the texts. Texts are read in blocks; all vectors are held.
 
 Enters: a checkpoint, a way of encoding, a corpus. Leaves: a .npy of float32, int8 or packed bits, with a JSON beside it that says how it
 was made; and the encoder itself as a directory, if asked. An empty text has a vector of zeros, so that rows stay in step with a table's.

@@ -8,7 +8,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,6 @@ from regraft.text.tasks.task import Task, encoder
 from regraft.text.tuner import Tuner
 
 Found = dict[str, Measured]
-
-
-@dataclass(frozen=True)
-class Given:
-    """An encoder as the source of an output."""
-
-    root: Path
-    digest: str
-    id: str | None = None
-    revision: str | None = None
-
-    def source_hash(self) -> str:
-        return self.digest
 
 
 def train(
@@ -74,7 +61,7 @@ def train(
     way: Encoder = written(encode_by)
     measured = [open_any(name) for name in tasks.split(",") if name.strip()]
     data, kind = read_examples(examples, tuner.takes)
-    given = Given(root, content_hash(root))
+    given = provenance.Given(root, content_hash(root))
     key = hashlib.sha256(repr((given.digest, str(tuner), str(way), digest(data), asdict(replace(budget, state=None)))).encode()).hexdigest()
     state = out.resolve().parent / f".{out.name}.training-{key[:12]}"
     with step(f"loading {root.name}"):

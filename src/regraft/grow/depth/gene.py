@@ -8,15 +8,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from regraft.checkpoint import Checkpoint
+from regraft.checkpoint import Checkpoint, write
 from regraft.errors import InputError
 from regraft.grow.depth.stack import LayerStack
+from regraft.method import Method
 from regraft.output import atomic_directory
-
-if TYPE_CHECKING:
-    from regraft.grow.depth.grower import DepthGrower
 
 FILE = "gene.json"
 SCHEMA = 1
@@ -41,15 +39,13 @@ class Gene:
     def depth_before(self) -> int:
         return self.stack.depth if self.before is None else self.before
 
-    def save(self, folder: Path, method: "DepthGrower", source: Checkpoint) -> None:
+    def save(self, folder: Path, method: Method, source: Checkpoint) -> None:
         """Keep the gene in `folder`, which is written whole or not at all."""
-        from regraft.checkpoint import write
-
         own = self.stack.checkpoint.path == source.path
         about = {
             "schema": SCHEMA,
             "method": method.name,
-            "parameters": asdict(method),
+            "parameters": asdict(method),  # type: ignore[call-overload]  # every method is a dataclass
             "source": source.source_hash(),
             "before": self.depth_before,
             "facts": dict(self.facts),
@@ -63,7 +59,7 @@ class Gene:
             write(self.stack.checkpoint, folder, tensors={}, files={FILE: text})
 
     @classmethod
-    def load(cls, folder: Path, method: "DepthGrower", source: Checkpoint) -> "Gene":
+    def load(cls, folder: Path, method: Method, source: Checkpoint) -> "Gene":
         """The gene in `folder`. Raises `InputError`: no gene, one of another method or of another model, a newer format."""
         try:
             about = json.loads((folder / FILE).read_bytes())

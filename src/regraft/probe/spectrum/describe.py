@@ -65,18 +65,6 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class _File:
-    """A file as the source of an output."""
-
-    root: Path
-    id: str | None = None
-    revision: str | None = None
-
-    def source_hash(self) -> str:
-        return f"sha256:{provenance.sha256(self.root)}"
-
-
-@dataclass(frozen=True)
 class _Opened:
     """A source that can be measured: what `kind` its rows are of, and for a table what is known of its tokens."""
 
@@ -191,7 +179,7 @@ def _open(source: str | Path, reading: Reading) -> _Opened:
         states = hidden_states(checkpoint, reading.text, layer=reading.layer, **options)
         return _Opened(checkpoint, as_rows(states, checkpoint.path.name), f"hidden states of layer {reading.layer}, {reading.pool}")
     if path.is_file() or path.suffix in FILE_KINDS:
-        return _Opened(_File(path.resolve()), open_rows(path, reading.key), "rows of a file")
+        return _Opened(provenance.Given(path.resolve()), open_rows(path, reading.key), "rows of a file")
     if reading.key is not None:
         raise ParameterError(f"--key {reading.key}: only for files; of a checkpoint the input table is measured")
     table = Table.open(source)

@@ -24,7 +24,6 @@ from regraft.progress import step
 from regraft.text.loading import content_hash, load
 from regraft.text.sizes.exits import backbone_of, exits, layers_of, shape_of, tail_of
 from regraft.text.sizes.size import Kept, Size, keep, kept, sizes_of
-from regraft.text.train import Given
 
 PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")  # entries of a config that are one a layer
 PROBE = ("a text to compare both by", "and another")
@@ -91,7 +90,7 @@ def cut(source: str | Path, size: Size, *, out: Path, overwrite: bool = False) -
     }
     with atomic_directory(out, overwrite=overwrite, sources=[root]) as temporary:
         small.save_pretrained(str(temporary), create_model_card=False)
-        given = Given(root, content_hash(root))
+        given = provenance.Given(root, content_hash(root))
         timings = {"all": round(time.perf_counter() - start, 3)}
         made = provenance.record(given, "text cut", method="starbucks", parameters={"size": list(size)}, timings=timings, metrics=figures)
         provenance.save(made, temporary)

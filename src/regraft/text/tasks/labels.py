@@ -22,6 +22,10 @@ class Labels(Task):
     def documents(self) -> int:
         return len(self.test)
 
+    @property
+    def texts(self) -> list[str]:
+        return [text for text, _ in self.test]
+
     def measure(self, encode: Encode) -> Sample:
         sides = [unit(checked(encode([text for text, _ in side], "text"), self.name)) for side in (self.train, self.test)]
         with warnings.catch_warnings():

@@ -25,6 +25,14 @@ class Retrieval(Task):
     def documents(self) -> int:
         return len(self.queries)
 
+    @property
+    def texts(self) -> list[str]:
+        return list(self.queries.values())
+
+    @property
+    def typical(self) -> list[str]:
+        return list(self.corpus.values())
+
     def measure(self, encode: Encode) -> Sample:
         names = list(self.corpus)
         corpus = unit(checked(encode(list(self.corpus.values()), "document"), self.name))

@@ -29,6 +29,10 @@ class ReverseDictionary(Task):
     def documents(self) -> int:
         return len(self.asked)
 
+    @property
+    def texts(self) -> list[str]:
+        return [definition for definition, _ in self.asked]
+
     def measure(self, encode: Encode) -> Sample:
         return Sample.of(1 / self.ranks(encode))
 

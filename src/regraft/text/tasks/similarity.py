@@ -19,6 +19,10 @@ class Similarity(Task):
     def documents(self) -> int:
         return len(self.pairs)
 
+    @property
+    def texts(self) -> list[str]:
+        return [text for pair in self.pairs for text in pair]
+
     def measure(self, encode: Encode) -> Correlation:
         texts = list(dict.fromkeys(text for pair in self.pairs for text in pair))  # each text once
         at = {text: number for number, text in enumerate(texts)}

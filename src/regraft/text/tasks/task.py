@@ -33,6 +33,16 @@ class Task(ABC):
     def documents(self) -> int:
         """How many pairs, texts or queries are scored."""
 
+    @property
+    @abstractmethod
+    def texts(self) -> list[str]:
+        """Texts that are scored on: what no training may have read."""
+
+    @property
+    def typical(self) -> list[str]:
+        """Texts such as most of the work is done on, to time encoding."""
+        return self.texts
+
 
 def encoder(model: Any, batch_size: int = 32) -> Encode:
     """A `SentenceTransformer` as tasks call it; queries and documents get the model's own prompts."""

@@ -20,6 +20,8 @@ class Copy(DepthGrower):
     loudness : factor of what the second and later copies of a layer add to the residual stream, as users of merging tools scale repeated
         layers; 1 leaves them as they are.
 
+    Returns a checkpoint whose layers are those of the plan, weights (new layers, old layers).
+
     Raises `ParameterError` for ranges outside the model, or that do not add up to the depth.
     """
 

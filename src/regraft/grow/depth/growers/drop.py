@@ -12,6 +12,8 @@ class Drop(DepthGrower):
 
     Layer i of n is old layer :math:`\mathrm{round}(i (L-1)/(n-1))`; a single layer is the first.
 
+    Returns a checkpoint whose layers are those of the plan, weights (new layers, old layers).
+
     Raises `ParameterError` for more layers than there are.
     """
 

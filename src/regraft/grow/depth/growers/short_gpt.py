@@ -24,6 +24,8 @@ class ShortGpt(DepthGrower):
 
     tokens : how many tokens of the corpus are read. length : tokens of a text at most.
 
+    Returns a checkpoint whose layers are those of the plan, weights (new layers, old layers).
+
     Raises `ParameterError` for more layers than there are, `CorpusError` for text without a token.
     """
 

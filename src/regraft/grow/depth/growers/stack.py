@@ -16,6 +16,8 @@ class Stack(DepthGrower):
         n - L layers (gradual stacking, MIDAS takes the middle); "in-place" repeats each layer where it stands,
         :math:`\lfloor iL/n\rfloor`.
 
+    Returns a checkpoint whose layers are those of the plan, weights (new layers, old layers).
+
     Raises `ParameterError` for fewer layers than there are.
     """
 

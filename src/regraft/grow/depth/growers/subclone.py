@@ -13,6 +13,8 @@ class Subclone(DepthGrower):
     Of L layers the first :math:`\lceil n/2\rceil` and the last :math:`\lfloor n/2\rfloor` stay as they are. The width part is the method of
     the same name of `regraft grow width`.
 
+    Returns a checkpoint whose layers are those of the plan, weights (new layers, old layers).
+
     Raises `ParameterError` for more layers than there are.
     """
 

@@ -27,8 +27,10 @@ class Sws(LearnedGrower):
     drop_path : stochastic depth, drawn for each application, with rates rising to this at the last layer (inferred from the released code).
     alpha, tau, reduction, std, outside, lr, min_lr, warmup, weight_decay, clip, batch_size, length, images, force_heads : see `tleg`.
 
-    The paper tunes the result with a tenth of the rate and no warm-up. Raises `ParameterError`: no text or images, a plan that falls, that
-    leaves the stages, or that has another length than the depth.
+    Returns a checkpoint whose layers are those of the plan, weights (new layers, stages). The paper tunes it with a tenth of the
+    rate and no warm-up.
+
+    Raises `ParameterError`: no text or images, a plan that falls, that leaves the stages, or that has another length than the depth.
     """
 
     name = "sws"

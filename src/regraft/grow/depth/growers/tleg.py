@@ -44,6 +44,8 @@ class Tleg(LearnedGrower):
     images : for vision models, an .npz file with pixel_values and perhaps labels, or a folder of pictures.
     force_heads : go on where a kept gene's config names other heads than it has learned with.
 
+    Returns a checkpoint whose layers are those of the plan, weights (new layers, layers of the gene).
+
     Raises `ParameterError`: no text or images, segments that do not add up.
     """
 

@@ -13,6 +13,8 @@ class ZeroBlock(DepthGrower):
     The model computes what it did; training wakes the new layers. The layers are parted into n - L groups, and behind each group stands a
     copy of its last layer with its output projections (weights and biases) at zero (section 3.2).
 
+    Returns a checkpoint whose layers are those of the plan, weights (new layers, old layers).
+
     Raises `ParameterError` for fewer layers than there are, `CheckpointError` where norms stand behind the sum (BERT), so that no layer
     can be silent.
     """

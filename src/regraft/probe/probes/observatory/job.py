@@ -48,18 +48,6 @@ class Reading:
     dtype: str = "auto"
 
 
-@dataclass(frozen=True)
-class _File:
-    """Vectors as the source of an output."""
-
-    root: Path
-    id: str | None = None
-    revision: str | None = None
-
-    def source_hash(self) -> str:
-        return f"sha256:{provenance.sha256(self.root)}"
-
-
 def observe(
     models: Sequence[str],
     tables: Path,
@@ -131,7 +119,7 @@ def open_encoders(models: Sequence[str], reading: Reading, cache: Cache | None) 
             from regraft.vectors.files import open_vectors
 
             encoders.append(StaticEncoder.of_vectors(open_vectors(Path(path)), name=called or Path(path).name))
-            sources.append(_File(Path(path).resolve()))
+            sources.append(provenance.Given(Path(path).resolve()))
             continue
         checkpoint = Checkpoint.open(path)
         placed = {"limit": reading.max_tokens, "device": reading.device, "dtype": reading.dtype, "cache": cache}

@@ -156,12 +156,7 @@ class NVEmbed(Tuner):
 
 def evaluation_texts(tasks: str) -> list[str]:
     """Texts that tasks are scored on: sentences of pairs, test texts, queries (of retrieval, documents may be trained on)."""
-    found: list[str] = []
-    for task in (open_any(name) for name in tasks.split(",") if name.strip()):
-        found += [text for pair in getattr(task, "pairs", ()) for text in pair]
-        found += [text for text, _ in getattr(task, "test", ())]
-        found += list(getattr(task, "queries", {}).values())
-    return found
+    return [text for name in tasks.split(",") if name.strip() for text in open_any(name).texts]
 
 
 def _key(body: Any) -> str:

@@ -49,18 +49,6 @@ class Level:
     by_point: Floats | None = None
 
 
-@dataclass(frozen=True)
-class _File:
-    """The task's file as the source of an output."""
-
-    root: Path
-    id: str | None = None
-    revision: str | None = None
-
-    def source_hash(self) -> str:
-        return f"sha256:{provenance.sha256(self.root)}"
-
-
 def describe(
     source: Source,
     method: InductiveBias,
@@ -273,7 +261,7 @@ def _write(out: Path, source: Source, method: InductiveBias, report: Report, fig
     out.mkdir(parents=True, exist_ok=True)
     asked = dict(plain({**vars(method), **vars(source)}))
     made = provenance.record(
-        _File(source.task.resolve()),
+        provenance.Given(source.task.resolve()),
         "probe",
         method=method.name,
         parameters=asked,

@@ -1,0 +1,143 @@
+"""What every compressed table keeps: PyTorch's calls, its closed form of memory, the budget, its files, and one line for bad input."""
+
+import pytest
+import torch
+from torch.nn.functional import embedding, embedding_bag
+
+from regraft.errors import InputError, ParameterError
+from regraft.method import members
+from regraft.tables.embedding import load_table
+from regraft.tables.embeddings.compo import CompoEmbedding
+from regraft.tables.embeddings.hash import HashEmbedding
+from regraft.tables.fields import FieldTables
+from regraft.tables.memory import parse_budget
+
+N, D, ASKED = 600, 16, 0.4
+METHODS = members("table")
+COUNTS = torch.arange(N, 0, -1)
+
+
+def made(cls, budget=ASKED, **settings):
+    torch.manual_seed(0)
+    return cls.from_budget(N, D, budget, counts=COUNTS if cls.counts_rows else None, **settings)
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.name)
+class TestEach:
+    def test_the_budget_is_kept_and_the_closed_form_is_what_is_held(self, cls):
+        table = made(cls)
+        words = table.export().memory().serving_words
+        assert words <= ASKED * N * D + 1e-6
+        settings = {k: v for k, v in table.config().items() if k not in ("num_embeddings", "embedding_dim", "mode", "padding_idx")}
+        assert words == pytest.approx(cls.words(N, D, **settings))
+
+    def test_rows_are_those_of_the_decompressed_table(self, cls):
+        table = made(cls).eval()
+        whole, ids = table.decompressed(), torch.tensor([[5, 0, 599], [5, 5, 17]])
+        assert whole.shape == (N, D)
+        assert torch.allclose(table(ids), embedding(ids, whole), atol=1e-6)
+
+    @pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+    def test_bags_are_those_of_pytorch(self, cls, mode):
+        table = made(cls, mode=mode, padding_idx=3).eval()
+        whole, ids, offsets = table.decompressed(), torch.tensor([5, 3, 17, 3, 9, 9]), torch.tensor([0, 3, 4, 4])
+        assert torch.allclose(table(ids, offsets), embedding_bag(ids, whole, offsets, mode=mode, padding_idx=3), atol=1e-6)
+        pairs = ids.view(3, 2)
+        assert torch.allclose(table(pairs), embedding_bag(pairs, whole, mode=mode, padding_idx=3), atol=1e-6)
+
+    def test_it_comes_back_from_its_files(self, cls, tmp_path):
+        table = made(cls).eval().export()
+        table.save(tmp_path)
+        again = load_table(tmp_path).eval()
+        assert torch.equal(again.decompressed(), table.decompressed())
+        assert not list(tmp_path.glob("*.pt"))
+
+    def test_ids_that_are_none(self, cls):
+        table = made(cls)
+        for bad, said in ((torch.tensor([N]), "outside"), (torch.tensor([-1]), "outside"), (torch.tensor([0.5]), "whole numbers")):
+            with pytest.raises(ParameterError, match=said):
+                table(bad)
+
+    def test_below_the_floor_the_least_is_named(self, cls):
+        with pytest.raises(ParameterError, match=r"the least is .* \(--budget"):
+            made(cls, budget=1e-4)
+
+    def test_it_learns(self, cls):
+        table = made(cls).train()
+        if not list(table.parameters()):
+            pytest.skip("nothing of it is trained")
+        torch.manual_seed(1)
+        ids, wanted = torch.arange(64), torch.randn(64, D) * 0.1
+        optimizer = torch.optim.Adam(table.parameters(), lr=0.01)
+        losses = []
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss = (table(ids) - wanted).square().mean() + table.extra_loss()
+            loss.backward()
+            optimizer.step()
+            table.after_step()
+            losses.append(float((table(ids) - wanted).square().mean().detach()))
+        assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_whole_hash_is_a_plain_table():
+    table = HashEmbedding(N, D, share=1.0)
+    ids = torch.randint(0, N, (50,))
+    assert torch.equal(table(ids), embedding(ids, table.weight))
+
+
+def test_each_id_has_a_pair_of_its_own():
+    table = CompoEmbedding(101, 4, remainders=7)
+    ids = torch.arange(101)
+    assert len({(int(i) // 7, int(i) % 7) for i in ids}) == 101
+    assert torch.allclose(table(ids), table.quotient[ids // 7] * table.remainder[ids % 7])
+
+
+def test_products_start_with_the_variance_of_a_plain_table():
+    torch.manual_seed(0)
+    plain = (1 / 10_000) / 3
+    assert CompoEmbedding(10_000, 64, remainders=100, start="match-variance").decompressed().var() == pytest.approx(plain, rel=0.1)
+
+
+@pytest.mark.parametrize("layout", ["per-field", "fused"])
+def test_fields_within_one_budget(layout):
+    sizes = [884, 4082, 7, 2, 75]
+    tables = FieldTables(sizes, D, CompoEmbedding, 0.2, layout=layout)
+    assert tables.memory().serving_words <= 0.2 * sum(sizes) * D
+    ids = torch.tensor([[883, 4081, 6, 1, 74], [0, 0, 0, 0, 0]])
+    assert tables(ids).shape == (2, 5, D)
+    plain = [isinstance(table, torch.nn.Embedding) for table in tables.tables]
+    assert plain == ([False, False, True, True, False] if layout == "per-field" else [False])
+
+
+def test_fields_take_only_their_own_ids():
+    tables = FieldTables([5, 3], D, HashEmbedding, 0.5)
+    with pytest.raises(ParameterError, match="outside the table's 0 to 2"):
+        tables(torch.tensor([[4, 3]]))
+    with pytest.raises(ParameterError, match="2 fields"):
+        tables(torch.tensor([[4]]))
+
+
+@pytest.mark.parametrize(("written", "words"), [(0.1, 100), ("10%", 100), ("2KB", 500), ("1KiB", 256), (1, 1000)])
+def test_budgets(written, words):
+    assert parse_budget(written, 1000) == pytest.approx(words)
+
+
+@pytest.mark.parametrize("written", [0, "0%", 1.1, "101%", "1GB", "-1", "much", "10 %%"])
+def test_budgets_that_are_none(written):
+    with pytest.raises(ParameterError, match="--budget"):
+        parse_budget(written, 1000)
+
+
+def test_damaged_files(tmp_path):
+    with pytest.raises(InputError, match="not a compressed table"):
+        load_table(tmp_path)
+    made(HashEmbedding).save(tmp_path)
+    whole = (tmp_path / "table.safetensors").read_bytes()
+    (tmp_path / "table.safetensors").write_bytes(whole[:-40])
+    with pytest.raises(InputError, match="damaged"):
+        load_table(tmp_path)
+    (tmp_path / "table.safetensors").write_bytes(whole)
+    (tmp_path / "table.json").write_text((tmp_path / "table.json").read_text().replace('"hash"', '"hush"'))
+    with pytest.raises(InputError, match="damaged"):
+        load_table(tmp_path)
