@@ -5,9 +5,9 @@ import random
 from toys import models as tiny_models
 
 
-def save_decoder(path):
+def save_decoder(path, layers=2):
     """A tiny Llama with the byte-level tokenizer of `tiny_models`."""
-    tiny_models.llama(layers=2).save_pretrained(path)
+    tiny_models.llama(layers=layers).save_pretrained(path)
     tiny_models.tokenizer().save_pretrained(path)
     return path
 

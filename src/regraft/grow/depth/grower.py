@@ -31,6 +31,10 @@ class DepthGrower(Grower):
     def plan(self, gene: Gene, depth: int) -> Plan:
         """Weights (depth, layers of the gene) for a model of `depth` layers. Raises `ParameterError` for a depth that it cannot give."""
 
+    def remarks(self, gene: Gene, depth: int) -> list[str]:
+        """What a user should know of a model of `depth` layers."""
+        return []
+
     def grow(self, source: Checkpoint, size: int, out: Path, context: Context) -> Grown:
         check_depth(size)
         stack = LayerStack.open(source)
@@ -38,6 +42,7 @@ class DepthGrower(Grower):
         if context.gene is not None and not context.gene.exists():
             gene.save(context.gene, self, source)
         plan = self.plan(gene, size)
+        context.notes.extend(self.remarks(gene, size))
         return write(gene, plan, out, self, source)
 
     def expand(self, gene: Gene, depth: int, *, dtype: str = "auto", device: str = "cpu") -> Any:
