@@ -58,6 +58,13 @@ _ALL = [
         summary="how an encoder of texts is trained",
         example="regraft text train MODEL --method {name} --examples FILE --out DIR",
     ),
+    Family(
+        key="expert-grower",
+        module="grow.experts.growers",
+        base="ExpertGrower",
+        summary="how a dense model gets experts",
+        example="regraft grow experts MODEL --method {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 
