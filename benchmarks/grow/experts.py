@@ -1,7 +1,7 @@
 """Milliseconds a token of a feed-forward block: dense, masked, and with grouped products, on SmolLM2-135M's layer 26.
 
-All three run in turns in one process on the same tokens. The bound: with top-4 of 16 experts, grouped products take fewer milliseconds a token
-than the dense block for sequences of 512 tokens and more, in evaluation and in training.
+All three run in turns in one process on the same tokens. The bound: with top-4 of 16 experts, grouped products take fewer milliseconds a
+token than the dense block for sequences of 512 tokens and more, in evaluation and in training.
 
     python benchmarks/run.py experts [--experts 16] [--top-k 4] [--lengths 1,64,512,2048] [--runs 9] [--json FILE]
 """
