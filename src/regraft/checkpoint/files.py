@@ -298,7 +298,7 @@ def _changed_files(
             new = new | own
         if new != (checkpoint.config if name == "config.json" else document):
             files[name] = dump(new)
-    if checkpoint.index is not None and plans:
+    if checkpoint.index is not None and (plans or moved.added or moved.dropped):
         files[INDEX] = dump(_updated_index(checkpoint, plans, moved))
     if tables and set(tables) & plans.keys() and not config.get(KEY):
         stored = {name: (plans.get(name) or info).shape for name, info in checkpoint.tensors.items() if name not in moved.dropped}

@@ -72,6 +72,13 @@ _ALL = [
         summary="embedding tables at a fraction of their memory",
         example="regraft tables compare data.csv --label click --methods {name} --out DIR",
     ),
+    Family(
+        key="expert-grower",
+        module="grow.experts.growers",
+        base="ExpertGrower",
+        summary="how a dense model gets experts",
+        example="regraft grow experts MODEL --method {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 
