@@ -58,6 +58,13 @@ _ALL = [
         summary="how an encoder of texts is trained",
         example="regraft text train MODEL --method {name} --examples FILE --out DIR",
     ),
+    Family(
+        key="weight-predictor",
+        module="grow.predict.predictors",
+        base="Predictor",
+        summary="hypernetworks that predict the weights of a model that was never trained",
+        example="regraft grow hypernet SPACE --data FILE --method {name} --out HYPERNET.safetensors",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 

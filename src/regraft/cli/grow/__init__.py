@@ -1,3 +1,5 @@
 """`regraft grow`: a trained model in another size. One module a verb; each registers itself with the group."""
 
-__all__: list[str] = []
+from regraft.cli.grow import hypernet, predict  # each registers its verb with the group
+
+__all__ = ["hypernet", "predict"]
