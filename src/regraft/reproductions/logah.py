@@ -1,9 +1,9 @@
 """LoGAH, tested again: are predicted weights a better start than random ones, for widths and depths that were never seen?
 
-The paper predicts ViTs and GPT-2s of up to 774 million parameters for CIFAR, ImageNet and WikiText; here the targets are small ViTs
-for scikit-learn's handwritten digits. A hypernetwork with the low-rank decoder and one with GHN-3's dense decoder are meta-trained alike on widths
-of 16 to 32 and depths of 2 and 3; both then start models of width 64, and depths 4 and 6, which are trained for one epoch beside the
-library's own initialization. Each start has the best of three learning rates, chosen on training images that are kept for that.
+The paper predicts ViTs and GPT-2s of up to 774 million parameters; here the targets are small ViTs for scikit-learn's handwritten digits.
+A hypernetwork with the low-rank decoder and one with GHN-3's dense decoder are meta-trained alike on widths of 16 to 32 and depths of 2 and
+3; both then start models of width 64, and depths 4 and 6, which are trained for one epoch beside the library's own initialization. Each
+start has the best of three learning rates, chosen on training images that are kept for that.
 Before any run of this script: 15 points after one epoch, and low-rank no worse than tiled, come from the method's card.
 """
 

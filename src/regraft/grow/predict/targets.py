@@ -156,6 +156,8 @@ def config_of(fields: Mapping[str, Any], where: str = "config") -> Any:
 def build(config: Any, name: str) -> Any:
     """The model of `config` on the meta device: of its `architectures`, else the language model or classifier of its type."""
     names = [one for one in getattr(config, "architectures", None) or [] if isinstance(one, str)]
+    if (near := nearest_width(config)) and not getattr(config, "head_dim", None) and not getattr(config, "d_kv", None):
+        raise CheckpointError(f"{name}: a width of {config.hidden_size} does not divide among its heads{near}")
     try:
         with torch.device("meta"):
             if (cls := next((found for one in names if (found := getattr(transformers, one, None))), None)) is not None:
