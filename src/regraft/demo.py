@@ -18,11 +18,18 @@ SCORE_BYTES = 12_000
 
 
 def run(
-    out: Path, *, steps: int = STEPS, minutes: float = MINUTES, extend: int = 1000, overwrite: bool = True, json_output: bool = False
+    out: Path,
+    *,
+    steps: int = STEPS,
+    minutes: float = MINUTES,
+    extend: int = 1000,
+    control: bool = False,
+    overwrite: bool = True,
+    json_output: bool = False,
 ) -> dict[str, Any]:
     """Build the inputs (once), adapt, and print what was gained, what it cost, and what to do next. Returns the figures.
 
-    Training ends after `steps`, or after `minutes` on a machine that does fewer in that time.
+    With `control` the untouched model is trained alike. Training ends after `steps`, or after `minutes` on a machine that does fewer in that time.
     """
     from regraft.vocab.adapt import adapt
 
@@ -41,7 +48,7 @@ def run(
         out=adapted,
         extend=extend,
         training=training,
-        control=True,
+        control=control,
         score_bytes=SCORE_BYTES,
         overwrite=overwrite,
     )

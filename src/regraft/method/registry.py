@@ -79,6 +79,13 @@ _ALL = [
         summary="how a dense model gets experts",
         example="regraft grow experts MODEL --method {name} --out DIR",
     ),
+    Family(
+        key="weight-predictor",
+        module="grow.predict.predictors",
+        base="Predictor",
+        summary="hypernetworks that predict the weights of a model that was never trained",
+        example="regraft grow hypernet SPACE --data FILE --method {name} --out HYPERNET.safetensors",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 
