@@ -64,17 +64,18 @@ class Scale:
     """How much of everything. `concepts`, `ranking` : steps of a batch. `pairs` : at most so many to train on."""
 
     seeds: int = 3
-    concepts: int = 330
-    ranking: int = 340
+    concepts: int = 250
+    ranking: int = 200
     hidden: int = 128
     pairs: int = 100_000
-    tested: int = 100_000
+    tested: int = 1_000
     batch: int = 128
-    lr: float = 2e-3
-    negatives: int = 4
+    lr: float = 3e-3
+    negatives: int = 2
+    words: int = 12_000
 
 
-QUICK = Scale(seeds=1, concepts=20, ranking=20, pairs=1500, tested=300)
+QUICK = Scale(seeds=1, concepts=20, ranking=10, pairs=1500, tested=200)
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,11 @@ def reproduce(quick: bool) -> Findings:
         alone = Budget(steps=scale.concepts, batch_size=scale.batch, lr=scale.lr, seed=seed)
         joint = replace(alone, steps=scale.ranking, curve=[])
         latent = replace(joint, curve=[])
-        with step(f"seed {seed}: tags dealt at random"):
-            model = tower(setting, scale, seed)
-            sesa(pretrain=1.0).learn(model, setting.groups, dealt(setting.base, seed), replace(alone, curve=[]))
-            precision.setdefault("dealt", []).append(measured_precision(model, setting))
+        if seed == 0:
+            with step("tags dealt at random"):
+                model = tower(setting, scale, seed)
+                sesa(pretrain=1.0).learn(model, setting.groups, dealt(setting.base, seed), replace(alone, curve=[]))
+                precision["dealt"] = [measured_precision(model, setting)]
         with step(f"seed {seed}: tags alone"):
             model = sesa(pretrain=1.0).learn(tower(setting, scale, seed), setting.groups, setting.base, alone)
             ranked("tags alone", unit(encoded(model, setting.texts)))
@@ -200,7 +202,7 @@ def sesa(**settings: Any) -> Sesa:
 
 def tower(setting: Setting, scale: Scale, seed: int) -> SentenceTransformer:
     """A GRU over random vectors of the training packages' words."""
-    way = resolve("encoder", "rnn", {"cell": "gru", "hidden": scale.hidden})
+    way = resolve("encoder", "rnn", {"cell": "gru", "hidden": scale.hidden, "words": scale.words})
     model: SentenceTransformer = way.over([thing.text for thing in setting.base.things], max_tokens=32, seed=seed)
     return model
 
