@@ -13,7 +13,7 @@ from regraft.method import Paper
 from regraft.text.encoder import Encoder
 from regraft.text.explicit.esa import fit_esa
 from regraft.text.explicit.knowledge import KnowledgeBase
-from regraft.text.modules.esa import ExplicitSemantics
+from regraft.text.modules.sesa.esa import ExplicitSemantics
 
 
 class Esa(Encoder):

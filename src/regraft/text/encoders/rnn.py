@@ -17,7 +17,7 @@ from regraft.method import Paper
 from regraft.text.encoder import LONGEST, Encoder
 from regraft.text.encoders.sif import TABLES
 from regraft.text.explicit.knowledge import KnowledgeBase
-from regraft.text.modules.gru import GRU
+from regraft.text.modules.sesa.gru import GRU
 from regraft.vectors.files import open_vectors
 
 PADDING = "[PAD]"
