@@ -461,6 +461,18 @@ def plain_base(tmp_path_factory):
     return path
 
 
+def test_esa_is_written_and_opened(plain_base, tmp_path):
+    (tmp_path / "texts.txt").write_text("chess page\nunheard\n")
+    out = ["--out", str(tmp_path / "rows.npy"), "--save-model", str(tmp_path / "esa")]
+    done = CliRunner().invoke(app, ["text", "encode", str(plain_base), "--pooling", "esa", "--text", str(tmp_path / "texts.txt"), *out])
+    assert done.exit_code == 0, done.output
+    again = load(tmp_path / "esa")
+    assert concept_names(again) == list(WORDS)
+    rows = np.load(tmp_path / "rows.npy")
+    np.testing.assert_array_equal(again.encode(["chess page", "unheard"]), rows)
+    assert [row.nonzero()[0].tolist() for row in rows] == [[0, 2], []]
+
+
 def test_esa_explains_straight_from_a_knowledge_base(plain_base):
     _, told = explain(plain_base, Side(["chess"]), Side(["board play"], ["web"]), known="max", top=3)
     assert told["concepts"][0]["concept"] == "game"

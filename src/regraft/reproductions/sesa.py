@@ -65,7 +65,7 @@ class Scale:
 
     seeds: int = 3
     concepts: int = 250
-    ranking: int = 200
+    ranking: int = 630  # six times over the pairs
     hidden: int = 128
     pairs: int = 100_000
     tested: int = 1_000

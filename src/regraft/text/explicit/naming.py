@@ -44,7 +44,9 @@ def concept_names(model: SentenceTransformer) -> list[str]:
 
 
 def restore_names(model: SentenceTransformer, path: Path) -> None:
-    """Give a model that was opened from `path` the names that were saved with it."""
+    """Give a model that was opened from `path` the names that were saved with it; ESA has brought its own."""
+    if any(isinstance(getattr(module, KEY, None), list) for module in model.modules()):
+        return
     for file in sorted(path.rglob("config.json")):
         try:
             names = json.loads(file.read_text("utf-8")).get(KEY)

@@ -21,6 +21,7 @@ class ExplicitSemantics(InputModule):
 
     def __init__(self, space: Esa, concepts: list[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.tokenizer = None  # type: ignore[assignment]  # words are counted, there are no tokens
         self.space, self.words, self.concepts = space, list(space.words), list(concepts)
 
     @property
