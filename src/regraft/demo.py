@@ -29,7 +29,7 @@ def run(
 ) -> dict[str, Any]:
     """Build the inputs (once), adapt, and print what was gained, what it cost, and what to do next. Returns the figures.
 
-    With `control` the untouched model is trained alike. Training ends after `steps`, or after `minutes` on a machine that does fewer in that time.
+    With `control` the untouched model is trained alike. Training ends after `steps`, or after `minutes` on a machine that does fewer.
     """
     from regraft.vocab.adapt import adapt
 

@@ -34,11 +34,14 @@ def put(folder: Path, content: bytes = CONTENT) -> Path:
 
 def test_every_listed_file_has_a_fixed_address_and_a_hash() -> None:
     for entry in data_sets().values():
-        assert re.fullmatch(r"[0-9a-f]{40}", entry.commit)
+        assert re.fullmatch(r"[0-9a-f]{40}", entry.commit) or entry.address
         assert entry.licence
         assert entry.files
         for file in entry.files.values():
-            assert file.url.startswith(f"https://raw.githubusercontent.com/{entry.repository}/{entry.commit}/")
+            if entry.address:  # of a distribution: the file's own hash is its address
+                assert file.url == f"{entry.address}/{file.sha256}"
+            else:
+                assert file.url.startswith(f"https://raw.githubusercontent.com/{entry.repository}/{entry.commit}/")
             assert not re.search(r"[\s#?%]", file.url)
             assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
             assert file.size > 0

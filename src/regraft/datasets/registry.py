@@ -31,7 +31,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Files of one repository. `redistributable` is False where the licence forbids passing the data on, or does not say."""
+    """Files of one repository at a commit, or under one address. `redistributable` is False where the licence forbids or does not say."""
 
     name: str
     repository: str
@@ -40,6 +40,7 @@ class DataSet:
     redistributable: bool
     note: str
     files: dict[str, DataFile]
+    address: str = ""
 
     @property
     def size(self) -> int:
@@ -54,10 +55,11 @@ def data_sets() -> dict[str, DataSet]:
 
 
 def _data_set(entry: dict[str, Any]) -> DataSet:
-    source = f"https://raw.githubusercontent.com/{entry['repository']}/{entry['commit']}"
+    address = entry.get("address", "")  # else a repository of GitHub at its commit
+    source = address or f"https://raw.githubusercontent.com/{entry['repository']}/{entry['commit']}"
     files = {name: DataFile(name, f"{source}/{f['path']}", f["size"], f["sha256"]) for name, f in entry["files"].items()}
-    about = {key: entry[key] for key in ("name", "repository", "commit", "licence", "redistributable", "note")}
-    return DataSet(**about, files=files)
+    about = {key: entry[key] for key in ("name", "licence", "redistributable", "note")}
+    return DataSet(repository=entry.get("repository", ""), commit=entry.get("commit", ""), files=files, address=address, **about)
 
 
 def files(name: str) -> list[str]:
@@ -103,7 +105,7 @@ def list_data_sets() -> list[dict[str, Any]]:
             "licence": entry.licence,
             "redistribution": "allowed" if entry.redistributable else "check first",
             "note": entry.note,
-            "source": f"https://github.com/{entry.repository}/tree/{entry.commit}",
+            "source": entry.address or f"https://github.com/{entry.repository}/tree/{entry.commit}",
             "where": _where(entry),
         }
         for entry in data_sets().values()

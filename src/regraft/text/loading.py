@@ -17,6 +17,7 @@ from regraft.checkpoint import Checkpoint, content
 from regraft.errors import CheckpointError
 from regraft.language.loading import quiet
 from regraft.provenance import sha256
+from regraft.text.explicit.naming import restore_names
 
 OURS = "regraft.text.modules."
 
@@ -28,20 +29,23 @@ def load(path: str | Path, *, device: str = "cpu") -> SentenceTransformer:
     """
     path = Path(path).expanduser()
     listed = _listed(path)
-    if not any(entry["type"].startswith(OURS) for entry in listed):
-        return _opened(path, lambda: SentenceTransformer(str(path), device=device))
+    if not any(type_.startswith(OURS) for type_ in _types(path, listed)):
+        model = _opened(path, lambda: SentenceTransformer(str(path), device=device))
+        restore_names(model, path)
+        return model
     settings = _json(path / "config_sentence_transformers.json") if (path / "config_sentence_transformers.json").is_file() else {}
     model = _opened(path, lambda: SentenceTransformer(modules=[_module(path, entry) for entry in listed], device=device))
     model.prompts |= settings.get("prompts") or {}
     model.default_prompt_name = settings.get("default_prompt_name")
     if settings.get("similarity_fn_name"):
         model.similarity_fn_name = settings["similarity_fn_name"]
+    restore_names(model, path)
     return model
 
 
 def is_stock(path: str | Path) -> bool:
     """Whether plain sentence-transformers opens what is saved at `path`."""
-    return not any(entry["type"].startswith(OURS) for entry in _listed(Path(path)))
+    return not any(type_.startswith(OURS) for type_ in _types(Path(path), _listed(Path(path))))
 
 
 @functools.cache
@@ -64,6 +68,16 @@ def _listed(path: Path) -> list[dict[str, str]]:
     return [{"type": str(one["type"]), "path": str(one["path"])} for one in found]
 
 
+def _types(path: Path, listed: list[dict[str, str]]) -> list[str]:
+    """Types of all modules, those inside the routes of a `Router` too."""
+    found = []
+    for entry in listed:
+        file = path / entry["path"] / "router_config.json"
+        nested = _json(file).get("types", {}).values() if entry["type"].endswith(".Router") and file.is_file() else ()
+        found += [entry["type"], *map(str, nested)]
+    return found
+
+
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
@@ -75,17 +89,22 @@ def _json(path: Path) -> Any:
 
 def _module(path: Path, entry: dict[str, str]) -> nn.Module:
     """One module by its type: of the library or of ours, nothing else."""
-    package, _, name = entry["type"].rpartition(".")
+    inside = {type_: _class(path, type_) for type_ in _types(path, [entry])[1:] if type_.startswith(OURS)}
+    routes = {"module_classes": inside} if inside else {}
+    loaded: nn.Module = _class(path, entry["type"]).load(str(path), subfolder=entry["path"], local_files_only=True, **routes)
+    return loaded
+
+
+def _class(path: Path, type_: str) -> Any:
+    package, _, name = type_.rpartition(".")
     if package.startswith("sentence_transformers."):
         package = "sentence_transformers.sentence_transformer.modules"
-    elif not entry["type"].startswith(OURS):
-        raise CheckpointError(f"{path}: module {entry['type']} is neither sentence-transformers' nor ours: it is not loaded")
+    elif not type_.startswith(OURS):
+        raise CheckpointError(f"{path}: module {type_} is neither sentence-transformers' nor ours: it is not loaded")
     try:
-        found = getattr(importlib.import_module(package), name)
+        return getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError):
-        raise CheckpointError(f"{path}: there is no module {entry['type']} in the versions installed here") from None
-    loaded: nn.Module = found.load(str(path), subfolder=entry["path"], local_files_only=True)
-    return loaded
+        raise CheckpointError(f"{path}: there is no module {type_} in the versions installed here") from None
 
 
 def _opened(path: Path, open_: Any) -> SentenceTransformer:

@@ -55,7 +55,7 @@ def train(
     Raises an `InputError` in one line for a source, method, examples or tasks that do not fit, before anything is trained.
     """
     budget, start = budget or Budget(), time.perf_counter()
-    root = Path(source) if Path(source).is_dir() else Checkpoint.open(source).path
+    root = Path(source) if Path(source).exists() else Checkpoint.open(source).path
     check_output(out, overwrite=overwrite, sources=[root])
     tuner: Tuner = resolve("tuner", method, settings)
     way: Encoder = written(encode_by)

@@ -1,4 +1,4 @@
-"""Pictures of encoders: quality beside speed."""
+"""Pictures of encoders: quality beside speed, and what concepts add to a cosine."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from regraft.report import escape
-from regraft.report.figures import SYMBOLS, line_colors
+from regraft.report.figures import PALETTE, SYMBOLS, line_colors
 
 
 def quality_by_speed(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -28,3 +28,18 @@ def quality_by_speed(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     figure.update_xaxes(type="log", title="texts a second")
     figure.update_yaxes(title="quality (mean over tasks)")
     return figure.update_layout(height=440, showlegend=False)
+
+
+def contribution_bars(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """One bar a row, by its `contribution`, the first on top."""
+    figure = go.Figure()
+    figure.add_bar(
+        x=[row["contribution"] for row in rows],
+        y=[f"{number}. {escape(row['concept'])}" for number, row in enumerate(rows, 1)],
+        orientation="h",
+        marker={"color": PALETTE[0]},
+        hovertemplate="<b>%{y}</b><br>%{x:.4f} of the cosine<extra></extra>",
+    )
+    figure.update_xaxes(title="contribution to the cosine")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_layout(height=120 + 26 * len(rows), showlegend=False)

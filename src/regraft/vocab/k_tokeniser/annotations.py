@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from regraft.corpus.readers import UnreadableError, open_text
+from regraft.datasets.term_files import open_list
 from regraft.errors import OntologyError
-from regraft.vocab.k_tokeniser.term_files import open_list
 
 _PUBTATOR_TITLE = re.compile(r"\S+\|[ta]\|")
 _TAGGED = re.compile(r"\S+[ \t](.*[ \t])?(O|[BIES]-\S+)\s*\Z")

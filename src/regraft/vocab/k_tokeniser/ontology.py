@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from regraft.datasets.packages import PACKAGES, hpo_names
+from regraft.datasets.term_files import read_lines, read_table, read_terms
 from regraft.errors import OntologyError
 from regraft.vocab.k_tokeniser.annotations import looks_like_conll, looks_like_pubtator, read_brat, read_conll, read_pubtator
-from regraft.vocab.k_tokeniser.term_files import read_lines, read_table, read_terms
 from regraft.vocab.k_tokeniser.umls import find_rrf, read_umls
 
 Reader = Callable[[Path, str | None], Iterator[str]]

@@ -6,8 +6,8 @@ Columns are numbered as in the UMLS reference manual, from 0: MRCONSO has CUI 0,
 from collections.abc import Iterator
 from pathlib import Path
 
+from regraft.datasets.term_files import open_list
 from regraft.errors import OntologyError
-from regraft.vocab.k_tokeniser.term_files import open_list
 
 CONSO_FIELDS, STY_FIELDS = 18, 6
 LANGUAGE = "ENG"

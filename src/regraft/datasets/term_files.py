@@ -76,7 +76,7 @@ def _columns(path: Path, header: list[str], selection: str | None) -> list[str]:
 
 def read_terms(path: Path, selection: str | None = None) -> Iterator[str]:
     """Names and synonyms of an OBO, OWL or OBO graph JSON file, obsolete terms left out; of the terms under root `selection` if given."""
-    ontology = _load_terms(path)
+    ontology = load_terms(path)
     terms = ontology.terms()
     if selection:
         if selection not in ontology:
@@ -88,7 +88,8 @@ def read_terms(path: Path, selection: str | None = None) -> Iterator[str]:
             yield from sorted(synonym.description for synonym in term.synonyms)
 
 
-def _load_terms(path: Path) -> Any:
+def load_terms(path: Path) -> Any:
+    """The ontology in an OBO, OWL or OBO graph JSON file, as pronto reads it. Raises `OntologyError`."""
     try:
         from pronto import Ontology  # type: ignore[attr-defined]
     except ImportError:

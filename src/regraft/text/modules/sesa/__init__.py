@@ -1,0 +1,1 @@
+"""Modules of encoders whose dimensions are concepts: a recurrent network, and ESA."""
