@@ -65,6 +65,13 @@ _ALL = [
         summary="how a dense model gets experts",
         example="regraft grow experts MODEL --method {name} --out DIR",
     ),
+    Family(
+        key="guide",
+        module="grow.guide.guides",
+        base="Guide",
+        summary="how a network that would not train is trained beside another one",
+        example="regraft grow guide TARGET --guide GUIDE --data DATA --method {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 

@@ -1,5 +1,5 @@
 """`regraft grow`: a trained model in another size. One module a verb; each registers itself with the group."""
 
-from regraft.cli.grow import experts  # each registers its verb with the group
+from regraft.cli.grow import experts, guide  # each registers its verb with the group
 
-__all__ = ["experts"]
+__all__ = ["experts", "guide"]
