@@ -83,7 +83,7 @@ def fit(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if each is not None:
-            each(at, float(task), float(pull))
+            each(at, float(task.detach()), pull if isinstance(pull, float) else float(pull.detach()))
     return target.eval()
 
 
