@@ -86,6 +86,13 @@ _ALL = [
         summary="hypernetworks that predict the weights of a model that was never trained",
         example="regraft grow hypernet SPACE --data FILE --method {name} --out HYPERNET.safetensors",
     ),
+    Family(
+        key="guide",
+        module="grow.guide.guides",
+        base="Guide",
+        summary="how a network that would not train is trained beside another one",
+        example="regraft grow guide TARGET --guide GUIDE --data DATA --method {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 
