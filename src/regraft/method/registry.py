@@ -65,6 +65,13 @@ _ALL = [
         summary="how a model gets more or fewer layers",
         example="regraft grow depth MODEL --layers N --method {name} --out DIR",
     ),
+    Family(
+        key="width-grower",
+        module="grow.width.growers",
+        base="WidthGrower",
+        summary="how a model gets another width",
+        example="regraft grow width MODEL --hidden N --method {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 
