@@ -106,10 +106,16 @@ def probe_spectrum(folder: Path, _: Path) -> None:
     (folder / "where.txt").write_text(str(encoder(folder / "encoder", words_of(120))), encoding="utf-8")
 
 
+def grow_width(folder: Path, _: Path) -> None:
+    save_decoder(folder / "model")
+    (folder / "notes.txt").write_text("\n\n".join(domain_texts()), encoding="utf-8")
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
     "clinical-notes": clinical_notes,
+    "grow-width": grow_width,
     "low-resource-language": low_resource_language,
     "probe-spectrum": probe_spectrum,
     "which-method": which_method,
