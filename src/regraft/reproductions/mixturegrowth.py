@@ -3,8 +3,9 @@
 The paper grows WRN-28-5 to WRN-28-10 on CIFAR-100; here four convolutions of 8-16-16-32 channels become 16-32-32-64 on scikit-learn's
 handwritten digits (1,797 images of 8 x 8, 500 to train on), under noise, without which every network is right on 98 of 100. An arm
 may cost what MixtureGrowth cost: forward and backward passes of both members and of the wide network afterwards. What is expected was
-declared below before any run with these seeds. Noise and number of images were chosen after looks at all arms with two other seeds: without
-noise and with 500 images every network was right on 98 of 100, with noise of 0.6 and 1,000 images on 57. The claim on zeros came of these looks.
+declared below before any run with these seeds. Noise and number of images were chosen after looks at all arms with two other seeds:
+without noise and with 500 images every network was right on 98 of 100, with noise of 0.6 and 1,000 images on 57. The claim on zeros came of
+these looks.
 
 Two claims hold by construction and say nothing about the method: zeros start as the sum of both members, and statistics that are estimated
 again do not enter training, where batch norms use those of the batch, so that after ten epochs nothing of them is left.
