@@ -111,11 +111,17 @@ def grow_depth(folder: Path, _: Path) -> None:
     (folder / "notes.txt").write_text("\n\n".join(domain_texts(90)), encoding="utf-8")
 
 
+def grow_width(folder: Path, _: Path) -> None:
+    save_decoder(folder / "model")
+    (folder / "notes.txt").write_text("\n\n".join(domain_texts()), encoding="utf-8")
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
     "clinical-notes": clinical_notes,
     "grow-depth": grow_depth,
+    "grow-width": grow_width,
     "low-resource-language": low_resource_language,
     "probe-spectrum": probe_spectrum,
     "which-method": which_method,

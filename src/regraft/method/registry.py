@@ -93,6 +93,13 @@ _ALL = [
         summary="how a network that would not train is trained beside another one",
         example="regraft grow guide TARGET --guide GUIDE --data DATA --method {name} --out DIR",
     ),
+    Family(
+        key="width-grower",
+        module="grow.width.growers",
+        base="WidthGrower",
+        summary="how a model gets another width",
+        example="regraft grow width MODEL --hidden N --method {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 

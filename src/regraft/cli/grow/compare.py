@@ -16,6 +16,7 @@ def compare(
     model: o.Model,
     *,
     layers: Annotated[int | None, typer.Option("--layers", help="Compare ways to so many layers.")] = None,
+    hidden: Annotated[int | None, typer.Option("--hidden", help="Compare ways to this width of the residual stream.")] = None,
     methods: Annotated[str, typer.Option(help="Names separated by commas, or all.")] = "all",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, method.field=value. Repeatable.")] = None,
     corpus: Corpus = None,
@@ -33,8 +34,10 @@ def compare(
     from regraft.grow.job import Job
     from regraft.method.settings_text import parse_settings
 
-    if layers is None:
-        raise ParameterError("compare needs a size: give --layers N")
+    given = [(family, size) for family, size in (("depth-grower", layers), ("width-grower", hidden)) if size is not None]
+    if len(given) != 1:
+        raise ParameterError("compare needs one size: give --layers N or --hidden N")
+    [(family, size)] = given
     steps, training = budgets(learning, learns=False)
     by_method: dict[str, dict[str, Any]] = {}
     for key, value in parse_settings(settings or []).items():
@@ -51,7 +54,7 @@ def compare(
         score_bytes=o.parse_score_bytes(reading.score_bytes),
     )
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    done = run(job, "depth-grower", layers, methods=names, settings=by_method, training=training, out=out)
+    done = run(job, family, size, methods=names, settings=by_method, training=training, out=out)
     if not json_output:
         done.report.print()
     return {"rows": done.rows}

@@ -12,6 +12,7 @@ Corpus = Annotated[
     typer.Option("--corpus", help="Text: files, folders, globs, tables, - for stdin. Repeatable. Scored, learned from, trained on."),
     o.Yaml(about="files, folders, patterns"),
 ]
+Hidden = Annotated[int, typer.Option("--hidden", help="Width of the new model's residual stream; heads keep their size and follow.")]
 Layers = Annotated[int, typer.Option("--layers", help="How many layers the new model has.")]
 
 
