@@ -58,6 +58,13 @@ _ALL = [
         summary="how an encoder of texts is trained",
         example="regraft text train MODEL --method {name} --examples FILE --out DIR",
     ),
+    Family(
+        key="word-model",
+        module="text.words.models",
+        base="WordModel",
+        summary="how vectors of words are learned from plain text",
+        example="regraft text words CORPUS --model {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 
