@@ -310,3 +310,19 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, more, said):
     assert done.exit_code == 2
     assert said in done.output
     assert not (tmp_path / "o").exists()
+
+
+def test_sentences_on_films_have_two_labels_and_three_sides():
+    from regraft import datasets
+    from regraft.text.tasks.named import open_task, polarity
+
+    try:
+        datasets.fetch("movie-sentences", "rt-polarity.all")
+    except CorpusError:
+        pytest.skip("the data set is not here")
+    found = polarity()
+    assert len(found) == 10_662
+    assert sum(label == "1" for _, label in found) == sum(label == "0" for _, label in found)
+    asked, dev = open_task("mr"), open_task("mr-dev")
+    assert not {text for text, _ in asked.test} & {text for text, _ in [*asked.train, *dev.train, *dev.test]}
+    assert asked.train == dev.train

@@ -106,8 +106,8 @@ def synonyms(count: int = 1000) -> Synonyms:
 
 def polarity() -> list[tuple[str, str]]:
     """Sentences on films with 0 or 1, as their authors cut them into words."""
-    lines = datasets.fetch("movie-sentences", "rt-polarity.all").read_text("latin-1").splitlines()
-    return [(text.strip(), label) for label, _, text in (line.partition(" ") for line in lines)]
+    lines = datasets.fetch("movie-sentences", "rt-polarity.all").read_text("latin-1").split("\n")  # its \x85 is a letter here, not an end
+    return [(text.strip(), label) for label, _, text in (line.partition(" ") for line in lines) if text.strip()]
 
 
 def _polarity(name: str, *, dev: bool) -> Labels:
