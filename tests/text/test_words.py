@@ -50,8 +50,8 @@ def plain(name, **fields):
     return resolve("word-model", name, {"t": 0, "negatives": 1, "optimizer": "linear", "dim": 4, "window": 2, **fields})
 
 
-def test_there_are_the_seven_of_the_study():
-    assert {cls.name for cls in list_methods("word-model")} >= {*MODELS, "glove"}
+def test_there_are_the_seven_of_the_study_and_the_joint_one():
+    assert {cls.name for cls in list_methods("word-model")} == {*MODELS, "glove", "char-word"}
 
 
 def test_frequent_words_are_kept_by_the_formula():
@@ -326,3 +326,52 @@ def test_sentences_on_films_have_two_labels_and_three_sides():
     asked, dev = open_task("mr"), open_task("mr-dev")
     assert not {text for text, _ in asked.test} & {text for text, _ in [*asked.train, *dev.train, *dev.test]}
     assert asked.train == dev.train
+
+
+def test_characters_are_predicted_beside_words():
+    found = read_words(["ab ba cab"], min_count=1)
+    model = plain("char-word", dim=3, window=1)
+    prepared = model.prepare(found)
+    assert prepared.pieces.names == ["a", "b", "c"]
+    assert prepared.pieces.counts.tolist() == [3, 3, 1]
+    size, random = len(found.names), np.random.default_rng(0)
+    one = type(prepared)(
+        found, found.lines, np.ones(size, np.float32), np.zeros(size, np.float32), np.full(size, 1, np.int32), prepared.pieces,
+        (np.zeros(3, np.float32), np.full(3, 2, np.int32)),
+    )  # fmt: skip
+    start = [random.normal(0, 0.5, (size + 3, 3)).astype(np.float32) for _ in range(2)]
+    e, out = (torch.tensor(table_, dtype=torch.float64, requires_grad=True) for table_ in start)
+    total, tokens = torch.zeros((), dtype=torch.float64), found.tokens.tolist()
+    for at, word in enumerate(tokens):
+        around = [tokens[n] for n in (at - 1, at + 1) if 0 <= n < len(tokens)]
+        name = found.names[word]
+        asked = [(around, word, 1)]
+        asked += [
+            ([*around, *(size + "abc".index(name[n]) for n in (k - 1, k + 1) if 0 <= n < len(name))], size + "abc".index(name[k]), size + 2)
+            for k in range(len(name))
+        ]
+        for given, target, noise in asked:
+            x = e[given].mean(0)
+            total = total - torch.nn.functional.logsigmoid(x @ out[target])
+            if noise != target:
+                total = total - torch.nn.functional.logsigmoid(-x @ out[noise])
+    total.backward()
+    assert loss_of(model, one, placed(*start)) == pytest.approx(total.item(), rel=1e-5)
+    weights = placed(*start)
+    model.go(one, weights, part(one, 1e-3))
+    for before, after, wanted in zip(start, weights.tables, (e, out), strict=True):
+        assert (before - after) / 1e-3 == pytest.approx(wanted.grad.numpy(), abs=0.01 * float(wanted.grad.abs().max()))
+
+
+def test_without_pieces_it_is_cbow_and_pieces_are_what_the_callback_gives(tmp_path):
+    found = read_words(["b c a d c e"], min_count=1)
+    model = plain("char-word", pieces=lambda word: [])
+    e, out = (np.random.default_rng(seed).normal(size=(6, 4)) for seed in (0, 1))
+    none = model.prepare(found)
+    one = type(none)(found, found.lines, none.keep, np.zeros(6, np.float32), np.full(6, 1, np.int32), none.pieces, none.piece_noise)
+    cbow = loss_of(plain("cbow", padded=False), one_noise("b c a d c e"), placed(e, out, [[0]]))
+    assert loss_of(model, one, placed(e, out)) == pytest.approx(cbow, rel=1e-6)
+    (tmp_path / "c.txt").write_text("\n".join(TEXT))
+    halves = resolve("word-model", "char-word", {"dim": 4, "epochs": 1, "t": 0, "pieces": lambda word: [word[:2], word[2:]]})
+    words([tmp_path / "c.txt"], halves, out=tmp_path / "o", reading=Reading(min_count=1))
+    assert {"ca", "t", "do", "g"} <= set(open_vectors(tmp_path / "o" / "pieces.vec").words)

@@ -79,8 +79,12 @@ class WordModel(Method):
         return Prepared(words, words.lines, words.keep(self.t), *words.noise())
 
     def vectors(self, weights: Weights) -> Floats:
-        """One row a word (V, d), the padding included."""
+        """One row a word (V, d), the padding included; behind them rows of pieces, where the model has any."""
         return weights.tables[0]
+
+    def piece_names(self, words: Words) -> list[str]:
+        """Pieces of words that have vectors of their own."""
+        return []
 
     def run(self, kernel: Any, words: "Prepared", weights: Weights, part: Part, how: tuple[Any, ...]) -> tuple[float, int]:
         """One of the compiled loops over lines."""

@@ -131,6 +131,8 @@ def words(
         fitted = fit(model, found, seed=seed, workers=workers, after=watch)
         vectors, epoch = watch.kept(fitted)
         file = write_vectors(table(found, vectors), temporary / "vectors", format)
+        if fitted.pieces is not None:  # of the last pass
+            write_vectors(Vectors(model.piece_names(found), fitted.pieces, name="pieces"), temporary / "pieces", format)
         random = reading.encode(found, random_vectors(found, vectors.shape[1]))
         lowest = {task.name: task.measure(random).value for task in opened}
         figures: dict[str, Any] = {
@@ -150,7 +152,7 @@ def words(
         (temporary / "curve.json").write_text(json.dumps(watch.rows, indent=1), encoding="utf-8")
         made = provenance.record(
             Texts(Path(corpus[0]), found.sha256), "text words", method=model.name,
-            parameters={"model": asdict(model), "reading": asdict(reading), "workers": workers, "dev": dev},
+            parameters={"model": str(model), "reading": asdict(reading), "workers": workers, "dev": dev},
             seed=seed, corpus={"sha256": found.sha256, "words": found.total},
             timings={"all": round(time.perf_counter() - start, 3)}, metrics={"tasks": figures["tasks"], "random": lowest},
         )  # fmt: skip

@@ -32,12 +32,15 @@ class Epoch:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """`vectors` (V, d) of `words`, as they were after the last pass. `words_per_second` : of the text, rare words included."""
+    """`vectors` (V, d) of `words`, as they were after the last pass, and `pieces` (P, d) where the model has any.
+    `words_per_second` : of the text, rare words included.
+    """
 
     words: Words
     vectors: Floats
     epochs: list[Epoch] = field(default_factory=list)
     words_per_second: float = 0.0
+    pieces: Floats | None = None
 
 
 def fit(model: WordModel, words: Words, *, seed: int = 0, workers: int = 1, after: After | None = None) -> Fitted:
@@ -64,13 +67,14 @@ def fit(model: WordModel, words: Words, *, seed: int = 0, workers: int = 1, afte
                 done.result()
             seconds = time.perf_counter() - start
             epochs.append(Epoch(number, _validation(model, prepared, weights, [held for _, held in sides]), seconds))
-            vectors = model.vectors(weights)
+            vectors = model.vectors(weights)[: len(words.names)]
             if not np.isfinite(vectors).all():
                 raise EvaluationError(f"{model.name}: vectors are not finite after pass {number}: lower the rate")
             if after is not None and after(epochs[-1], vectors):
                 break
     speed = words.total * len(epochs) / max(sum(one.seconds for one in epochs), 1e-9)
-    return Fitted(words, model.vectors(weights), epochs, speed)
+    rows, size = model.vectors(weights), len(words.names)
+    return Fitted(words, rows[:size], epochs, speed, rows[size:] if len(rows) > size else None)
 
 
 def _pass(model: WordModel, words: Prepared, weights: Weights, units: Any, rates: tuple[float, float], state: Any) -> list[Any]:
