@@ -22,6 +22,7 @@ from regraft.vocab.initializer import Context, Source, Target
 # what pip is called with, call by call; {torch} is the version that regraft runs on
 RIVALS = {
     "mergekit": ("torch=={torch}", "mergekit==0.1.5"),
+    "fasttext": ("fasttext-numpy2==0.10.4",),
     # deepfocus asks for fasttext, whose sources do not build everywhere; fasttext-numpy2 is the same module as a wheel
     "deepfocus": (
         "torch=={torch}",

@@ -34,6 +34,7 @@ METHOD_FOLDERS = {  # one file a method, or all that belongs to one method
     "regraft.vocab.k_tokeniser",
     "regraft.probe.probes",
     "regraft.text.encoders",
+    "regraft.text.words.models",
     "regraft.reproductions",
 }
 

@@ -100,6 +100,13 @@ _ALL = [
         summary="how a model gets another width",
         example="regraft grow width MODEL --hidden N --method {name} --out DIR",
     ),
+    Family(
+        key="word-model",
+        module="text.words.models",
+        base="WordModel",
+        summary="how vectors of words are learned from plain text",
+        example="regraft text words CORPUS --model {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 

@@ -3,7 +3,10 @@
 sts, sick                    similarity of sentences: STS benchmark (test), SICK (test)
 sts12, sts13, ..., sts16     similarity of sentences: SemEval by year, all its files together
 words, simlex                similarity of words: WordSim-353, SimLex-999 (files of the package gensim)
+semantic, syntactic          analogies of words: Google's questions on things, and on grammar (a file of gensim)
+synonyms                     which of four words means the same: made of WordNet; its files must lie here already
 trec                         classification of questions into six types
+mr, mr-dev                   polarity of sentences on films; the second to choose by, both out of texts that the other is not asked on
 cranfield                    retrieval of 1,400 abstracts by 225 queries
 sts-dev                      the STS benchmark's development pairs, to choose by
 wordnet                      reverse dictionary: entries of WordNet by a definition of theirs; its files must lie here already
@@ -12,6 +15,7 @@ wordnet                      reverse dictionary: entries of WordNet by a definit
 import csv
 import hashlib
 import io
+import random
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,10 +24,12 @@ from regraft import datasets
 from regraft.errors import ParameterError
 from regraft.tasks.labelled.named import open_named as open_labelled
 from regraft.text.lexical.wordnet import PARTS, find_wordnet, read_wordnet
+from regraft.text.tasks.analogies import Analogies
 from regraft.text.tasks.labels import Labels
 from regraft.text.tasks.retrieval import Retrieval
 from regraft.text.tasks.reverse import ReverseDictionary, reverse_dictionary
 from regraft.text.tasks.similarity import Similarity
+from regraft.text.tasks.synonyms import Synonyms
 from regraft.text.tasks.task import Task
 
 Scored = tuple[str, str, float]
@@ -55,14 +61,63 @@ def semeval(year: int) -> list[Scored]:
 
 def words(file: str) -> list[Scored]:
     """Pairs of words with the judgement of people, from a file of gensim's test data."""
+    rows = [line.split("\t") for line in _of_gensim(file) if line.strip() and not line.startswith("#")]
+    return [(a, b, float(score)) for a, b, score in rows]
+
+
+def _of_gensim(file: str) -> list[str]:
+    """Lines of a file of gensim's test data."""
     from regraft.vectors.training import import_gensim
 
     import_gensim()
     import gensim.test.utils
 
-    lines = Path(gensim.test.utils.datapath(file)).read_text("utf-8").splitlines()
-    rows = [line.split("\t") for line in lines if line.strip() and not line.startswith("#")]
-    return [(a, b, float(score)) for a, b, score in rows]
+    return Path(gensim.test.utils.datapath(file)).read_text("utf-8").splitlines()
+
+
+def analogies(name: str, *, grammar: bool) -> Analogies:
+    """Google's questions, in lower case: five sections on things, nine on grammar."""
+    found, wanted = [], False
+    for line in _of_gensim("questions-words.txt"):
+        if line.startswith(":"):
+            wanted = line.startswith(": gram") is grammar
+        elif wanted and len(words_ := line.lower().split()) == 4:
+            found.append((words_[0], words_[1], words_[2], words_[3]))
+    return Analogies(name, "accuracy", hashlib.sha256(repr(found).encode()).hexdigest(), tuple(found))
+
+
+def synonyms(count: int = 1000) -> Synonyms:
+    """Questions of WordNet: two words of one definition, and three words drawn from others that share none with the first."""
+    folder = find_wordnet()
+    by_definition: dict[str, list[str]] = {}
+    definitions: dict[str, set[str]] = {}
+    for entry, definition in read_wordnet(folder):
+        if entry.isascii() and entry.isalpha():
+            by_definition.setdefault(definition, []).append(entry)
+            definitions.setdefault(entry, set()).add(definition)
+    draw, everyone = random.Random(0), sorted(definitions)
+    pairs = sorted((words_[0], words_[1]) for words_ in by_definition.values() if len(words_) > 1)
+    questions = []
+    for word, same in draw.sample(pairs, count):
+        others = [other for other in draw.sample(everyone, 20) if not definitions[other] & definitions[word]]
+        questions.append((word, same, *others[:3]))
+    return Synonyms("synonyms", "accuracy", hashlib.sha256(repr(questions).encode()).hexdigest(), tuple(questions))
+
+
+def polarity() -> list[tuple[str, str]]:
+    """Sentences on films with 0 or 1, as their authors cut them into words."""
+    lines = datasets.fetch("movie-sentences", "rt-polarity.all").read_text("latin-1").split("\n")  # its \x85 is a letter here, not an end
+    return [(text.strip(), label) for label, _, text in (line.partition(" ") for line in lines) if text.strip()]
+
+
+def _polarity(name: str, *, dev: bool) -> Labels:
+    """A tenth of the sentences, by hash, is the test side, and another tenth the development side."""
+    sides: dict[str, list[tuple[str, str]]] = {"train": [], "test": [], "dev": []}
+    for text, label in polarity():
+        drawn = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 16**8
+        sides["test" if drawn < 0.1 else "dev" if drawn < 0.2 else "train"].append((text, label))
+    sha256 = hashlib.sha256(repr(sides).encode()).hexdigest()
+    return Labels(name, "accuracy", sha256, tuple(sides["train"]), tuple(sides["dev" if dev else "test"]))
 
 
 def cranfield() -> Retrieval:
@@ -112,7 +167,12 @@ NAMED: dict[str, Callable[[], Task]] = {
     "sts16": lambda: similarity("sts16", semeval(2016)),
     "words": lambda: similarity("words", words("wordsim353.tsv")),
     "simlex": lambda: similarity("simlex", words("simlex999.txt")),
+    "semantic": lambda: analogies("semantic", grammar=False),
+    "syntactic": lambda: analogies("syntactic", grammar=True),
+    "synonyms": synonyms,
     "trec": _trec,
+    "mr": lambda: _polarity("mr", dev=False),
+    "mr-dev": lambda: _polarity("mr-dev", dev=True),
     "cranfield": cranfield,
     "sts-dev": lambda: similarity("sts-dev", stsb("dev")),
     "wordnet": wordnet,

@@ -1,0 +1,1 @@
+"""Classifiers of documents that train word vectors along."""
