@@ -12,7 +12,10 @@ Extra = Callable[..., Tensor]
 
 
 class Guide(Method):
-    """Base of every way of guiding."""
+    """Base of every way of guiding.
+
+    Returns, by `loss`, a module that gives what is added to the task's loss.
+    """
 
     family = "guide"
 

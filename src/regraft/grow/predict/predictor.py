@@ -27,6 +27,8 @@ class Predictor(Method):
     classes : sizes of classifiers and vocabularies that have an embedding of their own.
     use_1d_decoder : scales and biases by a small decoder of their own.
     max_1d : the most channels that such a decoder gives.
+
+    Returns, by `decoder`, the module that gives tensors of any shape out of node embeddings.
     """
 
     family: ClassVar[str] = "weight-predictor"

@@ -18,7 +18,10 @@ from regraft.grow.width.maps import Plan, pieces
 
 
 class WidthGrower(Grower):
-    """Base of every way to another width. Size is the width of the residual stream, or a `Size`."""
+    """Base of every way to another width. Size is the width of the residual stream, or a `Size`.
+
+    Returns a checkpoint, each tensor the old one with its axes mapped.
+    """
 
     family = "width-grower"
 

@@ -24,6 +24,10 @@ class Analogies(Task):
     def documents(self) -> int:
         return len(self.questions)
 
+    @property
+    def texts(self) -> list[str]:
+        return [word for question in self.questions for word in question]
+
     def measure(self, encode: Encode) -> Sample:
         words = list(dict.fromkeys(chain.from_iterable(self.questions)))
         at = {word: number for number, word in enumerate(words)}

@@ -18,6 +18,10 @@ class Synonyms(Task):
     def documents(self) -> int:
         return len(self.questions)
 
+    @property
+    def texts(self) -> list[str]:
+        return [word for question in self.questions for word in question]
+
     def measure(self, encode: Encode) -> Sample:
         words = list(dict.fromkeys(word for question in self.questions for word in question))
         at = {word: number for number, word in enumerate(words)}

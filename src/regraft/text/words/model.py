@@ -47,6 +47,8 @@ class WordModel(Method):
     dim : numbers in a vector. window : words to a side, always all of them. negatives : K. t : subsampling threshold, 0 for none.
     epochs : passes. rate : learning rate. optimizer : "adagrad" with a rate that stays, as the study has it, or "linear", plain steps with
     a rate that falls to 0, as word2vec has it. validation : share of each thread's text that is measured and not learned from.
+
+    Returns, after training, a vector (dim,) a word, float32.
     """
 
     family = "word-model"

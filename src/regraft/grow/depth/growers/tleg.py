@@ -27,7 +27,7 @@ class Tleg(LearnedGrower):
     outside the layers is kept once. Settings are the paper's as its released code has them, unless said to be ours.
 
     aux_depth : layers of the auxiliary network, 0 for as many as the model has (the paper: 12, with models of 12).
-    init : "scratch" starts all at random, as in the paper: matrices truncated normal with deviation `std`, norms at 1, biases and slopes of
+    init : "scratch" starts all at random, as in the paper: matrices truncated normal, norms at 1, biases and slopes of
         vectors at 0. "random" starts the layers so and takes what lies outside from the model (ours). "fit" starts from the least-squares
         line through the model's own layers (ours; without training it is a poor model).
     expands : kinds of tensors that have a slope: attn, mlp, norm, with + between them; others are the same in every layer.
@@ -38,6 +38,7 @@ class Tleg(LearnedGrower):
     alpha, tau, reduction : weight of distillation beside labels, its temperature, what the divergence is divided by: "numel" by examples
         times classes, as released; "batchmean" by examples; "auto" (ours) as released for classifiers, by tokens for language models.
     outside : "keep" leaves what lies outside the layers as it started (ours).
+    std : deviation of matrices that start at random.
     lr, min_lr, warmup, weight_decay : of AdamW, with a cosine; the paper's rate is for batches of 512.
     clip : largest norm of a gradient (ours), 0 for none, as released.
     batch_size, length : sequences in a step, and tokens in each.

@@ -43,8 +43,8 @@ class EMoE(ExpertGrower):
     value_weighted : keys are multiplied by the length of their values before clustering, and not brought to unit length.
     normalize : gate rows at unit length.
     preset : llama: nothing else. tutel, the authors' language and vision runs: in training Gaussian noise 1 / experts on scores, capacity
-        1.5 (tokens over it are dropped), load-and-importance loss times 0.01, dropout 0.1 on pre-activations. noise, capacity, auxiliary
-        and dropout set one of them apart; a capacity of 0 is none.
+        1.5 (tokens over it are dropped), load-and-importance loss times 0.01, dropout 0.1 on pre-activations.
+    noise, capacity, auxiliary, dropout : one of these apart from the preset; a capacity of 0 is none.
     form : split: the model's own architecture, permuted, with experts.json. mixture: a checkpoint of a mixture architecture of
         `transformers` (Llama-like models), whose router cannot give weights of 1: see `sharpness`.
     sharpness : of the mixture's router: its rows are the gate's times this. Weights of the chosen are softmax(sharpness x . G), within
@@ -54,7 +54,7 @@ class EMoE(ExpertGrower):
 
     name = "emoe"
     paper = Paper("Unlocking Emergent Modularity in Large Language Models", "Qiu et al.", 2024, arxiv="2310.10908")
-    summary = "splits feed-forward blocks into experts by clustering their neurons; no new parameters"
+    summary = "feed-forward blocks split into experts by clustering; no new parameters"
 
     clusters: Literal["balanced", "arbitrary", "random"] = "balanced"
     gate: Literal["average-key", "learned"] = "average-key"

@@ -47,7 +47,8 @@ class Sesa(Tuner):
     knowledge : the .jsonl of objects and concepts (`regraft.text.explicit.knowledge`).
     dims : "explicit", or "latent": the same network without a word about concepts, whose dimensions then have no names.
     activation : of the units. tied : one encoder for both sides, or one each (`encode_query`, `encode_document`).
-    relevance : "bce", or over pairs of a positive and a negative "logistic" or "hinge" with `margin`.
+    relevance : "bce", or over pairs of a positive and a negative "logistic" or "hinge".
+    margin : of the hinge.
     concept_weight : lambda. sparsity : mu. positive_weight : of a known concept. unknown_weight : rho, of one that nothing is said of.
     alpha, beta : where they start.
     pretrain : share of the steps for concepts alone. clip : of the gradient.

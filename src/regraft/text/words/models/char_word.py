@@ -52,7 +52,7 @@ class CharWord(WordModel):
     """
 
     paper = Paper("Word and Document Embeddings based on Neural Network Approaches", "Lai", 2016, "1611.05962")
-    summary = "the window predicts its middle word and each of that word's characters, in one space"
+    summary = "the window predicts its middle word and that word's characters, in one space"
 
     beside: Annotated[int, Field(ge=0)] = 1
     pieces: Literal["characters"] | Callable[[str], Any] = "characters"

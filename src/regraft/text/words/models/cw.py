@@ -24,7 +24,7 @@ class CollobertWeston(WordModel):
 
     name = "cw"
     paper = Paper("Natural Language Processing (Almost) from Scratch", "Collobert et al.", 2011, "1103.0398")
-    summary = "a window with its middle word in it gets a score, higher than with a random word there"
+    summary = "a window scores higher than the same window with a random word in its middle"
 
     hidden: Annotated[int, Field(ge=1)] = 50
 
