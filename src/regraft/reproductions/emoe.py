@@ -74,7 +74,7 @@ QUICK = Size(documents=2, seeds=1, runs=1, train=64, epochs=1, test=64)
 
 
 def reproduce(quick: bool) -> Findings:
-    """Run all of it: under 10 minutes of one core in full."""
+    """Run all of it, or with `quick` a look at each part."""
     size = QUICK if quick else Size()
     text = Ledger(f"SmolLM2-135M-Instruct, layers 26 and 28 in {EXPERTS} experts, NTREX-128 English")
     costs = without_training(text, size)

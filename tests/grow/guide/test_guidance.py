@@ -53,9 +53,7 @@ def test_distances_keep_under_orthogonal_maps_scaling_and_translation_alone(name
 
 def test_rsa_is_the_correlation_of_cosines():
     x, y = rows(9, 4), rows(9, 6)
-    sides = [np.corrcoef(nn.functional.normalize(one).numpy() @ nn.functional.normalize(one).numpy().T) for one in (x, y)]
     upper = [(nn.functional.normalize(one) @ nn.functional.normalize(one).T).numpy()[np.triu_indices(9, 1)] for one in (x, y)]
-    assert len(sides) == 2
     wanted = 1 - np.corrcoef(*upper)[0, 1]
     assert float(DISTANCES["rsa"].between(x, DISTANCES["rsa"].describe(y))) == pytest.approx(wanted)
 
@@ -144,8 +142,8 @@ def test_no_weight_is_plain_training_bit_for_bit_and_stop_ends_guidance():
         assert [pull > 0 for pull in pulls] == [not same, *[settings == {}] * 2]
 
 
-@pytest.mark.parametrize(("collision", "expected"), [("last", 1), ("mean", 1), ("sum", 2)])
-def test_guide_layers_that_meet_one_of_the_target(collision, expected):
+@pytest.mark.parametrize("collision", ["last", "mean", "sum"])
+def test_guide_layers_that_meet_one_of_the_target(collision):
     target, guide = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
     loss = GuidanceLoss(target, guide, collision=collision)
     each = [GuidanceLoss(target, guide, map=[(name, "0")]) for name in ("0", "1")]
@@ -154,7 +152,6 @@ def test_guide_layers_that_meet_one_of_the_target(collision, expected):
     first, second = (float(one(x)) for one in each)
     wanted = {"last": second, "mean": (first + second) / 2, "sum": first + second}[collision]
     assert float(loss(x)) == pytest.approx(wanted, rel=1e-5)
-    assert expected in (1, 2)
 
 
 def test_padding_does_not_count_and_the_cache_spares_the_guide():
