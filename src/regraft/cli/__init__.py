@@ -16,6 +16,7 @@ from regraft.cli import (
     probe,
     recipes,
     reproduce,
+    tables,
     text,
     undo,
 )  # each registers its verb with the app
@@ -36,6 +37,7 @@ __all__ = [
     "probe",
     "recipes",
     "reproduce",
+    "tables",
     "text",
     "undo",
 ]

@@ -24,6 +24,8 @@ from regraft.tables.memory import Memory, parse_budget
 Mode = Literal["sum", "mean", "max"]
 ABOUT, ARRAYS = "table.json", "table.safetensors"
 SCHEMA = 1
+BESIDE = "table"  # where a compressed table lies in the folder of a model
+CHECKED = 1 << 16  # rows at a time
 
 
 class CompressedEmbedding(Described, nn.Module, ABC):
@@ -32,7 +34,7 @@ class CompressedEmbedding(Described, nn.Module, ABC):
     Attributes
     ----------
     layout : whether it is one table a field, or one for all of them (section 3 of the paper).
-    learns_from : whether `from_table` makes one of a table that is there.
+    learns_from : whether `from_table` makes one of a table that is there; `fit` does it.
     counts_rows : whether it asks how often each id occurs.
     num_embeddings, embedding_dim : rows n and width d that it stands for. mode : None makes `forward` that of `nn.Embedding`, else that of
         `nn.EmbeddingBag`. padding_idx : an id whose row is zero and learns nothing.
@@ -97,8 +99,26 @@ class CompressedEmbedding(Described, nn.Module, ABC):
 
     @classmethod
     def from_table(cls, weight: torch.Tensor, budget: str | float, **settings: Any) -> Self:
-        """A table that stands for `weight` (n, d), which is there already. Raises `ParameterError` where a method only trains."""
-        raise ParameterError(f"{cls.name} learns with a model and cannot be made of a table that is there")
+        """A table that stands for `weight` (n, d), which is there already, within `budget` of it.
+
+        Raises `ParameterError` where a method only trains, below its floor, and for values that are no finite numbers.
+        """
+        if not cls.learns_from:
+            raise ParameterError(f"{cls.name} learns with a model and cannot be made of a table that is there")
+        check_weight(weight)
+        rows, dim = weight.shape
+        table = cls.from_budget(rows, dim, budget, **cls.settings_of(weight, budget, settings))
+        table.fit(weight.detach())
+        return table
+
+    @classmethod
+    def settings_of(cls, weight: torch.Tensor, budget: str | float, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """`settings` with those that `weight` itself decides, before the budget decides the knob."""
+        return dict(settings)
+
+    def fit(self, weight: torch.Tensor) -> None:
+        """Stand for `weight` (n, d), as near as the settings allow; methods with `learns_from` say how."""
+        raise NotImplementedError
 
     def forward(
         self, ids: torch.Tensor, offsets: torch.Tensor | None = None, per_sample_weights: torch.Tensor | None = None
@@ -177,10 +197,12 @@ class CompressedEmbedding(Described, nn.Module, ABC):
 
 
 def load_table(folder: str | Path) -> CompressedEmbedding:
-    """The table that `save` wrote. Raises `InputError` where that is not what it is, or is damaged."""
+    """The table that `save` wrote, or that lies beside a model. Raises `InputError` where that is not what it is, or is damaged."""
     from regraft.method import members
 
     folder = Path(folder)
+    if not (folder / ABOUT).is_file() and (folder / BESIDE / ABOUT).is_file():
+        folder = folder / BESIDE
     if not (folder / ABOUT).is_file():
         raise InputError(f"{folder}: not a compressed table (it has no {ABOUT}): give a directory that `regraft tables compress` wrote")
     try:
@@ -204,6 +226,18 @@ def check_shape(rows: int, dim: int) -> None:
     """Raise `ParameterError` for a table without a row or a column."""
     if rows < 1 or dim < 1:
         raise ParameterError(f"a table of {rows} rows and {dim} dimensions: both must be at least 1")
+
+
+def check_weight(weight: torch.Tensor) -> None:
+    """Raise `ParameterError` for what is no table of finite numbers."""
+    if weight.dim() != 2 or not weight.is_floating_point():
+        raise ParameterError(f"a table of shape {tuple(weight.shape)} and type {weight.dtype}: give rows of real numbers, shape (n, d)")
+    check_shape(*weight.shape)
+    for start in range(0, len(weight), CHECKED):
+        finite = weight[start : start + CHECKED].isfinite().all(1)
+        if not finite.all():
+            row = start + int((~finite).nonzero()[0])
+            raise ParameterError(f"row {row} of the table holds NaN or infinity: remove or repair it")
 
 
 def uniform(rows: int, dim: int, bound: float) -> nn.Parameter:
