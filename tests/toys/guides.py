@@ -116,6 +116,13 @@ def grow_width(folder: Path, _: Path) -> None:
     (folder / "notes.txt").write_text("\n\n".join(domain_texts()), encoding="utf-8")
 
 
+def tables_compress(folder: Path, _: Path) -> None:
+    save_decoder(folder / "model")
+    (folder / "notes.txt").write_text("\n\n".join(domain_texts(20)), encoding="utf-8")
+    np.save(folder / "words.npy", RNG.normal(size=(200, 8)).astype(np.float32))
+    (folder / "words.txt").write_text("\n".join(words_of(200)), encoding="utf-8")
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -124,5 +131,6 @@ TOYS = {
     "grow-width": grow_width,
     "low-resource-language": low_resource_language,
     "probe-spectrum": probe_spectrum,
+    "tables-compress": tables_compress,
     "which-method": which_method,
 }

@@ -7,7 +7,7 @@ the value and what it accepts. Our own methods are frozen pydantic dataclasses; 
 import dataclasses
 import inspect
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
@@ -44,21 +44,31 @@ def parameters(cls: type) -> dict[str, Any]:
 def configure(cls: type[T], settings: Mapping[str, Any]) -> T:
     """`cls(**settings)` with errors that name the field, the value and what it accepts. Raises `ParameterError`."""
     ours = dataclasses.is_dataclass(cls)
-    known = [field.name for field in dataclasses.fields(cls)] if ours else list(_taken(cls))  # type: ignore[arg-type]  # asked one line above
+    return _refused(cls, settings, lambda given: cls(**(given if ours else _checked(cls, given))))
+
+
+def accepted(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` of a class that is no dataclass, checked and of the right types, before one is made. Raises `ParameterError`."""
+    return _refused(cls, settings, lambda given: _checked(cls, given))
+
+
+def _refused(cls: type, settings: Mapping[str, Any], make: Callable[[Mapping[str, Any]], T]) -> T:
+    """What `make` makes of `settings`; where pydantic refuses one, a `ParameterError` that says so in one line."""
+    known = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else list(_taken(cls))
     name = getattr(cls, "name", cls.__name__)
     for field in settings:
         if field not in known:
             accepts = f"it accepts {', '.join(known)}" if known else "it has no parameters"
             raise ParameterError(f"{name} has no parameter '{field}': {accepts}")
     try:
-        return cls(**(settings if ours else _checked(cls, settings)))
+        return make(settings)
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "?"
         if first["type"] == "missing":
             raise ParameterError(f"{name} needs '{field}': set it with --set {field}=value") from None
         if settings.get(field) == "none":  # not a word that this field knows: then it means no value
-            return configure(cls, {**settings, field: None})
+            return _refused(cls, {**settings, field: None}, make)
         raise ParameterError(f"{name}: {field}={settings.get(field)!r} is not accepted: {first['msg'].lower()}") from None
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from regraft.errors import InputError, ParameterError
 from regraft.method import Described, configure
+from regraft.method.settings import accepted
 from regraft.tables.budget import Knob, solve
 from regraft.tables.memory import Memory, parse_budget
 
@@ -107,7 +108,9 @@ class CompressedEmbedding(Described, nn.Module, ABC):
             raise ParameterError(f"{cls.name} learns with a model and cannot be made of a table that is there")
         check_weight(weight)
         rows, dim = weight.shape
-        table = cls.from_budget(rows, dim, budget, **cls.settings_of(weight, budget, settings))
+        known = accepted(cls, {"num_embeddings": rows, "embedding_dim": dim, **settings})
+        own = {name: known[name] for name in settings}
+        table = cls.from_budget(rows, dim, budget, **cls.settings_of(weight, budget, own))
         table.fit(weight.detach())
         return table
 

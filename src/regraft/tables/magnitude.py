@@ -10,9 +10,12 @@ import torch
 from torch import nn
 
 from regraft.errors import ParameterError
+from regraft.method import Paper
 from regraft.method.settings import parameters
 from regraft.tables.embedding import CompressedEmbedding, Mode
 from regraft.tables.memory import Memory
+
+BENCH = Paper("Experimental Analysis of Large-scale Learnable Vector Storage Compression", "Zhang et al.", 2024, arxiv="2311.15578")
 
 
 class Piece(Protocol):
@@ -78,13 +81,13 @@ class ByMagnitude(CompressedEmbedding):
 
 def even_sizes(rows: int, groups: int) -> tuple[int, ...]:
     """Rows in groups of one size, where nothing is known of their norms; fewer groups than asked where there are fewer rows."""
-    groups = _checked(groups, rows)
+    groups = min(groups, rows)
     return tuple(rows // groups + (group < rows % groups) for group in range(groups))
 
 
 def equal_norm_sizes(norms: torch.Tensor, groups: int) -> tuple[int, ...]:
     """Sizes of groups of equal total norm, of rows sorted by it, the longest first; each has a row."""
-    groups = _checked(groups, len(norms))
+    groups = min(groups, len(norms))
     if not float(norms.sum()):
         return even_sizes(len(norms), groups)
     shares = norms.double().sort(descending=True).values.cumsum(0) / norms.double().sum()
@@ -93,9 +96,3 @@ def equal_norm_sizes(norms: torch.Tensor, groups: int) -> tuple[int, ...]:
         least = ends[place - 1] + 1 if place else 1
         ends[place] = min(max(ends[place], least), len(norms) - (groups - 1 - place))
     return tuple(b - a for a, b in zip([0, *ends], [*ends, len(norms)], strict=True))
-
-
-def _checked(groups: Any, rows: int) -> int:
-    if not isinstance(groups, int) or groups < 1:
-        raise ParameterError(f"groups={groups}: give a whole number from 1 on")
-    return min(groups, rows)

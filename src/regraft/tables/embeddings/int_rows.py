@@ -93,7 +93,12 @@ class Int8Embedding(IntRows):
 
 
 class Int16Embedding(IntRows):
-    r"""INT16: as `int8` with numbers of 16 bits, -32767 to 32767; :math:`n d/2` words and those for scales."""
+    r"""INT16: as `int8` with numbers of 16 bits, -32767 to 32767.
+
+    scales, rounding, seed, mode, padding_idx : as there.
+
+    Returns rows (m, d) of float32. Takes :math:`n d/2` words and 1, or n, for scales.
+    """
 
     name = "int16"
     paper = LOW_PRECISION

@@ -7,14 +7,12 @@ from typing import Annotated, Any, Self
 import torch
 from annotated_types import Ge
 
-from regraft.method import Paper
 from regraft.tables.budget import Knob
 from regraft.tables.codes.product import ProductCodes, bits_for, bits_within
 from regraft.tables.embedding import Mode
-from regraft.tables.magnitude import ByMagnitude, even_sizes
+from regraft.tables.magnitude import BENCH, ByMagnitude, even_sizes
 from regraft.tables.memory import parse_budget
 
-BENCH = Paper("Experimental Analysis of Large-scale Learnable Vector Storage Compression", "Zhang et al.", 2024, arxiv="2311.15578")
 FIRST, OTHERS = 9, 8
 
 

@@ -8,9 +8,8 @@ from annotated_types import Ge
 
 from regraft.tables.budget import Knob
 from regraft.tables.embedding import Mode
-from regraft.tables.embeddings.magnitude_pq import BENCH
 from regraft.tables.factors import Factors
-from regraft.tables.magnitude import ByMagnitude, even_sizes
+from regraft.tables.magnitude import BENCH, ByMagnitude, even_sizes
 
 POWER = 0.3
 

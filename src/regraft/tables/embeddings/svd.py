@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Ge
 
-from regraft.method import Paper
 from regraft.tables.budget import Knob
 from regraft.tables.embedding import CompressedEmbedding, Mode
 from regraft.tables.factors import Factors
+from regraft.tables.magnitude import BENCH
 from regraft.tables.memory import Memory
 
 
@@ -24,9 +24,7 @@ class SvdEmbedding(CompressedEmbedding):
     """
 
     name = "svd"
-    paper = Paper(
-        "The Approximation of One Matrix by Another of Lower Rank", "Eckart et al.", 1936, url="https://doi.org/10.1007/BF02288367"
-    )
+    paper = BENCH
     summary = "two factors: the best table of a low rank"
     learns_from = True
 
