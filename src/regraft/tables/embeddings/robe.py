@@ -93,7 +93,8 @@ class RobeEmbedding(CompressedEmbedding):
         """B i + C c + D for ids (m,) and chunks c: (m, chunks), not yet divided by P."""
         by_id, by_chunk, more = self.places
         chunks = torch.arange(self.embedding_dim // (self.block or self.embedding_dim), device=ids.device)
-        return (by_id * ids + more).unsqueeze(1) + by_chunk * chunks % PRIME
+        places: torch.Tensor = (by_id * ids + more).unsqueeze(1) + by_chunk * chunks % PRIME
+        return places
 
     def _signs(self, ids: torch.Tensor) -> torch.Tensor:
         """1 or -1 for each id and coordinate (m, d), by whether (B i + C j + D) mod P is even.
