@@ -15,11 +15,12 @@ from regraft.tables.memory import parse_budget
 N, D, ASKED = 600, 16, 0.4
 METHODS = members("table")
 COUNTS = torch.arange(N, 0, -1)
+SMALL = {"mgqe": {"centroids": 64, "few": 16}, "dhe": {"hashes": 64}, "dedup": {"block": 4}}  # what a table of this size asks for
 
 
 def made(cls, budget=ASKED, **settings):
     torch.manual_seed(0)
-    return cls.from_budget(N, D, budget, counts=COUNTS if cls.counts_rows else None, **settings)
+    return cls.from_budget(N, D, budget, counts=COUNTS if cls.counts_rows else None, **SMALL.get(cls.name, {}) | settings)
 
 
 @pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.name)

@@ -19,7 +19,7 @@ def test_rows_are_the_product_of_their_cores(many):
     wanted = torch.einsum(
         "map,mpbq,mqc->mabc", a.view(n0, 2, r)[i0], b.view(n1, r, 2, r)[i1], c.view(n2, r, 4)[i2]
     ).reshape(many, 16)  # fmt: skip
-    assert torch.allclose(table(ids), wanted, atol=1e-6)
+    assert torch.allclose(table(ids), wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("many", [5, 300])

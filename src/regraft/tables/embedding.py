@@ -148,10 +148,14 @@ class CompressedEmbedding(Described, nn.Module, ABC):
 
     @torch.no_grad()
     def decompressed(self, block: int = 65536) -> torch.Tensor:
-        """The whole table (n, d) that this one stands for."""
+        """The whole table (n, d) that this one stands for, as it serves (in evaluation mode)."""
+        was = self.training
+        self.eval()
         device = next((one.device for one in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
         ids = torch.arange(self.num_embeddings, device=device)
-        return torch.cat([self._padded(self.rows(part), part) for part in torch.split(ids, block)])
+        whole = torch.cat([self._padded(self.rows(part), part) for part in torch.split(ids, block)])
+        self.train(was)
+        return whole
 
     def extra_loss(self) -> torch.Tensor | float:
         """What training adds to the model's loss since the last forward pass."""
