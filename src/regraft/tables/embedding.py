@@ -7,7 +7,7 @@ form, and in `knob` which of its settings a budget decides.
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -24,6 +24,7 @@ from regraft.tables.memory import Memory, parse_budget
 Mode = Literal["sum", "mean", "max"]
 ABOUT, ARRAYS = "table.json", "table.safetensors"
 SCHEMA = 1
+BLOCK = 16_384  # ids a block
 
 
 class CompressedEmbedding(Described, nn.Module, ABC):
@@ -208,6 +209,18 @@ def check_shape(rows: int, dim: int) -> None:
     """Raise `ParameterError` for a table without a row or a column."""
     if rows < 1 or dim < 1:
         raise ParameterError(f"a table of {rows} rows and {dim} dimensions: both must be at least 1")
+
+
+def in_blocks(read: Callable[[torch.Tensor], torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
+    """`read(ids)`, rows by ids; without gradients block by block, so that what is made on the way stays in the cache."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(ids) <= BLOCK:
+        return read(ids)
+    first = read(ids[:BLOCK])
+    whole = first.new_empty(len(ids), *first.shape[1:])
+    whole[:BLOCK] = first
+    for start in range(BLOCK, len(ids), BLOCK):
+        whole[start : start + BLOCK] = read(ids[start : start + BLOCK])
+    return whole
 
 
 def uniform(rows: int, dim: int, bound: float) -> nn.Parameter:

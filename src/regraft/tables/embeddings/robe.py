@@ -10,11 +10,10 @@ from annotated_types import Ge
 from regraft.errors import ParameterError
 from regraft.method import Paper
 from regraft.tables.budget import Knob
-from regraft.tables.embedding import CompressedEmbedding, Mode
+from regraft.tables.embedding import CompressedEmbedding, Mode, in_blocks
 from regraft.tables.memory import Memory
 
 PRIME = 2_038_074_743  # P; a constant below it times an id below it, and two more terms, stay within int64
-BLOCK = 65_536  # ids a block, so that what is made on the way stays in the cache
 
 
 class RobeEmbedding(CompressedEmbedding):
@@ -75,8 +74,7 @@ class RobeEmbedding(CompressedEmbedding):
         wide = self.block or self.embedding_dim
         around = torch.cat([self.weight, self.weight[: wide - 1]])  # blocks go on at the front where the array ends
         blocks = around.unfold(0, wide, 1) if wide > 1 else around.unsqueeze(1)
-        parts = [self._read(part, blocks) for part in torch.split(ids, BLOCK)]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        return in_blocks(lambda part: self._read(part, blocks), ids)
 
     def _read(self, ids: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
         places = self._places(ids)
@@ -109,7 +107,7 @@ class RobeEmbedding(CompressedEmbedding):
         lows = torch.cat([edges.new_zeros(1), edges])  # the least u of each pattern
         turned = (v + (lows.unsqueeze(1) >= PRIME - v)) % 2  # parity of v, turned once more where P is taken off
         patterns: torch.Tensor = 1 - 2 * torch.cat([turned, 1 - turned]).float()
-        return patterns.index_select(0, torch.searchsorted(edges, u, right=True) + (u % 2) * len(lows))
+        return patterns.index_select(0, torch.searchsorted(edges, u, right=True) + (u & 1) * len(lows))
 
     def memory(self) -> Memory:
         return Memory({"array": self.weight.numel()})
