@@ -49,7 +49,7 @@ class TtRecEmbedding(CompressedEmbedding):
         self.n, self.d = row_factors(num_embeddings), width_factors(embedding_dim)
         sigma = (1 / math.sqrt(math.prod(self.n) / 3)) ** (1 / 3)
         shapes = ((self.n[0], self.d[0] * rank), (self.n[1], rank * self.d[1] * rank), (self.n[2], rank * self.d[2]))
-        self.cores = nn.ParameterList(nn.Parameter(sigma * _without_middle(shape)) for shape in shapes)
+        self.cores = nn.ParameterList(nn.Parameter(_without_middle(shape).mul_(sigma)) for shape in shapes)
 
     @classmethod
     def words(cls, rows: int, dim: int, *, rank: int = 8, **_: Any) -> float:
@@ -132,10 +132,13 @@ def _up(value: float) -> int:
 
 
 def _without_middle(shape: tuple[int, int]) -> torch.Tensor:
-    """Samples of a standard normal law beyond 2 on either side, by its inverse."""
+    """Samples of a standard normal law beyond 2 on either side, by its inverse; drawn in blocks, for want of memory beside the core."""
     tail = 0.5 * math.erfc(2 / math.sqrt(2))
-    beyond = torch.special.ndtri(torch.rand(shape, dtype=torch.float64).clamp(1e-12, 1) * tail)  # below -2
-    return torch.where(torch.rand(shape) < 0.5, beyond, -beyond).float()
+    core = torch.empty(shape)
+    for part in torch.split(core.view(-1), BLOCK):
+        beyond = torch.special.ndtri(torch.rand(len(part), dtype=torch.float64).clamp(1e-12, 1) * tail)  # below -2
+        part.copy_(torch.where(torch.rand(len(part)) < 0.5, beyond, -beyond))
+    return core
 
 
 def _split(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
