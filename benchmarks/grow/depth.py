@@ -1,8 +1,10 @@
 """Depth growth beside mergekit's passthrough, and a model of any depth from a kept gene. The model is SmolLM2-135M (30 layers, float32).
 
-Copy growth: the same layers (0-20 and 10-30, 40 in all) by `regraft grow depth --method copy` and by `mergekit-yaml` with a passthrough
-recipe, each as its user runs it: a process of its own, in turns. Seconds of the whole process, processor seconds, peak resident memory, as
-medians; both results must hold the same tensors. Bounds: regraft at least 3 times as fast, with at most a quarter of the memory.
+Copy growth: the same layers (all but the last third, then all but the first; 40 in all) by `regraft grow depth --method copy` and by
+`mergekit-yaml` with a passthrough recipe, each as its user runs it: a process of its own, in turns. Seconds of the whole process, processor
+seconds, peak resident memory, as medians; both results must hold the same tensors. Bounds: regraft at least 3 times as fast, with at most a
+quarter of the memory. With `--large` the model is a random Llama of 1.1 billion parameters (22 layers, bfloat16, 2.2 GB): at 135M imports
+take most of the time.
 
 Expansion: a gene of `tleg` is learned once, for few steps and outside the clock, and models of 15 and 45 layers are written from it by the
 command. Bound: 20 seconds of wall clock each.
@@ -25,14 +27,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from regraft.checkpoint import Checkpoint
 from regraft.datasets.models import model_folder
 
-RANGES = (0, 20), (10, 30)
 FASTER, LIGHTER, EXPANSION = 3.0, 0.25, 20.0
 RECIPE = """merge_method: passthrough
-dtype: float32
+dtype: {dtype}
 slices:
 {slices}
 """
@@ -54,8 +56,23 @@ def measured(command: Sequence[str]) -> tuple[float, float, float]:
     return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / (1024 if platform.system() == "Linux" else 1024**2)
 
 
-def regraft(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "regraft", "grow", "depth", str(model_folder()), *arguments]
+def regraft(*arguments: str, model: Path | None = None) -> list[str]:
+    return [sys.executable, "-m", "regraft", "grow", "depth", str(model or model_folder()), *arguments]
+
+
+def large(folder: Path) -> Path:
+    """A Llama of 1.1 billion parameters, all of them alike, in one file."""
+    config = LlamaConfig(
+        vocab_size=32000, hidden_size=2048, intermediate_size=5632, num_hidden_layers=22, num_attention_heads=32, num_key_value_heads=4,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    model = model.to(torch.bfloat16).to_empty(device="cpu")
+    for number, parameter in enumerate(model.parameters()):
+        parameter.data.fill_(number / 1000)
+    model.save_pretrained(folder)
+    return folder
 
 
 def same_tensors(ours: Path, theirs: Path) -> int:
@@ -70,16 +87,22 @@ def same_tensors(ours: Path, theirs: Path) -> int:
     return len(shared)
 
 
-def copying(mergekit: Path, folder: Path, runs: int) -> dict[str, dict[str, float]]:
+def copying(mergekit: Path, folder: Path, runs: int, model: Path) -> dict[str, dict[str, float]]:
     """Seconds and MB of both, medians over `runs` after one that warms the disk."""
     recipe = folder / "passthrough.yaml"
-    slices = "\n".join(SLICE.format(model=model_folder(), first=first, behind=behind) for first, behind in RANGES)
-    recipe.write_text(RECIPE.format(slices=slices))
-    ranges = ",".join(f"{first}-{behind}" for first, behind in RANGES)
-    depth = str(sum(behind - first for first, behind in RANGES))
+    config = json.loads((model / "config.json").read_text())
+    layers = config["num_hidden_layers"]
+    parts = (0, layers - layers // 3), (layers // 3, layers)
+    slices = "\n".join(SLICE.format(model=model, first=first, behind=behind) for first, behind in parts)
+    recipe.write_text(RECIPE.format(slices=slices, dtype=config.get("dtype") or config["torch_dtype"]))
+    ranges = ",".join(f"{first}-{behind}" for first, behind in parts)
+    depth = str(sum(behind - first for first, behind in parts))
+    tokenizer = ["--copy-tokenizer"] if (model / "tokenizer.json").is_file() else []
     commands = {
-        "regraft": regraft("--layers", depth, "--method", "copy", "--set", f"ranges={ranges}", "--out", str(folder / "regraft")),
-        "mergekit": [str(mergekit), str(recipe), str(folder / "mergekit"), "--copy-tokenizer", "--no-cuda"],
+        "regraft": regraft(
+            "--layers", depth, "--method", "copy", "--set", f"ranges={ranges}", "--out", str(folder / "regraft"), model=model
+        ),
+        "mergekit": [str(mergekit), str(recipe), str(folder / "mergekit"), "--no-cuda", *tokenizer],
     }
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
     for run in range(runs + 1):
@@ -126,21 +149,23 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--mergekit", type=Path, required=True, help="mergekit-yaml of an environment of its own")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--large", action="store_true", help="copy layers of a model of 2.2 GB, and expand none")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        copies = copying(given.mergekit, Path(place), given.runs)
-        expansion = expanding(Path(place), given.runs)
+        model = large(Path(place) / "large") if given.large else model_folder()
+        copies = copying(given.mergekit, Path(place), given.runs, model)
+        expansion = {} if given.large else expanding(Path(place), given.runs)
     for name, one in copies.items():
         print(f"{name:10}{one['seconds']:8.1f} s {one['processor']:8.1f} processor s {one['peak_mb']:10.0f} MB")
     faster = copies["mergekit"]["seconds"] / copies["regraft"]["seconds"]
     lighter = copies["regraft"]["peak_mb"] / copies["mergekit"]["peak_mb"]
-    print(f"40 layers by copying: {faster:.2f} times as fast (bound {FASTER}), {lighter:.2f} of the memory (bound {LIGHTER})")
+    print(f"a third more layers by copying: {faster:.2f} times as fast (bound {FASTER}), {lighter:.2f} of the memory (bound {LIGHTER})")
     for depth, (seconds, processor) in expansion.items():
         print(f"{depth} layers from a kept gene: {seconds:.1f} s, {processor:.1f} of the processor (bound {EXPANSION:.0f})")
     if given.json:
         given.json.write_text(json.dumps({"copy": copies, "faster": faster, "memory": lighter, "expansion_seconds": expansion}))
-    return 0 if faster >= FASTER and lighter <= LIGHTER and max(expansion.values())[0] <= EXPANSION else 1
+    return 0 if faster >= FASTER and lighter <= LIGHTER and all(one[0] <= EXPANSION for one in expansion.values()) else 1
 
 
 if __name__ == "__main__":

@@ -31,19 +31,16 @@ from regraft.vectors.training import WORD
 PASSES, RATE = 5, 0.05
 FASTTEXT = """
 import sys, time, fasttext
-file, out, threads, seed, passes, rate = sys.argv[1], sys.argv[2], *map(float, sys.argv[3:])
-def run(epochs):
-    start = time.perf_counter(), time.process_time()
-    plan = dict(model="skipgram", dim=100, ws=5, neg=5, minCount=5, minn=0, maxn=0, bucket=0, t=1e-3, lr=rate, verbose=0)
-    model = fasttext.train_unsupervised(file, epoch=int(epochs), thread=int(threads), **plan)
-    return model, time.perf_counter() - start[0], time.process_time() - start[1]
-_, *once = run(1)
-model, *all_ = run(passes + 1)
+file, out, threads, passes, rate = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
+plan = dict(model="skipgram", dim=100, ws=5, neg=5, minCount=5, minn=0, maxn=0, bucket=0, t=1e-3, lr=rate, verbose=0)
+start = time.perf_counter(), time.process_time()
+model = fasttext.train_unsupervised(file, epoch=passes, thread=threads, **plan)
+took = time.perf_counter() - start[0], time.process_time() - start[1]
 with open(out, "w") as file:
     file.write(f"{len(model.words)} 100\\n")
     for word in model.words:
         file.write(word + " " + " ".join(map(str, model[word])) + "\\n")
-print(all_[0] - once[0], all_[1] - once[1])
+print(*took)
 """
 
 
@@ -76,9 +73,12 @@ def gensims(file: Path, threads: int, seed: int):
 
 
 def fasttexts(file: Path, threads: int, seed: int):
-    out = file.with_suffix(".vec")
-    call = [rival("fasttext"), "-c", FASTTEXT, str(file), str(out), *map(str, (threads, seed, PASSES, RATE))]
-    seconds, processor = map(float, subprocess.run(call, capture_output=True, text=True, check=True).stdout.split()[-2:])
+    """A process for each training: a second one in the same process ends in NaN (fasttext-numpy2 0.10.4)."""
+    out, took = file.with_suffix(".vec"), []
+    for passes in (1, PASSES + 1):
+        call = [rival("fasttext"), "-c", FASTTEXT, str(file), str(out), *map(str, (threads, passes, RATE))]
+        took.append([float(one) for one in subprocess.run(call, capture_output=True, text=True, check=True).stdout.split()[-2:]])
+    seconds, processor = (more - once for once, more in zip(*took, strict=True))
     return open_vectors(out), seconds, processor
 
 

@@ -207,6 +207,17 @@ def test_encoder_decoders_are_refused(tmp_path):
         grown(tmp_path / "t5", tmp_path / "out", 3)
 
 
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A model one of whose weights is NaN."""
+    model = models.llama()
+    model.model.layers[1].mlp.up_proj.weight.data[0, 0] = torch.nan
+    folder = tmp_path_factory.mktemp("broken") / "model"
+    model.save_pretrained(folder)
+    models.tokenizer().save_pretrained(folder)
+    return folder
+
+
 def run(*given):
     return CliRunner().invoke(app, ["grow", *map(str, given)])
 
@@ -255,12 +266,15 @@ def test_compare_ranks_and_goes_on_where_it_stopped(folders, text, tmp_path, mon
         (["depth", "MODEL", "--layers", "6", "--method", "zeroblok", "--out", "OUT"], "did you mean zero-block"),
         (["depth", "MODEL", "--layers", "6", "--steps", "2", "--out", "OUT"], "give some with --corpus"),
         (["depth", "MODEL", "--layers", "6", "--gene", "MODEL", "--out", "OUT"], "has no gene.json"),
+        (["depth", "MODEL", "--layers", "6", "--new-only", "--out", "OUT"], "--new-only says what is trained"),
+        (["linearity", "NAN"], "holds NaN"),
+        (["width", "NAN", "--hidden", "32", "--out", "OUT"], "look for NaN"),
         (["compare", "MODEL", "--layers", "6"], "give --corpus"),
         (["compare", "MODEL"], "give --layers"),
     ],
 )
-def test_bad_input_leaves_nothing(given, said, folders, tmp_path):
-    done = run(*[{"MODEL": folders / "llama", "OUT": tmp_path / "out"}.get(one, one) for one in given])
+def test_bad_input_leaves_nothing(given, said, folders, broken, tmp_path):
+    done = run(*[{"MODEL": folders / "llama", "OUT": tmp_path / "out", "NAN": broken}.get(one, one) for one in given])
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
     assert list(tmp_path.iterdir()) == []

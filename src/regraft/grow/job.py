@@ -137,6 +137,8 @@ def grow(
     out = Path(out)
     check_output(out, overwrite=overwrite, sources=[job.checkpoint.root])
     job.check_training(training)
+    if new_only and training is None:
+        raise ParameterError("--new-only says what is trained: give a budget with --train or --steps")
     scores: dict[str, Score] = {}
     run = None
     with metered() as total, workplace(out) as work:

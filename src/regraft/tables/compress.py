@@ -5,6 +5,7 @@ model an ordinary checkpoint with the rows that the small table stands for, and 
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from regraft.method import members
 from regraft.output import atomic_directory, check_output
 from regraft.progress import console, step
 from regraft.report import Report
-from regraft.tables.embedding import BESIDE, CompressedEmbedding
+from regraft.tables.embedding import BESIDE, CompressedEmbedding, LargerTable
 from regraft.tables.memory import WORD, parse_budget
 from regraft.tables.quality import Similarity, Truth
 from regraft.tables.report.compression import compression_report
@@ -178,9 +179,17 @@ def _try(
     with step(f"{cls.name} at {budget}"):
         start = time.perf_counter()
         torch.manual_seed(0)
-        table = cls.from_table(weight, budget, **settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LargerTable)  # raised here instead
+            table = cls.from_table(weight, budget, **settings)
         seconds = time.perf_counter() - start
         memory = table.memory()
+        if memory.serving_words > parse_budget(budget, weight.numel()):
+            left = memory.ratio(*weight.shape)
+            raise ParameterError(
+                f"{cls.name} at {budget}: too little of this table is alike, {left:.0%} of it is left. Lower similarity, raise tolerance "
+                "or take a smaller block with --set, or take another method"
+            )
         size = {"share": memory.ratio(*weight.shape), "bytes": memory.serving_bytes}
         return table, Tried(cls.name, budget, size | truth.measure(table) | {"seconds": seconds})
 

@@ -7,7 +7,7 @@ form, and in `knob` which of its settings a budget decides.
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -27,6 +27,11 @@ ABOUT, ARRAYS = "table.json", "table.safetensors"
 SCHEMA = 1
 BESIDE = "table"  # where a compressed table lies in the folder of a model
 CHECKED = 1 << 16  # rows at a time
+BLOCK = 16_384  # ids a block
+
+
+class LargerTable(UserWarning):
+    """A table that is there could not be brought within its budget."""
 
 
 class CompressedEmbedding(Described, nn.Module, ABC):
@@ -171,10 +176,14 @@ class CompressedEmbedding(Described, nn.Module, ABC):
 
     @torch.no_grad()
     def decompressed(self, block: int = 65536) -> torch.Tensor:
-        """The whole table (n, d) that this one stands for."""
+        """The whole table (n, d) that this one stands for, as it serves (in evaluation mode)."""
+        was = self.training
+        self.eval()
         device = next((one.device for one in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
         ids = torch.arange(self.num_embeddings, device=device)
-        return torch.cat([self._padded(self.rows(part), part) for part in torch.split(ids, block)])
+        whole = torch.cat([self._padded(self.rows(part), part) for part in torch.split(ids, block)])
+        self.train(was)
+        return whole
 
     def extra_loss(self) -> torch.Tensor | float:
         """What training adds to the model's loss since the last forward pass."""
@@ -241,6 +250,18 @@ def check_weight(weight: torch.Tensor) -> None:
         if not finite.all():
             row = start + int((~finite).nonzero()[0])
             raise ParameterError(f"row {row} of the table holds NaN or infinity: remove or repair it")
+
+
+def in_blocks(read: Callable[[torch.Tensor], torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
+    """`read(ids)`, rows by ids; without gradients block by block, so that what is made on the way stays in the cache."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(ids) <= BLOCK:
+        return read(ids)
+    first = read(ids[:BLOCK])
+    whole = first.new_empty(len(ids), *first.shape[1:])
+    whole[:BLOCK] = first
+    for start in range(BLOCK, len(ids), BLOCK):
+        whole[start : start + BLOCK] = read(ids[start : start + BLOCK])
+    return whole
 
 
 def uniform(rows: int, dim: int, bound: float) -> nn.Parameter:

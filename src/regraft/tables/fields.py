@@ -4,6 +4,7 @@ Enters: ids of fields, each counted from 0, shape (b, fields). Leaves: rows (b, 
 its plain table.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -49,6 +50,8 @@ class FieldTables(nn.Module):
         self.layout: Layout = layout or (method.layout if method is not None else "per-field")
         self.allowed = parse_budget(budget, sum(sizes) * dim)
         whole = [sum(sizes)] if self.layout == "fused" else list(sizes)
+        if method is not None and self.layout == "fused" and "fields" in inspect.signature(method.__init__).parameters:
+            settings = {"fields": self.sizes} | settings  # one table that tells its fields apart
         found: list[dict[str, Any] | None] = [None] * len(whole)
         if method is not None:
             found = solve(method, whole, dim, self.allowed, settings)

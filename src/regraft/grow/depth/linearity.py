@@ -84,7 +84,7 @@ class Linearity:
         """Share of the variance of all tensors (of one kind) that lines explain: what a base and a slope can hold of the layers."""
         chosen = [line for line in self.lines if kind in (None, line.kind)]
         total = sum(line.variance for line in chosen)
-        return sum(line.linear * line.variance for line in chosen) / total if total else math.nan
+        return sum(line.linear * line.variance for line in chosen if line.variance) / total if total else math.nan
 
     def holding(self) -> float:
         """Share of parameters in tensors for which the premise holds."""
@@ -135,6 +135,8 @@ def gram(infos: Sequence[TensorInfo]) -> Floats:
 def _line(products: Floats, about: tuple[str, str, int], draws: int, seed: int) -> Line:
     depth = len(products)
     place = np.arange(depth) - (depth - 1) / 2
+    if not np.isfinite(products).all():
+        raise CheckpointError(f"{about[0]}: holds NaN or infinity: nothing can be said of these layers")
     variance = float(np.trace(products))
     if variance <= 0:  # all layers alike: a line of no slope explains it all
         return Line(*about, 0.0, math.nan, math.nan, math.nan, math.nan, (0.0,) * depth)

@@ -1,7 +1,8 @@
 """Queries, keys and values are one tensor to a hypernetwork, however a model keeps them.
 
 Enters: a graph. Leaves: the same graph with projections that read the same value and meet again in one place, such as a gate and what it
-gates, as one node. Apart they would be nodes that nothing tells from each other, and get the same weights entry by entry.
+gates, as one node. Apart they would be nodes that nothing tells from each other, and get the same weights entry by entry. See `graph.rows`
+for which rows of the one tensor are whose.
 """
 
 from dataclasses import replace

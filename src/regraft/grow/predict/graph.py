@@ -36,7 +36,7 @@ class Slot:
     transposed : the parameter is kept as (in, out).
     offset : what the model adds to it before use: 1 where a norm multiplies by 1 + weight.
     rows : which rows of it, where a table is predicted in pieces; None: all.
-    fused : parameters, this one among them, that are predicted as one, below each other (queries, keys and values).
+    fused : parameters, this one among them, that are predicted as one, their rows in turn (queries, keys and values).
     """
 
     name: str
@@ -120,11 +120,18 @@ def as_4d(slot: Slot, shapes: Shapes) -> Shape:
     return (sum(_own_4d(slot, shapes[name])[0] for name in slot.fused) if slot.fused else out, *rest)
 
 
-def place(slot: Slot, shapes: Shapes) -> tuple[int, int]:
-    """Which of the node's outputs are this parameter's own."""
-    before = slot.fused[: slot.fused.index(slot.name)] if slot.fused else ()
-    start = sum(_own_4d(slot, shapes[name])[0] for name in before)
-    return start, start + _own_4d(slot, shapes[slot.name])[0]
+def rows(slot: Slot, shapes: Shapes) -> npt.NDArray[np.int64]:
+    """Which of the node's outputs are this parameter's own, (out,).
+
+    Rows of fused parameters alternate: row j of s comes after those of the others that are less than j / s through. Where a row stands then
+    does not depend on the width; below each other, the first key of one width would stand where another width has its sixteenth query.
+    """
+    sizes = [_own_4d(slot, shapes[name])[0] for name in slot.fused or (slot.name,)]
+    mine = slot.fused.index(slot.name) if slot.fused else 0
+    j, size = np.arange(sizes[mine]), sizes[mine]
+    before = [-(-j * other // size) + ((number < mine) & (j * other % size == 0)) for number, other in enumerate(sizes)]
+    place: npt.NDArray[np.int64] = np.sum(before, axis=0, dtype=np.int64)
+    return place
 
 
 def _own_4d(slot: Slot, shape: Shape) -> Shape:

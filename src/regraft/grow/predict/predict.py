@@ -98,9 +98,7 @@ class Prediction:
             for number, slot in self.slots[name]:
                 if limit and self.options.vocabulary == "draw":
                     slot = Slot(slot.name, slot.role, slot.transposed, slot.offset, rows=(0, limit))
-                found = self.network.tensor(
-                    self.vectors[number], slot, self.target.shapes, initializer_range=self.target.initializer_range, generator=generator
-                )
+                found = self.network.tensor(self.vectors[number], slot, self.target.shapes, initializer_range=self.target.initializer_range)
                 if self.options.noise and self.network.outcome(slot, self.target.shapes) == "tiled":
                     found = found + self.options.noise * found.std() * torch.randn(found.shape, generator=generator)
                 parts.append(found)

@@ -7,6 +7,7 @@ weights, its graph, and fresh values of any of its tensors by the library's own 
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from torch import nn
 from regraft.checkpoint.architecture import Architecture, load_config, text_config
 from regraft.errors import CheckpointError
 from regraft.grow.predict.graph import Graph, Shape
+from regraft.grow.predict.hypernetwork.fitting import token_rows
 from regraft.grow.predict.trace import first_names, trace
 from regraft.language.loading import quiet
 
@@ -91,7 +93,7 @@ class Target:
         }
 
     def fresh(self, names: set[str], seed: int) -> dict[str, torch.Tensor]:
-        """Values of the tensors `names` (of one module or of several) by the model's own initialization; class tokens from N(0, 0.02^2)."""
+        """Values of the tensors `names` (of one module or of several) by the model's own initialization; class tokens are `token_rows`."""
         found: dict[str, torch.Tensor] = {}
         with torch.random.fork_rng(), torch.no_grad():
             for owner in sorted({name.rpartition(".")[0] for name in names}):
@@ -99,7 +101,7 @@ class Target:
                 values = initialized(self.model, self.model.get_submodule(owner))
                 found |= {full: one for local, one in values.items() if (full := f"{owner}.{local}".lstrip(".")) in names}
             for name in sorted(names & self.graph.tokens):
-                found[name] = torch.randn(self.shapes[name]) * 0.02
+                found[name] = token_rows(name, math.prod(self.shapes[name][:-1]), self.shapes[name][-1]).view(self.shapes[name])
         return found
 
     def with_buffers(self) -> nn.Module:

@@ -169,10 +169,7 @@ class _Run:
 
     def _loss(self, models: list[Target], name: str, inputs: torch.Tensor, labels: torch.Tensor, seed: int) -> torch.Tensor:
         """Mean over models of cross entropy and `gamma` times the norms of all that was predicted."""
-        generator = torch.Generator().manual_seed(seed)
-        predicted = self.network(
-            [(one.graph, one.shapes) for one in models], initializer_range=models[0].initializer_range, generator=generator
-        )
+        predicted = self.network([(one.graph, one.shapes) for one in models], initializer_range=models[0].initializer_range)
         losses = []
         for target, tensors in zip(models, predicted, strict=True):
             norms = torch.stack([one.norm() for one in tensors.values()]).sum()
@@ -184,7 +181,7 @@ class _Run:
         """Measure the validation architecture; keep these weights if they are the best so far."""
         with _swapped(self.network, self.average):
             self.network.eval()
-            tensors = self.network([(target.graph, target.shapes)], generator=torch.Generator().manual_seed(0))[0]
+            tensors = self.network([(target.graph, target.shapes)])[0]
             inputs, labels = (one.to(device) for one in examples.kept)
             loss = float(loss_of(target, tensors, examples.name, inputs, labels, 0))
             self.network.train()

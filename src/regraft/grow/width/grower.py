@@ -1,5 +1,6 @@
 """The contract of width: a method says which maps the axes of a model get, and a checkpoint of the new width is written by them."""
 
+import math
 from abc import abstractmethod
 from dataclasses import asdict
 from functools import partial
@@ -11,6 +12,7 @@ from regraft.checkpoint import Checkpoint
 from regraft.checkpoint.files import dump
 from regraft.checkpoint.locate import read_json
 from regraft.checkpoint.rebuild import rebuild
+from regraft.errors import CheckpointError
 from regraft.grow.grower import Context, Grower, Grown
 from regraft.grow.width.axes import Axes, Size, Width
 from regraft.grow.width.difference import difference
@@ -44,6 +46,8 @@ def write(axes: Axes, plan: Plan, out: Path, method: WidthGrower, context: Conte
     about = partial(provenance.save, record)
     rebuild(source, out, pieces(axes, plan), axes.config(plan.width, plan.eps), files=poolings(axes, plan.width), record=about)
     found = difference(source, Checkpoint.open(out), plan, context)
+    if not math.isfinite(found.largest):
+        raise CheckpointError(f"{source.path}: gives outputs that are not finite on random input: look for NaN in its weights")
     facts |= {"difference": found.largest, "relative_difference": found.relative}
     exact = "computes what the old model does" if plan.exact else "does not compute exactly what the old model does"
     context.notes.append(

@@ -41,3 +41,8 @@ def unpack(packed: torch.Tensor, places: torch.Tensor, bits: int) -> torch.Tenso
     byte, shift = torch.div(first, 8, rounding_mode="floor"), first % 8
     read = packed[byte].long() | (packed[byte + 1].long() << 8) | (packed[byte + 2].long() << 16)
     return (read >> shift) & ((1 << bits) - 1)
+
+
+def unpack_rows(packed: torch.Tensor, ids: torch.Tensor, parts: int, bits: int) -> torch.Tensor:
+    """Codes (m, parts), int64, of rows `ids` (m,) of `parts` codes each."""
+    return unpack(packed, ids.unsqueeze(1) * parts + torch.arange(parts, device=ids.device), bits)

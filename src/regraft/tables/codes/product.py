@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from regraft.errors import ParameterError
-from regraft.tables.codes.packing import MOST_BITS, pack, packed_bytes, packed_words, unpack
+from regraft.tables.codes.packing import MOST_BITS, pack, packed_bytes, packed_words, unpack_rows
 
 POINTS = 39  # rows that a centroid should have to learn from: faiss warns below
 ENCODED = 1 << 18  # rows at a time
@@ -51,8 +51,7 @@ class ProductCodes(nn.Module):
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         """Rows (m, d) of ids (m,)."""
-        places = ids.unsqueeze(1) * self.parts + torch.arange(self.parts, device=ids.device)
-        found = unpack(self.codes, places, self.bits)
+        found = unpack_rows(self.codes, ids, self.parts, self.bits)
         return self.centroids.gather(0, found[:, self.part_of])
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from torch.nn.functional import embedding
 
 from regraft.method import Paper
 from regraft.tables.budget import Knob
-from regraft.tables.embedding import CompressedEmbedding, Mode, uniform
+from regraft.tables.embedding import CompressedEmbedding, Mode, in_blocks, uniform
 from regraft.tables.memory import Memory
 
 Start = Literal["bench", "match-variance", "dlrm"]
@@ -59,6 +59,9 @@ class CompoEmbedding(CompressedEmbedding):
         return Knob("remainders", 1, math.isqrt(max(sizes)), rising=False)
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        return in_blocks(self._product, ids)
+
+    def _product(self, ids: torch.Tensor) -> torch.Tensor:
         quotient = embedding(torch.div(ids, self.remainders, rounding_mode="floor"), self.quotient)
         remainder = embedding(ids % self.remainders, self.remainder)
         return quotient * remainder if self.combine == "product" else quotient + remainder

@@ -33,7 +33,7 @@ def _tagged(name: str) -> LabelledData:
 
 def _questions() -> LabelledData:
     def read(path: Path) -> Iterable[Labelled]:
-        for line in path.read_text(encoding="latin-1").splitlines():
+        for line in path.read_text(encoding="latin-1").strip("\n").split("\n"):  # splitlines also cuts at \x85
             label, _, text = line.partition(" ")
             yield Labelled(text.strip(), (label,))
 

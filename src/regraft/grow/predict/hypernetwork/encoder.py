@@ -15,6 +15,7 @@ from regraft.grow.predict.hypernetwork.features import MOST_EDGES, SPATIAL, Batc
 
 EDGE_VALUES = 257
 PADDED = -(2.0**15)
+SIZES = 0.05  # deviation of what sizes are embedded as: small, so that models of all widths start alike, those never seen among them
 
 
 class Encoder(nn.Module):
@@ -32,8 +33,10 @@ class Encoder(nn.Module):
         self.edge_bias = nn.Sequential(nn.Linear(2 * d, d), nn.ReLU(), nn.Linear(d, H))
         self.layers = nn.ModuleList(Layer(d, H) for _ in range(L))
         self.norm = nn.LayerNorm(d) if layer_norm else nn.Identity()
-        for table in (self.operation, self.channels_out, self.channels_in, self.height, self.width, self.arrive, self.leave, self.depth):
-            nn.init.normal_(table.weight, std=0.5)
+        for table in (self.operation, self.depth):  # what tells nodes of one model apart
+            nn.init.normal_(table.weight)
+        for table in (self.channels_out, self.channels_in, self.height, self.width, self.arrive, self.leave):
+            nn.init.normal_(table.weight, std=SIZES)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         tables = (self.channels_out, self.channels_in, self.height, self.width)

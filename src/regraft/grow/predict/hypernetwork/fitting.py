@@ -1,8 +1,10 @@
 """From decoded entries to parameters: what is asked of the decoder, what is cut or repeated, the parameter's own shape (section 2.5)."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from regraft.grow.predict.graph import Shape, Shapes, Slot, as_4d, grid_side
@@ -41,16 +43,24 @@ def repeated(entries: torch.Tensor, out: int, into: int) -> torch.Tensor:
     return entries[:, :out, :into]
 
 
-def as_parameter(entries: torch.Tensor, slot: Slot, shape: Shape, generator: torch.Generator | None = None) -> torch.Tensor:
+def token_rows(name: str, rows: int, width: int) -> torch.Tensor:
+    """(rows, width) of class tokens from N(0, 0.02^2): the same for every model, and a narrow one's are the first entries of a wide one's.
+
+    A norm makes such a row as large as a signal: drawn anew in each step of meta-training it is noise that the first layer cannot mute.
+    """
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    return torch.from_numpy(CLASS_TOKEN * np.random.default_rng(seed).standard_normal((width, rows)).T).float()
+
+
+def as_parameter(entries: torch.Tensor, slot: Slot, shape: Shape) -> torch.Tensor:
     """Entries (out, in, height, width) in the shape, orientation and meaning that the model keeps its parameter in.
 
-    A grid is the last rows of its table; rows before it, which belong to class tokens, are drawn with a deviation of 0.02.
+    A grid is the last rows of its table; rows before it, which belong to class tokens, are `token_rows`.
     """
     if slot.role == "grid":
         side, width = grid_side(shape), shape[-1]
         rows = entries[0].permute(1, 2, 0).reshape(side * side, width)
-        first = torch.randn(shape[-2] - side * side, width, generator=generator) * CLASS_TOKEN
-        return torch.cat([first.to(rows), rows]).view(shape)
+        return torch.cat([token_rows(slot.name, shape[-2] - side * side, width).to(rows), rows]).view(shape)
     if slot.rows is not None:
         shape = (slot.rows[1] - slot.rows[0], *shape[1:])
     if slot.transposed:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from regraft.grow.predict.graph import Graph, Shape, Shapes, Slot, as_4d, place
+from regraft.grow.predict.graph import Graph, Shape, Shapes, Slot, as_4d, rows
 from regraft.grow.predict.hypernetwork.decoder import Flat
 from regraft.grow.predict.hypernetwork.encoder import Encoder
 from regraft.grow.predict.hypernetwork.features import batch
@@ -44,7 +44,6 @@ class Hypernet(nn.Module):
         models: Sequence[tuple[Graph, Shapes]],
         *,
         initializer_range: float = 0.02,
-        generator: torch.Generator | None = None,
     ) -> list[dict[str, torch.Tensor]]:
         """Every tensor that the graphs have a node for, by name, one dict a model; gradients reach this network."""
         encoded = self.encode(models)
@@ -61,15 +60,13 @@ class Hypernet(nn.Module):
         for (shape, pair), slots in wanted.items():
             entries = self._entries(torch.stack(vectors[shape, pair]), Asked(shape, pair))  # type: ignore[arg-type]  # four numbers
             for mine, (one, slot) in zip(entries, slots, strict=True):
-                found[one][slot.name] = self._finished(mine, slot, models[one][1], initializer_range, generator)
+                found[one][slot.name] = self._finished(mine, slot, models[one][1], initializer_range)
         return found
 
-    def tensor(
-        self, h: torch.Tensor, slot: Slot, shapes: Shapes, *, initializer_range: float = 0.02, generator: torch.Generator | None = None
-    ) -> torch.Tensor:
+    def tensor(self, h: torch.Tensor, slot: Slot, shapes: Shapes, *, initializer_range: float = 0.02) -> torch.Tensor:
         """One parameter of a model with `shapes` from its node's vector `h` (d,)."""
         entries = self._entries(h[None], asked(slot, shapes))[0]
-        return self._finished(entries, slot, shapes, initializer_range, generator)
+        return self._finished(entries, slot, shapes, initializer_range)
 
     def outcome(self, slot: Slot, shapes: Shapes) -> Outcome:
         """Whether a tensor is predicted entry by entry, cut out of more, or repeated."""
@@ -99,13 +96,11 @@ class Hypernet(nn.Module):
         entries = repeated(entries, out, into)
         return entries.reshape(len(h), 2, out // 2, 1, 1) if ask.pair else entries
 
-    def _finished(
-        self, entries: torch.Tensor, slot: Slot, shapes: Shapes, initializer_range: float, generator: torch.Generator | None
-    ) -> torch.Tensor:
+    def _finished(self, entries: torch.Tensor, slot: Slot, shapes: Shapes, initializer_range: float) -> torch.Tensor:
         """The entries of one slot, possibly more than it needs, as its parameter."""
         into = as_4d(slot, shapes)[1]
-        start, stop = place(slot, shapes)
         if slot.role in ("scale", "bias"):
             entries = entries[0 if slot.role == "scale" else 1]
-        entries = normalised(entries[start:stop, :into], slot.role, self.predictor.normalise, initializer_range)
-        return as_parameter(entries, slot, shapes[slot.name], generator)
+        own = torch.from_numpy(rows(slot, shapes)).to(entries.device) if slot.fused else slice(as_4d(slot, shapes)[0])
+        entries = normalised(entries[own, :into], slot.role, self.predictor.normalise, initializer_range)
+        return as_parameter(entries, slot, shapes[slot.name])
