@@ -21,6 +21,7 @@ from regraft.method import Described, configure
 from regraft.method.settings import accepted
 from regraft.tables.budget import Knob, solve
 from regraft.tables.memory import Memory, parse_budget
+from regraft.tables.stages import WHOLE, Quality, Stage
 
 Mode = Literal["sum", "mean", "max"]
 ABOUT, ARRAYS = "table.json", "table.safetensors"
@@ -41,7 +42,7 @@ class CompressedEmbedding(Described, nn.Module, ABC):
     ----------
     layout : whether it is one table a field, or one for all of them (section 3 of the paper).
     learns_from : whether `from_table` makes one of a table that is there; `fit` does it.
-    counts_rows : whether it asks how often each id occurs.
+    counts_rows : whether it asks how often each id occurs. stages : of its training, in turn.
     num_embeddings, embedding_dim : rows n and width d that it stands for. mode : None makes `forward` that of `nn.Embedding`, else that of
         `nn.EmbeddingBag`. padding_idx : an id whose row is zero and learns nothing.
     """
@@ -50,6 +51,7 @@ class CompressedEmbedding(Described, nn.Module, ABC):
     layout: ClassVar[Literal["per-field", "fused"]] = "per-field"
     learns_from: ClassVar[bool] = False
     counts_rows: ClassVar[bool] = False
+    stages: ClassVar[tuple[Stage, ...]] = WHOLE
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, mode: Mode | None = None, padding_idx: int | None = None) -> None:
         super().__init__()
@@ -191,6 +193,21 @@ class CompressedEmbedding(Described, nn.Module, ABC):
 
     def after_step(self) -> None:
         """Called after each step of the optimizer."""
+
+    def begin(self, stage: str, steps: int) -> None:
+        """Called before a stage of `steps` steps."""
+
+    def advance(self, stage: str, quality: Quality) -> "CompressedEmbedding":
+        """The table for what follows `stage`: itself, or another in its place. `quality` scores the model with this table as it stands."""
+        return self
+
+    def architecture(self) -> list[nn.Parameter]:
+        """Parameters that learn on validation batches, in stages that search."""
+        return []
+
+    def moved(self) -> list[nn.Parameter]:
+        """Parameters that `after_step` moves by their gradients itself: no optimizer of the model may."""
+        return []
 
     def export(self) -> "CompressedEmbedding":
         """The table as it serves: codes without what they were learned by. As it stands: itself."""

@@ -15,6 +15,7 @@ from regraft.errors import ParameterError
 from regraft.tables.budget import solve
 from regraft.tables.embedding import CompressedEmbedding, check_shape
 from regraft.tables.memory import Memory, parse_budget
+from regraft.tables.stages import WHOLE, Quality, Stage
 
 Layout = Literal["per-field", "fused"]
 
@@ -93,12 +94,45 @@ class FieldTables(nn.Module):
                     into[name] = into.get(name, 0) + words
         return Memory(serving, training)
 
+    @property
+    def compressed(self) -> list[CompressedEmbedding]:
+        """The tables that are not plain."""
+        return [table for table in self.tables if isinstance(table, CompressedEmbedding)]
+
     def extra_loss(self) -> torch.Tensor | float:
         """What the tables add to the model's loss."""
-        return sum((table.extra_loss() for table in self.tables if isinstance(table, CompressedEmbedding)), start=0.0)
+        return sum((table.extra_loss() for table in self.compressed), start=0.0)
 
     def after_step(self) -> None:
         """Called after each step of the optimizer."""
-        for table in self.tables:
+        for table in self.compressed:
+            table.after_step()
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Of a training with these tables, in turn."""
+        return self.compressed[0].stages if self.compressed else WHOLE
+
+    def begin(self, stage: str, steps: int) -> None:
+        """Called before a stage of `steps` steps."""
+        for table in self.compressed:
+            table.begin(stage, steps)
+
+    def advance(self, stage: str, quality: Quality) -> None:
+        """Put the tables that follow `stage` in the place of those that are there."""
+        for place, table in enumerate(self.tables):
             if isinstance(table, CompressedEmbedding):
-                table.after_step()
+                self.tables[place] = table.advance(stage, quality)
+
+    def architecture(self) -> list[nn.Parameter]:
+        """Parameters that learn on validation batches, in stages that search."""
+        return [parameter for table in self.compressed for parameter in table.architecture()]
+
+    def moved(self) -> list[nn.Parameter]:
+        """Parameters that `after_step` moves itself."""
+        return [parameter for table in self.compressed for parameter in table.moved()]
+
+    def export(self) -> None:
+        """Put the tables as they serve in the place of those that are there."""
+        for place, table in enumerate(self.tables):
+            if isinstance(table, CompressedEmbedding):
+                self.tables[place] = table.export()
