@@ -101,6 +101,13 @@ _ALL = [
         example="regraft grow width MODEL --hidden N --method {name} --out DIR",
     ),
     Family(
+        key="prior",
+        module="bias.priors",
+        base="Prior",
+        summary="what a network is given before it learns",
+        example="regraft bias compare TASK --methods {name} --out DIR",
+    ),
+    Family(
         key="word-model",
         module="text.words.models",
         base="WordModel",
