@@ -23,7 +23,14 @@ from regraft.vectors.files import open_vectors
 
 MODELS = ["skipgram", "cbow", "order", "lbl", "nnlm", "cw"]
 ARTICLES, COLORS, ANIMALS, FOODS = ("a", "the"), ("red", "green", "blue"), ("cat", "dog"), ("fish", "meat", "rice")
+WORDS = (*ARTICLES, *COLORS, *ANIMALS, "ate", *FOODS)
+KINDS = {word: kind for kind in (ARTICLES, COLORS, ANIMALS, FOODS) for word in kind}
+PAIRS = [(a, b, 5 * (KINDS.get(a, a) == KINDS.get(b, b))) for n, a in enumerate(WORDS) for b in WORDS[n + 1 :]]
 TEXT = [f"{ARTICLES[n % 2]} {COLORS[n % 3]} {ANIMALS[n % 2]} ate {FOODS[n % 3]}" for n in range(60)]
+
+
+def write_pairs(path, pairs=PAIRS):
+    path.write_text("sentence1,sentence2,score\n" + "".join(f"{a},{b},{score}\n" for a, b, score in pairs))
 
 
 def one_noise(text, word=1, lines=None):
@@ -248,7 +255,7 @@ def test_what_is_written_opens_again(tmp_path, form):
 
 def test_a_development_task_ends_training_and_keeps_the_best_pass(tmp_path):
     (tmp_path / "c.txt").write_text("\n".join(TEXT))
-    (tmp_path / "dev.csv").write_text("sentence1,sentence2,score\ncat,dog,5\ncat,ate,1\nred,green,4\nred,meat,0\n")
+    write_pairs(tmp_path / "dev.csv")
     model = resolve("word-model", "cbow", {"dim": 8, "epochs": 30, "t": 0})
     _, figures = words(
         [tmp_path / "c.txt"], model, out=tmp_path / "o", reading=Reading(min_count=1), dev=str(tmp_path / "dev.csv"), patience=2
@@ -259,7 +266,7 @@ def test_a_development_task_ends_training_and_keeps_the_best_pass(tmp_path):
 
 def test_models_stand_beside_random_vectors(tmp_path):
     (tmp_path / "c.txt").write_text("\n".join(TEXT))
-    (tmp_path / "pairs.csv").write_text("sentence1,sentence2,score\ncat,dog,5\ncat,ate,1\nred,green,4\nred,meat,0\n")
+    write_pairs(tmp_path / "pairs.csv")
     done = compare(
         [tmp_path / "c.txt"], "skipgram,cbow", settings={"dim": 8, "t": 0, "shrink": True}, out=tmp_path / "o",
         reading=Reading(min_count=1), tasks=[str(tmp_path / "pairs.csv")],
@@ -267,7 +274,8 @@ def test_models_stand_beside_random_vectors(tmp_path):
     assert done.rows[0]["method"] == "random"
     assert {row["method"] for row in done.rows} == {"random", "skipgram", "cbow"}
     assert done.rows[0]["pgr"] in (0, None)
-    assert "domain" in done.advice
+    assert f"{5 * 60:,} words are" in done.advice
+    assert "words of 55 of 55 known" in (tmp_path / "o" / "comparison.html").read_text("utf-8")
     assert (tmp_path / "o" / "comparison.html").is_file()
     with pytest.raises(ParameterError, match="no model that is compared has it"):
         compare([tmp_path / "c.txt"], "cbow", settings={"hidden": 3})
@@ -283,6 +291,37 @@ def test_advice_says_when_to_go_on():
     ]
     assert advise(rows, 1_000_000).startswith("Take cbow; it was best after its last pass")
     assert "stop after pass 3" in advise([rows[0], rows[1] | {"epoch": 3}], 1_000_000)
+
+
+def test_where_random_vectors_are_unbeaten_nothing_is_advised():
+    rows = [{"method": "random", "quality": 0.5}, {"method": "cbow", "quality": 0.4, "epoch": 5, "passes": 5, "words_per_second": 9}]
+    assert advise(rows, 12_345).startswith("Nothing was learned")
+    assert "12,345 words" in advise(rows, 12_345)
+    close = [{"method": "random", "quality": 0.3, "behind_first_low": -0.01}, rows[1]]
+    assert advise(close, 12_345).startswith("Nothing was learned")
+    assert advise([close[0] | {"behind_first_low": 0.01}, rows[1]], 12_345).startswith("Take cbow")
+
+
+def test_a_task_of_too_few_known_words_is_not_scored(tmp_path):
+    (tmp_path / "c.txt").write_text("\n".join(TEXT))
+    strange = [(f"{a}x", b, score) for a, b, score in PAIRS]
+    for name, pairs in (("nine", strange + PAIRS[:9]), ("ten", strange + PAIRS[:10])):
+        write_pairs(tmp_path / f"{name}.csv", pairs)
+    model, reading = resolve("word-model", "cbow", {"dim": 4, "epochs": 1, "t": 0}), Reading(min_count=1)
+    tasks = [str(tmp_path / "nine.csv"), str(tmp_path / "ten.csv")]
+    report, figures = words([tmp_path / "c.txt"], model, out=tmp_path / "o", reading=reading, tasks=tasks)
+    assert set(figures["tasks"]) == {"ten"}
+    assert figures["known"] == {"nine": 9, "ten": 10}
+    assert "nine: not scored, words of 9 of 64 are known" in report.lead
+    assert "10 of 65 known" in report.lead
+    done = compare([tmp_path / "c.txt"], "cbow", settings={"dim": 4, "t": 0}, reading=reading, tasks=tasks)
+    assert done.rows[0]["quality"] == done.rows[0]["ten"]
+    assert all("nine" not in row for row in done.rows)
+    with pytest.raises(ParameterError, match="nine 9 of 64"):
+        compare([tmp_path / "c.txt"], "cbow", reading=reading, tasks=tasks[:1])
+    with pytest.raises(ParameterError, match="--dev nine: words of 9 of 64 are known"):
+        words([tmp_path / "c.txt"], model, out=tmp_path / "p", reading=reading, dev=tasks[0])
+    assert not (tmp_path / "p").exists()
 
 
 def test_the_verb(tmp_path):
