@@ -31,6 +31,7 @@ TEXT = [f"{ARTICLES[n % 2]} {COLORS[n % 3]} {ANIMALS[n % 2]} ate {FOODS[n % 3]}"
 
 def write_pairs(path, pairs=PAIRS):
     path.write_text("sentence1,sentence2,score\n" + "".join(f"{a},{b},{score}\n" for a, b, score in pairs))
+    return path
 
 
 def one_noise(text, word=1, lines=None):
@@ -208,6 +209,33 @@ def test_a_seed_gives_the_same_vectors_and_learning_lowers_the_loss(name):
     assert (first.vectors == again.vectors).all()
     assert not (first.vectors == other.vectors).all()
     assert first.epochs[-1].validation < first.epochs[0].validation
+
+
+@pytest.mark.parametrize("name", ["skipgram", "glove"])
+def test_speed_does_not_count_compilation(name, monkeypatch):
+    model, timed = resolve("word-model", name, {"dim": 4, "epochs": 1, "t": 0}), []
+    go, clock = type(model).go, iter(range(100))
+
+    def watched(self, words, weights, part):
+        timed.append((len(part.units), part.learning))
+        return go(self, words, weights, part)
+
+    monkeypatch.setattr(type(model), "go", watched)
+    monkeypatch.setattr("regraft.text.words.trainer.time.perf_counter", lambda: timed.append("clock") or float(next(clock)))
+    fit(model, read_words(TEXT, min_count=1))
+    assert timed[0] == (0, True)
+    assert timed.index("clock") > 0
+
+
+@pytest.mark.parametrize(("rate", "said"), [(1000, True), (0.025, False)])
+def test_a_rate_that_diverges_is_said(tmp_path, rate, said):
+    (tmp_path / "c.txt").write_text("\n".join(TEXT))
+    model = resolve("word-model", "skipgram", {"dim": 8, "t": 0, "rate": rate})
+    report, figures = words([tmp_path / "c.txt"], model, out=tmp_path / "o", reading=Reading(min_count=1))
+    assert any("lower the rate" in note for note in figures["notes"]) == ("lower the rate" in report.lead) == said
+    settings, pairs = {"dim": 8, "t": 0, "rate": rate}, [str(write_pairs(tmp_path / "pairs.csv"))]
+    compare([tmp_path / "c.txt"], "skipgram", settings=settings, out=tmp_path / "p", reading=Reading(min_count=1), tasks=pairs)
+    assert ("lower the rate" in (tmp_path / "p" / "comparison.html").read_text("utf-8")) == said
 
 
 def test_two_threads_share_the_text():

@@ -63,6 +63,8 @@ class WordBench(Bench):
         self._measured(outcome, vectors)
         outcome.row |= {"epoch": epoch, "passes": len(fitted.epochs), "validation_loss": fitted.epochs[epoch - 1].validation}
         outcome.row |= {"words_per_second": round(fitted.words_per_second), "seconds": cost.seconds, "peak_mb": cost.peak_mb}
+        if fitted.diverged is not None:
+            outcome.notes.append(fitted.diverged)
         if self.watched["dev"] is not None:
             key = f"dev:{self.watched['dev'].name}"
             outcome.curve = [(float(row["epoch"]), float(row[key])) for row in watch.rows]

@@ -157,7 +157,7 @@ def words(
             "tasks": {name: watch.rows[epoch - 1][name] for name in lowest},
             "random": lowest,
             "known": {one.task: one.known for one in covered},
-            "notes": [one.note for one in covered if not one.enough],
+            "notes": [*([fitted.diverged] if fitted.diverged else []), *(one.note for one in covered if not one.enough)],
             "curve": watch.rows,
         }
         report = _report(model, figures, dev_task, covered)
