@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from regraft.cli import app
 from regraft.errors import CorpusError, ParameterError
 from regraft.method import list_methods, resolve
+from regraft.report.figures import training_curves
 from regraft.text.tasks.analogies import Analogies
 from regraft.text.tasks.synonyms import Synonyms
 from regraft.text.words.compare import advise, compare
@@ -369,6 +370,8 @@ def test_the_verb(tmp_path):
         (["--min-count", "999"], "lower min_count"),
         (["--tasks", "nothing"], "unknown task"),
         (["--compare", "glove,nix"], "unknown word-model"),
+        (["--compare", "cbow", "--model", "cbow"], "--model is for one model and --compare for several"),
+        (["--compare", "cbow", "--format", "npy"], "--format is for one model"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, more, said):
@@ -377,6 +380,29 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, more, said):
     assert done.exit_code == 2
     assert said in done.output
     assert not (tmp_path / "o").exists()
+
+
+def test_nothing_is_written_into_a_corpus_or_over_a_model(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "c.txt").write_text("\n".join(TEXT))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    for more in (["--model", "cbow"], ["--compare", "cbow"]):
+        done = CliRunner().invoke(app, ["text", "words", str(tmp_path / "in"), "--out", str(tmp_path / "in" / "sub"), *more])
+        assert done.exit_code == 2
+        assert "lies inside the input" in " ".join(done.output.split())
+    for call in (["words", str(tmp_path / "in"), "--compare", "cbow"], ["compare", str(tmp_path / "in")]):
+        done = CliRunner().invoke(app, ["text", *call, "--out", str(tmp_path / "model")])
+        assert done.exit_code == 2
+        assert "holds a model or another output (config.json)" in " ".join(done.output.split())
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"c.txt", "config.json"}
+
+
+def test_passes_are_whole_on_an_axis():
+    figure = training_curves({"a": [(1.0, 0.1), (2.0, 0.2), (12.0, 0.3)]}, x_title="passes")
+    assert list(figure.layout.xaxis.tickvals) == [0, 2, 4, 6, 8, 10, 12]
+    assert "passes" in figure.data[0].hovertemplate
+    assert training_curves({"a": [(0.5, 0.1), (2.0, 0.2)]}).layout.xaxis.tickvals is None
 
 
 def test_sentences_on_films_have_two_labels_and_three_sides():

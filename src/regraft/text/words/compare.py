@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regraft.comparison import Arm, Bench, Kept, Outcome, ranked, run, save, tables_of
+from regraft.comparison import Arm, Bench, Kept, Outcome, check_out, ranked, run, save, tables_of
 from regraft.errors import ParameterError
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
@@ -24,7 +24,7 @@ from regraft.text.tasks.task import Task
 from regraft.text.words.corpus import Words
 from regraft.text.words.measuring import Coverage, performance_gain_ratio, random_vectors
 from regraft.text.words.model import Floats, WordModel
-from regraft.text.words.train import Reading, Watch
+from regraft.text.words.train import Reading, Watch, sources_of
 from regraft.text.words.trainer import fit
 
 ROWS = "rows.jsonl"
@@ -106,6 +106,8 @@ def compare(
     A field of `settings` goes to every model that has it. Raises `ParameterError` for an unknown model, task, or a field that none has.
     """
     arms = [Arm(model.name, model) for model in _models(models, settings or {})]
+    if out is not None:
+        check_out(out, sources_of(corpus))
     dims = {arm.method.dim for arm in arms}
     opened, dev_task = [open_any(name) for name in tasks or TASKS], open_any(dev) if dev else None
     words = (reading := reading or Reading()).words(corpus)

@@ -48,7 +48,7 @@ class Coverage:
     @classmethod
     def of(cls, task: Task, encode: Encode) -> "Coverage":
         texts = list(dict.fromkeys(text for one in task.needed for text in one))
-        has = dict(zip(texts, encode(texts, "text").any(1).tolist(), strict=True))
+        has = {text: bool(row.any()) for text, row in zip(texts, encode(texts, "text"), strict=True)}
         return cls(task.name, sum(all(has[text] for text in one) for one in task.needed), task.documents)
 
     @property

@@ -130,14 +130,14 @@ def words(
     Raises an `InputError` in one line for a corpus, model or task that does not fit, before anything is trained.
     """
     reading, start = reading or Reading(), time.perf_counter()
-    check_output(out, overwrite=overwrite)
+    check_output(out, overwrite=overwrite, sources=sources_of(corpus))
     opened, dev_task = [open_any(name) for name in tasks], open_any(dev) if dev else None
     if dev_task is not None and dev_task.name in [task.name for task in opened]:
         raise ParameterError(f"--dev {dev}: training is ended by this task, so it cannot be among those it is measured by (--tasks)")
     found = reading.words(corpus)
     covered = reading.coverage(found, opened, dev_task)
     opened = [task for task, one in zip(opened, covered, strict=True) if one.enough]
-    with atomic_directory(out, overwrite=overwrite) as temporary:
+    with atomic_directory(out, overwrite=overwrite, sources=sources_of(corpus)) as temporary:
         watch = Watch(reading, found, opened, dev_task, patience, temporary / "snapshots" if snapshots else None, format)
         fitted = fit(model, found, seed=seed, workers=workers, after=watch)
         vectors, epoch = watch.kept(fitted)
@@ -171,6 +171,11 @@ def words(
         )  # fmt: skip
         provenance.save(made, temporary, [file.name])
     return report, figures | {"out": str(out / file.name), "seconds": round(time.perf_counter() - start, 1)}
+
+
+def sources_of(corpus: Sequence[str | Path]) -> list[Path]:
+    """Files and folders of `corpus`, which no output may lie in or replace."""
+    return [path for path in map(Path, corpus) if path.exists()]
 
 
 def write_vectors(vectors: Vectors, stem: Path, format: Format) -> Path:
