@@ -116,6 +116,18 @@ def grow_width(folder: Path, _: Path) -> None:
     (folder / "notes.txt").write_text("\n\n".join(domain_texts()), encoding="utf-8")
 
 
+def text_words(folder: Path, _: Path) -> None:
+    draw, words = random.Random(0), words_of(12)
+    kinds = [words[:4], words[4:8], words[8:]]
+    lines = [" ".join(draw.choices(draw.choice(kinds), k=6)) for _ in range(300)]
+    (folder / "corpus").mkdir()
+    (folder / "corpus" / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "notes.txt").write_text("\n".join(lines[:20]), encoding="utf-8")
+    pairs = [(a, b, number // 4 == words.index(b) // 4) for number, a in enumerate(words) for b in words[number + 1 :]]
+    rows = "".join(f"{a},{b},{int(same)}\n" for a, b, same in pairs)
+    (folder / "pairs.csv").write_text(f"sentence1,sentence2,score\n{rows}", encoding="utf-8")
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -124,5 +136,6 @@ TOYS = {
     "grow-width": grow_width,
     "low-resource-language": low_resource_language,
     "probe-spectrum": probe_spectrum,
+    "text-words": text_words,
     "which-method": which_method,
 }
