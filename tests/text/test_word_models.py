@@ -315,10 +315,12 @@ def test_models_stand_beside_random_vectors(tmp_path):
 def test_advice_says_when_to_go_on():
     rows = [
         {"method": "random", "quality": 0.1},
-        {"method": "cbow", "quality": 0.5, "epoch": 5, "passes": 5, "words_per_second": 9},
+        {"method": "cbow", "quality": 0.5, "epoch": 5, "passes": 5, "words_per_second": 9, "loss_lowest_at": 2},
         {"method": "nnlm", "quality": 0.2, "epoch": 5, "passes": 5, "words_per_second": 1, "behind_first_low": 0.1},
     ]
     assert advise(rows, 1_000_000).startswith("Take cbow; it was best after its last pass")
+    unwatched = {key: value for key, value in rows[1].items() if key != "loss_lowest_at"}
+    assert advise([rows[0], unwatched], 1_000_000).startswith("Take cbow. 1,000,000 words")
     assert "stop after pass 3" in advise([rows[0], rows[1] | {"epoch": 3}], 1_000_000)
 
 

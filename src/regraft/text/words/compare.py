@@ -159,9 +159,10 @@ def advise(rows: Sequence[Mapping[str, Any]], total: int) -> str:
         said += (
             f", or {quick['method']}, which is not surely behind and {quick['words_per_second'] / best['words_per_second']:.1f} x as fast"
         )
-    if best.get("epoch", 0) and best["epoch"] == best["passes"]:
-        said += "; it was best after its last pass, so try more of them (--set epochs=N --dev TASK)"
-    elif best.get("epoch"):
+    watched = "loss_lowest_at" in best  # else the last pass is not known to be the best
+    if watched and best["epoch"] == best["passes"]:
+        said += "; it was best after its last pass, so try more of them (--set epochs=N)"
+    elif watched:
         said += f"; stop after pass {best['epoch']}, where the development task is best"
     if total < BILLION:
         said += f". {total:,} words are few: text of the task's own domain helps more than more text"
