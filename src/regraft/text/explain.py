@@ -68,7 +68,8 @@ def explain(
     for role, side in (("query", query), ("document", document)):
         texts = [text for text in side.texts if text.strip()]
         if texts and not side.concepts and not any(_has_known_word(model, text, role) for text in texts):
-            raise ParameterError(f"the {role} has no word that {Path(source).name} knows, so nothing can be said: {' '.join(texts)[:80]}")
+            where = f"{Path(source).name} knows (or, in a knowledge base, that tells concepts apart)"
+            raise ParameterError(f"the {role} has no word that {where}: {' '.join(texts)[:60]}")
     found = contributions(a, b)[0]
     score = float(found.sum())
     order = np.argsort(-found, kind="stable")
