@@ -123,6 +123,18 @@ def tables_compress(folder: Path, _: Path) -> None:
     (folder / "words.txt").write_text("\n".join(words_of(200)), encoding="utf-8")
 
 
+def text_words(folder: Path, _: Path) -> None:
+    draw, words = random.Random(0), words_of(12)
+    kinds = [words[:4], words[4:8], words[8:]]
+    lines = [" ".join(draw.choices(draw.choice(kinds), k=6)) for _ in range(300)]
+    (folder / "corpus").mkdir()
+    (folder / "corpus" / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "notes.txt").write_text("\n".join(lines[:20]), encoding="utf-8")
+    pairs = [(a, b, number // 4 == words.index(b) // 4) for number, a in enumerate(words) for b in words[number + 1 :]]
+    rows = "".join(f"{a},{b},{int(same)}\n" for a, b, same in pairs)
+    (folder / "pairs.csv").write_text(f"sentence1,sentence2,score\n{rows}", encoding="utf-8")
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -132,5 +144,6 @@ TOYS = {
     "low-resource-language": low_resource_language,
     "probe-spectrum": probe_spectrum,
     "tables-compress": tables_compress,
+    "text-words": text_words,
     "which-method": which_method,
 }
