@@ -84,7 +84,7 @@ def test_no_text_behind_images_and_sound(name, tmp_path):
     assert model.config.get_text_config().vocab_size_per_layer_input == rows
     source = folder_of(model, tokenizer, tmp_path / "source")
     text = json.loads((source / "config.json").read_text())
-    (text["text_config"] if "text_config" in text else text)["vocab_size_per_layer_input"] = rows - 10
+    text.get("text_config", text)["vocab_size_per_layer_input"] = rows - 10
     (source / "config.json").write_text(json.dumps(text))
     with pytest.raises(TokenizerError, match=rf"ids from {rows - 10} on are images and sound"):
         adapt(source, out=tmp_path / "out", corpus=[tmp_path / "corpus.txt"], extend=5, score=False)
