@@ -17,12 +17,12 @@ from regraft.errors import ParameterError
 from regraft.evaluation import Score
 from regraft.evaluation.paired import Sample
 from regraft.grow.grower import Grower
-from regraft.grow.job import Job, workplace
+from regraft.grow.job import Job
 from regraft.grow.report.comparison import before_and_after
 from regraft.language.loading import load_model
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
-from regraft.output import check_outside
+from regraft.output import check_outside, workplace
 from regraft.report import Report
 from regraft.training import Training
 

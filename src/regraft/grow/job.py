@@ -7,9 +7,7 @@ all, and figures.
 import dataclasses
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from regraft.grow.report.growth import growth_report
 from regraft.language.loading import check_placement, is_scorable, load_model
 from regraft.language.precision import matmul_precision
 from regraft.meter import metered
-from regraft.output import atomic_directory, check_output
+from regraft.output import atomic_directory, check_output, workplace
 from regraft.progress import console, step
 from regraft.report import Report
 from regraft.tokenizer import Tokenizer
@@ -168,14 +166,6 @@ def grow(
             for path in grown.out.iterdir():
                 path.rename(temporary / path.name)
     return Growth(figures | {"out": str(out), "report": str(out / "report.html"), "seconds": round(total.seconds, 2)}, report)
-
-
-@contextmanager
-def workplace(out: Path) -> Iterator[Path]:
-    """A folder beside `out` for what is on the way, removed at the end."""
-    out.resolve().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.resolve().parent) as folder:
-        yield Path(folder)
 
 
 def _saved(model: Any, grown: Path, out: Path) -> Path:
