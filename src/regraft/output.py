@@ -128,12 +128,17 @@ def check_outside(out: str | Path, sources: Sequence[Path]) -> None:
             raise OutputError(f"{out}: {how}; inputs are never modified: choose another output directory")
 
 
-def check_space(out: str | Path, needed: int) -> None:
-    """Raise `OutputError` if the disk of `out` has less than `needed` bytes left."""
+def free_space(out: str | Path) -> int:
+    """Bytes left on the disk of `out`, which need not exist yet."""
     place = Path(out).expanduser().resolve()
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free
+    return shutil.disk_usage(place).free
+
+
+def check_space(out: str | Path, needed: int) -> None:
+    """Raise `OutputError` if the disk of `out` has less than `needed` bytes left."""
+    free = free_space(out)
     if free < needed:
         raise OutputError(
             f"{out}: needs {needed / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free there: free some space or choose another disk"

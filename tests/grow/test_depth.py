@@ -262,7 +262,10 @@ def test_compare_ranks_and_goes_on_where_it_stopped(folders, text, tmp_path, mon
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["depth", "MODEL", "--layers", "0", "--out", "OUT"], "give 1 or more"),
+        (["depth", "MODEL", "--layers", "0", "--out", "OUT"], "give 1 to 10,000"),
+        (["depth", "MODEL", "--layers", "100000000", "--out", "OUT"], "give 1 to 10,000"),
+        (["width", "MODEL", "--hidden", "80000000", "--out", "OUT"], "the model would be 1,280,000"),
+        (["width", "MODEL", "--hidden", "-4", "--out", "OUT"], "choose 8"),
         (["depth", "MODEL", "--layers", "6", "--method", "zeroblok", "--out", "OUT"], "did you mean zero-block"),
         (["depth", "MODEL", "--layers", "6", "--steps", "2", "--out", "OUT"], "give some with --corpus"),
         (["depth", "MODEL", "--layers", "6", "--gene", "MODEL", "--out", "OUT"], "has no gene.json"),
@@ -278,3 +281,32 @@ def test_bad_input_leaves_nothing(given, said, folders, broken, tmp_path):
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_no_room_is_refused_before_it_is_built(folders, text, tmp_path, monkeypatch):
+    from regraft.checkpoint import Checkpoint
+    from regraft.grow.depth.stack import size_at
+
+    size, parameters = size_at(Checkpoint.open(folders / "llama"), 50)
+    grown(folders / "llama", tmp_path / "fifty", 50)
+    written = Checkpoint.open(tmp_path / "fifty").tensors.values()
+    assert size == sum(info.nbytes for info in written) == 4 * parameters
+    monkeypatch.setattr("regraft.grow.depth.grower.LayerStack.open", lambda _: pytest.fail("built"))
+    given = ["depth", folders / "llama", "--layers", 50, "--corpus", text, "--out", tmp_path / "out"]
+    with monkeypatch.context() as patch:
+        patch.setattr("regraft.grow.grower.free_space", lambda _: size - 1)
+        done = run(*given)
+    assert (done.exit_code, "GB left" in " ".join(done.output.split())) == (2, True)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": size - 1}))
+    done = run(*given)
+    assert (done.exit_code, "leave --corpus out" in " ".join(done.output.split())) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_plan_is_said_to_be(folders, tmp_path):
+    context = Context()
+    made = grown(folders / "llama", tmp_path / "seven", 7, "zero-block", context)
+    assert context.notes == ["layers 3, 6 are silent: they pass their input on until training wakes them"]
+    assert [layer for layer, loud in enumerate(made.facts["loudness"]) if not loud] == [3, 6]
+    grown(folders / "llama", tmp_path / "five", 5, "copy", context)
+    assert context.notes[1:] == ["the model has 5 layers already: the result is the model as it was"]

@@ -135,6 +135,7 @@ def grow(
     out = Path(out)
     check_output(out, overwrite=overwrite, sources=[job.checkpoint.root])
     job.check_training(training)
+    method.check(job.checkpoint, size, out, job.context)
     if new_only and training is None:
         raise ParameterError("--new-only says what is trained: give a budget with --train or --steps")
     scores: dict[str, Score] = {}
