@@ -157,6 +157,7 @@ def grow(
                 with step("scoring the trained model"):
                     scores["trained"] = job.score(model)
             grown = dataclasses.replace(grown, out=_saved(model, grown.out, work / "trained"))
+        job.context.notes.extend(linked_note(grown.out, job.checkpoint))
         for note in job.context.notes:
             console.print(f"  {note}", highlight=False, markup=False)
         figures = _figures(job, method, grown, scores, run) | {"seconds_to_grow": growing.seconds}
@@ -167,6 +168,14 @@ def grow(
             for path in grown.out.iterdir():
                 path.rename(temporary / path.name)
     return Growth(figures | {"out": str(out), "report": str(out / "report.html"), "seconds": round(total.seconds, 2)}, report)
+
+
+def linked_note(folder: Path, source: Checkpoint) -> list[str]:
+    """What to know of files of `folder` that are the source's own under a second name."""
+    linked = [path for path in folder.rglob("*.safetensors") if path.stat().st_nlink > 1]
+    if not linked:
+        return []
+    return [f"{len(linked)} files of weights are hard links to those of {source.path}: copy them before you change them in place"]
 
 
 def _saved(model: Any, grown: Path, out: Path) -> Path:
