@@ -52,6 +52,8 @@ class Dlrm(CtrModel):
         super().__init__(tables, numbers)
         self.bottom = layers(numbers, (*bottom, self.dim), ends=True) if numbers else None
         vectors = self.fields + bool(numbers)
+        if vectors < 2:
+            raise ParameterError("dlrm multiplies vectors of fields: one field without numbers is too little; take wdl")
         first, second = torch.triu_indices(vectors, vectors, 1)
         self.register_buffer("first", first, persistent=False)
         self.register_buffer("second", second, persistent=False)
