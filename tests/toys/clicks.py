@@ -20,3 +20,11 @@ def write_csv(path: Path, count: int = 600, seed: int = 0) -> Path:
     lines = [f"s{site},{app},{price:.2f},{day},{click}" for day, (site, app, price, click) in enumerate(rows)]
     path.write_text("\n".join(["site,app,price,day,click", *lines]) + "\n", encoding="utf-8")
     return path
+
+
+def write_libfm(path: Path, count: int, seed: int) -> Path:
+    """A label and two ids a line."""
+    site, app, _, click = drawn(count, seed)
+    lines = [f"{2 * c - 1} {s}:1 {SITES + a}:1" for s, a, c in zip(site, app, click, strict=True)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

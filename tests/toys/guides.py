@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from toys.clicks import write_libfm
 from toys.directory import domain_texts, save_decoder
 from toys.ontologies import DRUGS, SIGNS
 from toys.tasks import sentences
@@ -123,6 +124,11 @@ def tables_compress(folder: Path, _: Path) -> None:
     (folder / "words.txt").write_text("\n".join(words_of(200)), encoding="utf-8")
 
 
+def tables_compare(folder: Path, _: Path) -> None:
+    write_libfm(folder / "train.libfm", 300, 0)
+    write_libfm(folder / "test.libfm", 100, 1)
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -131,6 +137,7 @@ TOYS = {
     "grow-width": grow_width,
     "low-resource-language": low_resource_language,
     "probe-spectrum": probe_spectrum,
+    "tables-compare": tables_compare,
     "tables-compress": tables_compress,
     "which-method": which_method,
 }
