@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from toys.clicks import write_libfm
 from toys.directory import domain_texts, save_decoder
 from toys.ontologies import DRUGS, SIGNS
 from toys.tasks import sentences
@@ -135,6 +136,11 @@ def text_words(folder: Path, _: Path) -> None:
     (folder / "pairs.csv").write_text(f"sentence1,sentence2,score\n{rows}", encoding="utf-8")
 
 
+def tables_compare(folder: Path, _: Path) -> None:
+    write_libfm(folder / "train.libfm", 300, 0)
+    write_libfm(folder / "test.libfm", 100, 1)
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -143,6 +149,7 @@ TOYS = {
     "grow-width": grow_width,
     "low-resource-language": low_resource_language,
     "probe-spectrum": probe_spectrum,
+    "tables-compare": tables_compare,
     "tables-compress": tables_compress,
     "text-words": text_words,
     "which-method": which_method,
