@@ -108,6 +108,27 @@ _ALL = [
         example="regraft bias compare TASK --methods {name} --out DIR",
     ),
     Family(
+        key="fact-model",
+        module="graph.facts.models",
+        base="FactModel",
+        summary="models of the facts of a knowledge graph",
+        example="regraft graph facts compare --dataset umls --models {name} --out DIR",
+    ),
+    Family(
+        key="node-embedder",
+        module="graph.nodes.embedders",
+        base="NodeEmbedder",
+        summary="vectors of the nodes of a graph",
+        example="regraft graph nodes train edges.txt --method {name} --out DIR",
+    ),
+    Family(
+        key="node-classifier",
+        module="graph.classify.classifiers",
+        base="NodeClassifier",
+        summary="classes of nodes that have categorical values",
+        example="regraft graph classify --nodes F --edges F --labels F --method {name} --out DIR",
+    ),
+    Family(
         key="word-model",
         module="text.words.models",
         base="WordModel",
