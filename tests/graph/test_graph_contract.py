@@ -25,6 +25,10 @@ class TestReading:
         assert graph.degrees.tolist() == [1, 2, 1]
         assert (graph.adjacency != graph.adjacency.T).nnz == 0
 
+    def test_column_names_are_no_edge(self, tmp_path):
+        assert read_edges(written(tmp_path, "id_1,id_2\n0,1\n1,2\n")).names == ("0", "1", "2")
+        assert read_edges(written(tmp_path, "a,b\nc,d\n")).size == 4
+
     def test_nodes_without_edges_are_kept_if_they_are_named(self, tmp_path):
         assert read_edges(written(tmp_path, "a b\n"), nodes=["z", "a"]).degrees.tolist() == [0, 1, 1]
 

@@ -3,6 +3,7 @@
 Enters: an edge list, or a graph of networkx, PyTorch Geometric or scipy. Leaves: names of nodes and a symmetric matrix, each edge once.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ class Graph:
 def read_edges(path: str | Path, nodes: Sequence[str] = ()) -> Graph:
     """The edge list at `path`: two names a line, split by blanks, tabs or commas, and perhaps a weight; lines with # in front are left out.
 
-    Directions, loops and repetitions are dropped (weights of repetitions: the greatest). `nodes` are there even if they have no edge.
+    A first line of column names over rows of numbers is left out. Directions, loops and repetitions are dropped (weights of repetitions:
+    the greatest). `nodes` are there even if they have no edge.
     Raises `InputError`: no such file, nothing in it, a line without two names, a weight that is no positive number.
     """
     path = Path(path)
@@ -63,9 +65,10 @@ def read_edges(path: str | Path, nodes: Sequence[str] = ()) -> Graph:
     sources: list[Rows] = []
     targets: list[Rows] = []
     weights: list[npt.NDArray[np.float32]] = []
+    separator, skipped = _shape(path)
     try:
         blocks = pd.read_csv(
-            path, sep=_separator(path), header=None, comment="#", dtype=str, chunksize=BLOCK, keep_default_na=False, engine="c"
+            path, sep=separator, header=None, skiprows=skipped, comment="#", dtype=str, chunksize=BLOCK, keep_default_na=False
         )
         for block in blocks:
             if block.shape[1] < 2 or (block[1] == "").any():
@@ -118,10 +121,25 @@ def _graph(source: Any, target: Any, weight: Any, names: tuple[str, ...]) -> Gra
     return Graph(matrix, names)
 
 
-def _separator(path: Path) -> str:
+def _shape(path: Path) -> tuple[str, int]:
+    """What parts the fields of a line, and how many lines stand before the first edge."""
+    first: list[str] = []
     with path.open(encoding="utf-8", errors="replace") as lines:
-        line = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    return "," if "," in line else "\t" if "\t" in line.strip() else r"\s+"
+        for number, line in enumerate(lines):
+            if not line.strip() or line.startswith("#"):
+                continue
+            separator = "," if "," in line else "\t" if "\t" in line.strip() else r"\s+"
+            fields = re.split(separator, line.strip())
+            if not first:
+                first, at = fields, number
+                continue
+            names = not any(_number(field) for field in first) and all(_number(field) for field in fields)
+            return separator, at + 1 if names else 0
+    return (separator, 0) if first else (",", 0)
+
+
+def _number(field: str) -> bool:
+    return re.fullmatch(r"[-+]?\d+(\.\d*)?", field.strip()) is not None
 
 
 def _weights(path: Path, block: pd.DataFrame) -> npt.NDArray[np.float32]:

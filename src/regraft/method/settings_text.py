@@ -22,6 +22,17 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
+def by_method(pairs: list[str]) -> dict[str, dict[str, Any]]:
+    """`["a.c=1", "b.c=2"]` -> `{"a": {"c": 1}, "b": {"c": 2}}`. Raises `ParameterError`, also for one without a method."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in parse_settings(pairs).items():
+        name, dot, field = key.partition(".")
+        if not dot:
+            raise ParameterError(f"--set {key}={value}: write it as method.field=value")
+        found.setdefault(name, {})[field] = value
+    return found
+
+
 def parse_value(pair: str, value: str) -> Any:
     """The value of one `--set` pair."""
     import yaml  # a tenth of a second, which `--help` need not wait for

@@ -47,7 +47,7 @@ def compare(
     from regraft.errors import ParameterError, RegraftError
     from regraft.grow.compare import compare as run
     from regraft.grow.job import Job
-    from regraft.method.settings_text import parse_settings
+    from regraft.method.settings_text import by_method
 
     sizes = {"depth-grower": size.layers, "width-grower": size.hidden, "expert-grower": size.experts}
     given = [(family, asked) for family, asked in sizes.items() if asked is not None]
@@ -57,12 +57,6 @@ def compare(
     if size.top_k is not None and size.experts is None:
         raise ParameterError("--top-k is how many experts a token takes: give --experts N")
     steps, training = budgets(learning, learns=False)
-    by_method: dict[str, dict[str, Any]] = {}
-    for key, value in parse_settings(settings or []).items():
-        name, dot, field = key.partition(".")
-        if not dot:
-            raise ParameterError(f"--set {key}={value}: write it as method.field=value")
-        by_method.setdefault(name, {})[field] = value
     job = Job.prepare(
         model,
         corpus,
@@ -75,7 +69,7 @@ def compare(
     taken: dict[str, Any] = {}
     if size.experts is not None:
         taken["taken"] = partial(with_experts, size.experts, size.top_k or max(1, size.experts // 4))
-    done = run(job, family, asked, methods=names, settings=by_method, training=training, out=out, **taken)
+    done = run(job, family, asked, methods=names, settings=by_method(settings or []), training=training, out=out, **taken)
     if not json_output:
         done.report.print()
     if failures := done.failures:

@@ -78,17 +78,11 @@ def compare(
 ) -> dict[str, Any]:
     """Train a click model with plain tables and with smaller ones, and say which to take at which budget."""
     from regraft.errors import ParameterError
-    from regraft.method import parse_settings
+    from regraft.method.settings_text import by_method
     from regraft.tables.ctr import compare as job
     from regraft.tables.ctr.training import Schedule
     from regraft.tables.data.clicks import Meaning
 
-    by_method: dict[str, dict[str, Any]] = {}
-    for key, value in parse_settings(settings or []).items():
-        name, dot, field = key.partition(".")
-        if not dot:
-            raise ParameterError(f"--set {key}={value}: write it as method.field=value")
-        by_method.setdefault(name, {})[field] = value
     meaning = Meaning(
         label=columns.label,
         positive=columns.positive,
@@ -112,7 +106,7 @@ def compare(
         test=columns.test,
         budgets=_names(budgets),
         methods=_names(methods),
-        settings=by_method,
+        settings=by_method(settings or []),
         setup=job.Setup(model=training.model, widths=widths, dim=training.dim, seeds=training.seeds, schedule=schedule),
         out=out,
     )

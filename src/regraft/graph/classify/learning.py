@@ -1,6 +1,7 @@
 """What node classifiers share: smoothing over edges, and full-batch training that keeps the best state."""
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,14 @@ def smoothing(graph: Graph) -> Tensor:
     looped = sp.csr_array(graph.adjacency + sp.eye_array(graph.size, dtype=np.float32, format="csr"))
     scale = 1 / np.sqrt(looped.sum(1))
     found = sp.csr_array(looped.multiply(scale[:, None]).multiply(scale[None, :])).astype(np.float32)
-    return torch.sparse_csr_tensor(
-        torch.from_numpy(found.indptr.astype(np.int64)),
-        torch.from_numpy(found.indices.astype(np.int64)),
-        torch.from_numpy(found.data),
-        found.shape,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that sparse tensors are young
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(found.indptr.astype(np.int64)),
+            torch.from_numpy(found.indices.astype(np.int64)),
+            torch.from_numpy(found.data),
+            found.shape,
+        )
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
@@ -73,3 +76,12 @@ def scored(model: Any) -> Tensor:
     """(n, classes) log-probabilities."""
     model.eval()
     return log_softmax(model(), 1)
+
+
+def perceptron(inputs: int, hidden: tuple[int, ...], outputs: int, dropout: float) -> nn.Module:
+    """Linear layers, rectified and dropped out between, nothing after the last."""
+    parts: list[nn.Module] = []
+    for width in hidden:
+        parts += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout)]
+        inputs = width
+    return nn.Sequential(*parts, nn.Linear(inputs, outputs))

@@ -1,0 +1,5 @@
+"""The verbs of `regraft graph`."""
+
+from regraft.cli.graph import classify
+
+__all__ = ["classify"]
