@@ -12,10 +12,11 @@ from regraft.cli import app
 from regraft.errors import InputError, ParameterError
 from regraft.graph.classify.classifier import Nodes
 from regraft.graph.classify.classifiers.catgcn import CatGcnModel, Shape
-from regraft.graph.classify.data import macro_f1, read_labels, read_nodes, read_values, split
+from regraft.graph.classify.data import read_nodes, read_values, split
 from regraft.graph.classify.job import Plan, classify
 from regraft.graph.classify.values import Bags, pairs, probed
 from regraft.graph.edges import open_graph
+from regraft.graph.labels import macro_f1, read_labels
 from regraft.method import resolve
 
 SETS = [[0, 3, 1], [2], [], [4, 0, 1, 2]]

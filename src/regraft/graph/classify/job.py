@@ -18,8 +18,9 @@ from regraft.comparison import Arm, Bench, Kept, Outcome, ranked, run, save
 from regraft.errors import ParameterError
 from regraft.evaluation.paired import Sample
 from regraft.graph.classify.classifier import Classified, NodeClassifier, Nodes
-from regraft.graph.classify.data import Found, macro_f1, split
+from regraft.graph.classify.data import Found, split
 from regraft.graph.classify.report import ACCURACY, report_of
+from regraft.graph.labels import macro_f1
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
 from regraft.progress import step
