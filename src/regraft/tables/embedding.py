@@ -194,6 +194,15 @@ class CompressedEmbedding(Described, nn.Module, ABC):
     def after_step(self) -> None:
         """Called after each step of the optimizer."""
 
+    def again(self) -> bool:
+        """Asked after `after_step`: whether the batch is to be passed once more, backwards too, with no step of the optimizer and another
+        `after_step`; for what learns from the loss of rows that have just moved."""
+        return False
+
+    def settled(self) -> bool:
+        """Whether it is as small as it will be in this stage, so that a checkpoint of it counts."""
+        return True
+
     def begin(self, stage: str, steps: int) -> None:
         """Called before a stage of `steps` steps."""
 

@@ -108,6 +108,15 @@ class FieldTables(nn.Module):
         for table in self.compressed:
             table.after_step()
 
+    def again(self) -> bool:
+        """Whether the batch is to be passed once more, with another `after_step` and no step of the optimizer."""
+        asked = [table.again() for table in self.compressed]  # each is asked
+        return any(asked)
+
+    def settled(self) -> bool:
+        """Whether a checkpoint counts."""
+        return all(table.settled() for table in self.compressed)
+
     def stages(self) -> tuple[Stage, ...]:
         """Of a training with these tables, in turn."""
         return self.compressed[0].stages if self.compressed else WHOLE
