@@ -85,7 +85,8 @@ class MdeEmbedding(CompressedEmbedding):
         found = nn.functional.embedding(ids, self.tables[field])
         if self.widths[field] == self.embedding_dim:
             return found
-        return found @ self.maps[sum(width < self.embedding_dim for width in self.widths[:field])]
+        wide: torch.Tensor = found @ self.maps[sum(width < self.embedding_dim for width in self.widths[:field])]
+        return wide
 
     def memory(self) -> Memory:
         return Memory({"rows": sum(one.numel() for one in self.tables), "maps": sum(one.numel() for one in self.maps)})
