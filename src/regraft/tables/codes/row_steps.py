@@ -43,16 +43,16 @@ class RowSteps(nn.Module):
             self._begin(rows.device)
         self.count += 1
         if self.kind == "sgd":
-            return rows - self.rate * gradients
+            return torch.sub(rows, gradients, alpha=self.rate)
         held: Any = self._buffers
         if self.kind == "adagrad":
             held["total"][ids] += gradients.square().mean(1, keepdim=True)
-            return rows - self.rate * gradients / (held["total"][ids].sqrt() + TINY)
+            return torch.sub(rows, gradients / (held["total"][ids].sqrt() + TINY), alpha=self.rate)
         for name, decay, new in (("first", DECAYS[0], gradients), ("second", DECAYS[1], gradients.square())):
             held[name][ids] = decay * held[name][ids] + (1 - decay) * new
         steps = int(self.count)
         first, second = (held[name][ids] / (1 - decay**steps) for name, decay in zip(("first", "second"), DECAYS, strict=True))
-        return rows - self.rate * first / (second.sqrt() + TINY)
+        return torch.sub(rows, first / (second.sqrt() + TINY), alpha=self.rate)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         if prefix + "count" in state_dict and not self.begun:
@@ -64,7 +64,7 @@ def summed(met: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, 
     """Different ids in order (m,), and gradients (m, width) added up, of what several look-ups met."""
     if len(met) == 1:
         return met[0]
-    ids, back = torch.cat([ids for ids, _ in met]).unique(return_inverse=True)
+    ids, back = torch.unique(torch.cat([ids for ids, _ in met]), return_inverse=True)
     gradients = torch.cat([gradient for _, gradient in met])
     return ids, gradients.new_zeros(len(ids), gradients.shape[1]).index_add(0, back, gradients)
 

@@ -70,10 +70,11 @@ class AlptEmbedding(IntRows):
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         if not self._asked or not self.training or not torch.is_grad_enabled():
             return super().rows(ids)
-        own, back = ids.unique(return_inverse=True)
+        own, back = torch.unique(ids, return_inverse=True)
         scale = 1 / math.sqrt(max(1, ids.numel()) * self.embedding_dim * self.most())
         steps = self._noted(own, self.steps[own])
-        return embedding(back, cast(torch.Tensor, LearnedStep.apply(self._floats(own), steps, self.most(), scale)))
+        found = LearnedStep.apply(self._floats(own), steps, self.most(), scale)  # type: ignore[no-untyped-call]
+        return embedding(back, found)
 
     def _floats(self, ids: torch.Tensor) -> torch.Tensor:
         """w' of `ids`; rows that have not moved as they are."""
@@ -130,7 +131,7 @@ class LearnedStep(torch.autograd.Function):
         return rounded(rows / steps, most, None) * steps
 
     @staticmethod
-    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[None, torch.Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[None, torch.Tensor, None, None]:
         rows, steps = ctx.saved_tensors
         return None, gradient_of_step(rows, steps, upstream, ctx.most) * ctx.scale, None, None
 

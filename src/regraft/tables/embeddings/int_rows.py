@@ -80,13 +80,13 @@ class IntRows(CompressedEmbedding):
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         if not self.training or not torch.is_grad_enabled():
             return self._read(ids)
-        own, back = ids.unique(return_inverse=True)
+        own, back = torch.unique(ids, return_inverse=True)
         return embedding(back, self._noted(own, self._read(own)))
 
     def _noted(self, ids: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
         """`leaf` with a gradient of its own, which `after_step` finds when backward has been there."""
         leaf.requires_grad_()
-        leaf.register_post_accumulate_grad_hook(lambda done: self._met.append((ids, done.grad)))  # type: ignore[arg-type]
+        leaf.register_post_accumulate_grad_hook(lambda done: self._met.append((ids, done.grad)))  # type: ignore[no-untyped-call]
         return leaf
 
     def _read(self, ids: torch.Tensor) -> torch.Tensor:
