@@ -17,7 +17,14 @@ N, D, ASKED = 600, 16, 0.4
 ABOVE = {"int16": 0.6}  # whose floor is above what is asked
 METHODS = members("table")
 COUNTS = torch.arange(N, 0, -1)
-SMALL = {"mgqe": {"centroids": 64, "few": 16}, "dhe": {"hashes": 64}, "dedup": {"block": 4}}  # what a table of this size asks for
+BOUNDS = {"opt-embed", "auto-dim"}  # whose closed form is the most that they take, until it is found what they need
+BRIEF = {"generations": 2, "keep": 1, "mutations": 3, "crossings": 2}
+SMALL = {
+    "opt-embed": {"evolution": BRIEF},
+    "mgqe": {"centroids": 64, "few": 16},
+    "dhe": {"hashes": 64},
+    "dedup": {"block": 4},
+}  # what a table of this size asks for
 
 
 def asked(cls):
@@ -37,7 +44,10 @@ class TestEach:
         words = table.export().memory().serving_words
         assert words <= asked(cls) * N * D + 1e-6
         settings = {k: v for k, v in table.config().items() if k not in ("num_embeddings", "embedding_dim", "mode", "padding_idx")}
-        assert words == pytest.approx(cls.words(N, D, **settings))
+        assert words <= cls.words(N, D, **settings) if cls.name in BOUNDS else words == pytest.approx(cls.words(N, D, **settings))
+        served = table.export()
+        settings = {k: v for k, v in served.config().items() if k not in ("num_embeddings", "embedding_dim", "mode", "padding_idx")}
+        assert words == pytest.approx(type(served).words(N, D, **settings))
 
     def test_rows_are_those_of_the_decompressed_table(self, cls):
         table = made(cls).eval()

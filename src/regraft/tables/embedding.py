@@ -199,10 +199,6 @@ class CompressedEmbedding(Described, nn.Module, ABC):
         `after_step`; for what learns from the loss of rows that have just moved."""
         return False
 
-    def settled(self) -> bool:
-        """Whether it is as small as it will be in this stage, so that a checkpoint of it counts."""
-        return True
-
     def begin(self, stage: str, steps: int) -> None:
         """Called before a stage of `steps` steps."""
 

@@ -113,10 +113,6 @@ class FieldTables(nn.Module):
         asked = [table.again() for table in self.compressed]  # each is asked
         return any(asked)
 
-    def settled(self) -> bool:
-        """Whether a checkpoint counts."""
-        return all(table.settled() for table in self.compressed)
-
     def stages(self) -> tuple[Stage, ...]:
         """Of a training with these tables, in turn."""
         return self.compressed[0].stages if self.compressed else WHOLE
