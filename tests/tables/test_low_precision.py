@@ -167,3 +167,10 @@ def test_steps_that_learn_beat_a_bad_scale():
         list(steps_of(table, lambda table=table, ids=ids, wanted=wanted: (table(ids) - wanted).square().sum(), 150))
         errors[cls.name] = float((table.decompressed() - wanted).square().mean().sqrt())
     assert errors["alpt"] < 0.7 * errors["int8"]
+
+
+def test_the_models_rate_is_taken_where_none_was_told():
+    told, own = Int8Embedding(10, 4, rate=0.5), Int8Embedding(10, 4)
+    for table in (told, own):
+        table.set_rate(0.02)
+    assert (told.moments.rate, own.moments.rate) == (0.5, 0.02)

@@ -201,6 +201,9 @@ class CompressedEmbedding(Described, nn.Module, ABC):
         `after_step`; for what learns from the loss of rows that have just moved."""
         return False
 
+    def set_rate(self, rate: float) -> None:
+        """Called with the rate of the model's optimizer, for tables that move rows themselves and were told none."""
+
     def begin(self, stage: str, steps: int) -> None:
         """Called before a stage of `steps` steps."""
 

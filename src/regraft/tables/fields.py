@@ -117,6 +117,11 @@ class FieldTables(nn.Module):
         """Of a training with these tables, in turn."""
         return self.compressed[0].stages if self.compressed else WHOLE
 
+    def set_rate(self, rate: float) -> None:
+        """Called with the rate of the model's optimizer."""
+        for table in self.compressed:
+            table.set_rate(rate)
+
     def begin(self, stage: str, steps: int) -> None:
         """Called before a stage of `steps` steps."""
         for table in self.compressed:

@@ -132,6 +132,7 @@ class Trainer:
             self.model.load_state_dict(self.begun, strict=False)
         start, steps, best = time.perf_counter(), self._steps(stage), Best()
         torch.manual_seed(self.schedule.seed + number)
+        tables.set_rate(self.schedule.rate)
         tables.begin(stage.name, steps)
         weights, architecture = self._optimizers(stage)
         batches = _batches(self.train, self.schedule.batch, self.schedule.seed + 1000 * number)
@@ -139,8 +140,12 @@ class Trainer:
         before = sum(self._steps(one) for one in self.stages[:number])
         self._remember_words(stage)
         for step in range(1, steps + 1):
-            self._step(next(batches), weights)
+            batch = next(batches)
+            self._step(batch, weights)
             tables.after_step()
+            if tables.again():
+                self._step(batch, None)
+                tables.after_step()
             if architecture is not None:
                 self._step(next(searched), architecture)
             bar.advance()
@@ -158,14 +163,15 @@ class Trainer:
         tables.advance(stage.name, self.quality)
         self.trained.seconds[stage.name] = time.perf_counter() - start
 
-    def _step(self, batch: Batch, optimizer: torch.optim.Optimizer) -> None:
+    def _step(self, batch: Batch, optimizer: torch.optim.Optimizer | None) -> None:
         self.model.train()
         ids, numbers, labels = batch
         for parameter in self.model.parameters():
             parameter.grad = None
         loss = nn.functional.binary_cross_entropy_with_logits(self.model(ids, numbers), labels) + self.model.tables.extra_loss()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        if optimizer is not None:
+            optimizer.step()
 
     def _optimizers(self, stage: Stage) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
         """One for weights; in stages that search one for the architecture, which otherwise stands still."""

@@ -28,7 +28,7 @@ class AlptEmbedding(IntRows):
     :math:`\mathrm{round}(x) - x` for :math:`x = w'/\Delta` within the range and the range's end outside, added up over the row and
     scaled by :math:`g = 1/\sqrt{m\,d\,127}` for m ids in a batch; (3) rounds :math:`w'/\Delta` stochastically.
 
-    step : of every row at the start. rate, optimizer : of the rows; step_rate : of their steps, by the same optimizer.
+    step : of every row at the start. rate, optimizer : of the rows, as `int8`; step_rate : of their steps, by the same optimizer.
     second : whether there is a second pass (the trainer asks `again()`); otherwise the gradient of the first serves, which is ours.
     seed : of the rounding. mode, padding_idx : as `nn.EmbeddingBag`.
 
@@ -48,7 +48,7 @@ class AlptEmbedding(IntRows):
         embedding_dim: int,
         *,
         step: Annotated[float, Gt(0)] = 0.01,
-        rate: Annotated[float, Gt(0)] = 1e-3,
+        rate: Annotated[float, Gt(0)] | None = None,
         step_rate: Annotated[float, Gt(0)] = 2e-5,
         optimizer: Optimizer = "adam",
         second: bool = True,

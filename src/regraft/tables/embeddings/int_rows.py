@@ -15,6 +15,7 @@ from regraft.tables.memory import Memory, parse_budget
 
 LOW_PRECISION = Paper("Training with Low-Precision Embedding Tables", "Zhang et al.", 2018, url="https://learningsys.org/nips18/assets/papers/47CameraReadySubmissionjian-zhang.pdf")  # fmt: skip  # noqa: E501
 BLOCK = 1 << 16  # rows at a time
+RATE = 1e-3
 RANGE = 1.27  # what the codes of a table reach to: the bench's step of 0.01 for 8 bits
 
 
@@ -41,7 +42,7 @@ class IntRows(CompressedEmbedding):
         rounding: Literal["nearest", "stochastic"] = "stochastic",
         step: Annotated[float, Gt(0)] | None = None,
         optimizer: Optimizer = "adam",
-        rate: Annotated[float, Gt(0)] = 1e-3,
+        rate: Annotated[float, Gt(0)] | None = None,
         seed: int = 0,
         mode: Mode | None = None,
         padding_idx: int | None = None,
@@ -49,7 +50,7 @@ class IntRows(CompressedEmbedding):
         super().__init__(num_embeddings, embedding_dim, mode=mode, padding_idx=padding_idx)
         self.scales, self.rounding, self.seed, self.step, self.optimizer, self.rate = scales, rounding, seed, step, optimizer, rate
         self._hold(step or RANGE / self.most())
-        self.moments = RowSteps(optimizer, rate, num_embeddings, embedding_dim)
+        self.moments = RowSteps(optimizer, rate or RATE, num_embeddings, embedding_dim)
         self._met: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def _hold(self, step: float) -> None:
@@ -77,6 +78,10 @@ class IntRows(CompressedEmbedding):
         rows, dim = weight.shape
         fits = cls.words(rows, dim, scales="row") <= parse_budget(budget, rows * dim)
         return {"scales": "row" if fits else "table", "rounding": "nearest", **settings}
+
+    def set_rate(self, rate: float) -> None:
+        if self.rate is None:
+            self.moments.rate = rate
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         if not self.training or not torch.is_grad_enabled():
@@ -146,7 +151,8 @@ class Int8Embedding(IntRows):
     scales : one s for the "table", which training leaves as it is, or one for each "row", by its largest value; `from_table` takes rows
         where the budget allows it. step : s in training, by default such that codes reach to 1.27, which is the bench's 0.01.
     rounding : "stochastic" as the paper rounds, whose mean error is 0; "nearest" stalls training where steps are shorter than s/2, and is
-        what `from_table` does. seed : of that. optimizer, rate : of the steps of rows, which the table does itself.
+        what `from_table` does. seed : of that. optimizer, rate : of the steps of rows, which the table does itself; None takes the
+        model's rate, where the trainer tells it, or 0.001.
     mode, padding_idx : as `nn.EmbeddingBag`.
 
     Returns rows (m, d) of float32. Takes :math:`n d/4` words and 1, or n, for scales, in training too.
