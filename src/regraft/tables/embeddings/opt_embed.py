@@ -88,6 +88,7 @@ class OptEmbedEmbedding(CompressedEmbedding):
         self.register_buffer("starts", starts_of(self.sizes), persistent=False)
         self.blocks = None if blocks is None else tuple((int(rows), int(width)) for rows, width in blocks)
         if self.blocks is not None:
+            self.stages = self.stages[1:]  # type: ignore[misc]  # of this very table
             self.kept = Blocks(self.sizes, embedding_dim, self.blocks, shared=dropped == "shared")
             return
         self.weight = nn.Parameter(self._first())
@@ -190,14 +191,18 @@ class OptEmbedEmbedding(CompressedEmbedding):
 
     def _evolved(self, order: torch.Tensor, alive: int, quality: Quality) -> Found:
         def score(candidate: Candidate) -> tuple[float, float]:
-            widths = self._within(candidate)
-            stays = self._stays(widths, order, alive)
-            self._plan = (stays, torch.tensor(widths, device=stays.device))
-            rows = torch.bincount(field_of(torch.nonzero(stays).squeeze(1), self.starts), minlength=len(self.sizes))
-            return quality(), float((rows * self._plan[1]).sum())
+            return self.scored(candidate, order, alive, quality)
 
+        return self.evolution.search(score, len(self.sizes), self.embedding_dim, torch.Generator().manual_seed(self.seed))
+
+    def scored(self, candidate: Candidate, order: torch.Tensor, alive: int, quality: Quality) -> tuple[float, float]:
+        """Quality of the model with the rows and widths that `candidate` comes to, and how many numbers those are."""
+        widths = self._within(candidate)
+        stays = self._stays(widths, order, alive)
+        self._plan = (stays, torch.tensor(widths, device=stays.device))
+        rows = torch.bincount(field_of(torch.nonzero(stays).squeeze(1), self.starts), minlength=len(self.sizes))
         try:
-            return self.evolution.search(score, len(self.sizes), self.embedding_dim, torch.Generator().manual_seed(self.seed))
+            return quality(), float((rows * self._plan[1]).sum())
         finally:
             self._plan = None
 
