@@ -107,7 +107,7 @@ class TestRecords:
         assert cls.family in FAMILIES
         assert cls.paper.title
         assert cls.paper.authors
-        assert 1990 < cls.paper.year < 2100
+        assert 1950 < cls.paper.year < 2100
         assert cls.paper.authors == "The regraft authors" or cls.paper.link.startswith("https://")
         assert cls.summary
         assert len(cls.summary) <= 80

@@ -6,6 +6,7 @@ Results go to stdout, progress to stderr. Exit codes: 0 done, 2 bad input, 1 our
 from regraft.cli import (
     adapt,
     align,
+    bias,
     compare,
     compare_tasks,
     demo,
@@ -26,6 +27,7 @@ __all__ = [
     "adapt",
     "align",
     "app",
+    "bias",
     "compare",
     "compare_tasks",
     "demo",

@@ -21,6 +21,7 @@ import torch
 from regraft.comparison import Arm, Bench, Kept, Metric, Outcome, ranked, run, save
 from regraft.errors import ParameterError
 from regraft.method import members
+from regraft.method.settings import accepted
 from regraft.output import check_outside
 from regraft.progress import step
 from regraft.report import Report
@@ -199,11 +200,12 @@ def compare(
     the plain tables. A budget below a method's floor is a row that says so.
     """
     chosen = chosen_methods(methods)
-    unknown = set(settings or {}) - {one.name for one in chosen}
-    if unknown:
-        raise ParameterError(
-            f"--set {sorted(unknown)[0]}.…: no such method is compared; these are: {', '.join(one.name for one in chosen)}"
-        )
+    for name, own in (settings or {}).items():
+        cls = next((one for one in chosen if one.name == name), None)
+        if cls is None:
+            raise ParameterError(f"--set {name}.…: no such method is compared; these are: {', '.join(one.name for one in chosen)}")
+        counts = {"counts": torch.ones(1)} if cls.counts_rows else {}
+        accepted(cls, {"num_embeddings": 1, "embedding_dim": 1, **counts, **own})
     if not budgets:
         raise ParameterError("--budgets names none: give shares as 0.5,0.1,0.02")
     for one in budgets:

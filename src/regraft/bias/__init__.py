@@ -1,0 +1,16 @@
+"""What a network is given before it learns: hyperbolic features, state spaces, fixed class vectors, rich features, nameless symbols.
+
+Parts are `nn.Module`s, losses of pytorch-metric-learning, and functions; each is loaded on first use.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES: dict[str, str] = {}  # the public name of a part: the module below this one that has it
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,1 @@
+"""Tasks by name or from a file, each of one kind."""

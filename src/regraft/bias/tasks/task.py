@@ -1,0 +1,69 @@
+"""A task: examples to learn from and examples held out, of one kind."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regraft.comparison import Metric
+from regraft.errors import ParameterError
+
+Kind = Literal["labels", "sequences", "episodes", "environments", "symbols"]
+ACCURACY = Metric("accuracy", "high", amounts="right", sizes="examples")
+NATS = Metric("nats", "low", amounts="nats_each", sizes="symbols")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One task.
+
+    Attributes
+    ----------
+    kind : "labels" (n, ...) with a class each; "sequences" (n, length, channels) with a class or a target each; "episodes": as labels, the
+        classes held out are others than those learned; "environments": as labels, and an environment each; "symbols": (n, length) ids.
+    x, y, x_test, y_test : float32 (symbols: int64) and int64 (targets of sequences: float32). classes : how many.
+    extra : by name, what a kind has beside: "environment" (n,) and "environment_test" (n,) of int64.
+    metric : what held-out examples are averaged to.
+    """
+
+    name: str
+    kind: Kind
+    x: Tensor
+    y: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: int
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    metric: Metric = ACCURACY
+
+    @property
+    def sha256(self) -> str:
+        """Of all examples."""
+        digest = hashlib.sha256(self.kind.encode())
+        for one in (self.x, self.y, self.x_test, self.y_test, *self.extra.values()):
+            digest.update(np.ascontiguousarray(one.numpy()).tobytes())
+        return digest.hexdigest()
+
+
+def digits(*, examples: int = 300, seed: int = 0) -> Task:
+    """scikit-learn's 8 x 8 digits in [0, 1], (n, 1, 8, 8): `examples` to learn from, the rest held out."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    order = np.random.default_rng(seed).permutation(len(found.target))
+    x, y = torch.tensor(found.images[order] / 16, dtype=torch.float32).unsqueeze(1), torch.tensor(found.target[order])
+    return Task("digits", "labels", x[:examples], y[:examples], x[examples:], y[examples:], 10)
+
+
+NAMED: dict[str, Callable[..., Task]] = {"digits": digits}
+
+
+def open_task(name: str, **settings: Any) -> Task:
+    """The task called `name`. Raises `ParameterError` for an unknown one."""
+    if name not in NAMED:
+        raise ParameterError(f"unknown task {name}: choose {', '.join(NAMED)}")
+    return NAMED[name](**settings)
