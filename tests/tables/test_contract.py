@@ -66,7 +66,9 @@ class TestEach:
     def test_it_comes_back_from_its_files(self, cls, tmp_path):
         table = made(cls).eval().export()
         table.save(tmp_path)
-        again = load_table(tmp_path).eval()
+        again = load_table(tmp_path)
+        assert not again.training
+        assert not again(torch.tensor([3])).requires_grad or list(again.parameters())  # rows without parameters ask for no gradients
         assert torch.equal(again.decompressed(), table.decompressed())
         assert not list(tmp_path.glob("*.pt"))
 

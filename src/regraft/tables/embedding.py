@@ -236,7 +236,10 @@ class CompressedEmbedding(Described, nn.Module, ABC):
 
 
 def load_table(folder: str | Path) -> CompressedEmbedding:
-    """The table that `save` wrote, or that lies beside a model. Raises `InputError` where that is not what it is, or is damaged."""
+    """The table that `save` wrote, or that lies beside a model, in evaluation mode.
+
+    Raises `InputError` where that is not what it is, or is damaged.
+    """
     from regraft.method import members
 
     folder = Path(folder)
@@ -258,7 +261,7 @@ def load_table(folder: str | Path) -> CompressedEmbedding:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ParameterError) as error:
         told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise InputError(f"{folder}: a damaged table, or no table ({told}): compress again") from None
-    return table
+    return table.eval()
 
 
 def check_shape(rows: int, dim: int) -> None:
