@@ -78,7 +78,7 @@ class Bench:
     found: dict[str, list[np.ndarray[Any, Any]]] = field(default_factory=dict)
     words: dict[str, list[float]] = field(default_factory=dict)
 
-    def train(self, arm: str, seed: int, dim: int, made: Callable[[], FieldTables]) -> Trainer:
+    def train(self, arm: str, seed: int, made: Callable[[], FieldTables]) -> Trainer:
         """Train tables that are `made`, and remember them as `arm`."""
         with step(f"{self.name}: {arm}, seed {seed}"):
             torch.manual_seed(seed)
@@ -92,12 +92,12 @@ class Bench:
         return trainer
 
     def plain(self, seed: int, dim: int) -> None:
-        self.train(f"plain, d = {dim}", seed, dim, lambda: FieldTables(self.clicks.sizes, dim))
+        self.train(f"plain, d = {dim}", seed, lambda: FieldTables(self.clicks.sizes, dim))
 
     def found_by(self, arm: str, seed: int, share: float, **settings: Any) -> OptEmbedEmbedding:
         """OptEmbed within `share` of the plain tables."""
         given = {"thresholds": THRESHOLDS, "evolution": EVOLUTION, **settings}
-        trainer = self.train(arm, seed, DIM, lambda: FieldTables(self.clicks.sizes, DIM, OptEmbedEmbedding, share, **given))
+        trainer = self.train(arm, seed, lambda: FieldTables(self.clicks.sizes, DIM, OptEmbedEmbedding, share, **given))
         (table,) = trainer.model.tables.compressed
         assert isinstance(table, OptEmbedEmbedding)
         return table
@@ -113,7 +113,7 @@ class Bench:
             tables.tables[0] = table
             return tables
 
-        self.train("rows by chance", seed, DIM, made)
+        self.train("rows by chance", seed, made)
 
     def sample(self, arm: str) -> Sample:
         return sample_of(self.found[arm])
@@ -122,10 +122,9 @@ class Bench:
         """Of the report."""
         whole = sum(self.clicks.sizes) * DIM
         return [
-            {"data": self.name, "tables": arm, "AUC": float(np.mean([one.mean() for one in found])), "words": float(np.mean(self.words[arm])),
-             "of plain": float(np.mean(self.words[arm])) / whole}
-            for arm, found in self.found.items()
-        ]  # fmt: skip
+            {"data": self.name, "tables": arm, "AUC": self.sample(arm).value, "words": words, "of plain": words / whole}
+            for arm, words in ((arm, float(np.mean(taken))) for arm, taken in self.words.items())
+        ]
 
 
 def reproduce(quick: bool) -> Findings:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -59,7 +59,7 @@ class OptEmbedEmbedding(CompressedEmbedding):
     layout = "fused"
     paper = Paper("OptEmbed: Learning Optimal Embedding Table for Click-through Rate Prediction", "Lyu et al.", 2022, arxiv="2208.04482")
     summary = "rows that pass a learned threshold, and a searched width a field"
-    stages = (Stage("supernet"), Stage("retrain", fresh=True))
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("supernet"), Stage("retrain", fresh=True))
 
     def __init__(
         self,
