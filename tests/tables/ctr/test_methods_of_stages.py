@@ -9,6 +9,7 @@ import torch
 from regraft.tables.ctr.models import make_model
 from regraft.tables.ctr.training import Schedule, Trainer
 from regraft.tables.embeddings.alpt import AlptEmbedding
+from regraft.tables.embeddings.auto_dim import AutoDimEmbedding
 from regraft.tables.embeddings.opt_embed import OptEmbedEmbedding
 from regraft.tables.fields import FieldTables
 from regraft.tables.search.evolution import Evolution
@@ -52,7 +53,7 @@ def test_steps_of_alpt_learn_in_a_second_pass():
         assert set(table.state_dict()) == {"codes", "steps"}
 
 
-METHODS = {OptEmbedEmbedding: {"evolution": Evolution(generations=3, keep=2, mutations=4, crossings=4)}}
+METHODS = {OptEmbedEmbedding: {"evolution": Evolution(generations=3, keep=2, mutations=4, crossings=4)}, AutoDimEmbedding: {}}
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
