@@ -170,8 +170,11 @@ class CompressedEmbedding(Described, nn.Module, ABC):
     def _padded(self, rows: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         return rows if self.padding_idx is None else rows * (ids != self.padding_idx).unsqueeze(-1)
 
-    def _check(self, ids: torch.Tensor) -> None:
-        if ids.is_floating_point() or ids.dtype == torch.bool:
+    def _check(self, ids: Any) -> None:
+        if not isinstance(ids, torch.Tensor):
+            raise ParameterError(f"ids must be a tensor of whole numbers, these are a {type(ids).__name__}: number strings first, or hash "
+                                 "them with regraft.tables.unified")  # fmt: skip
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
             raise ParameterError(f"ids must be whole numbers, these are {ids.dtype}")
         if ids.numel():
             low, high = (int(end) for end in torch.aminmax(ids))

@@ -93,7 +93,7 @@ class MgqeEmbedding(CompressedEmbedding):
             return looked_up(self.books.keys, self._stored(ids, frequent, rank))
         query = nn.functional.embedding(ids, self.query)
         found = looked_up(self.books.keys, self._nearest(query.detach(), frequent))
-        self._loss = self.weight * (found - query.detach()).square().mean() if self.training else 0.0
+        self._loss = self.weight * (found - query.detach()).square().sum() / max(1, found.numel()) if self.training else 0.0
         return query + (found - query).detach() if self.training else found
 
     def _nearest(self, query: torch.Tensor, frequent: torch.Tensor) -> torch.Tensor:
