@@ -120,7 +120,7 @@ def test_groups_are_of_like_size_and_never_split_a_count():
 def test_scales_have_a_gradient_without_a_size_and_stay_in_their_range(tmp_path):
     torch.manual_seed(0)
     counts = torch.arange(N, 0, -1)
-    table = AutoSrhEmbedding(N, D, counts=counts, kept=90, penalty=0.1).train()
+    table = AutoSrhEmbedding(N, D, counts=counts, kept=90, penalty=0.1, pruned="after").train()
     ids, upstream = torch.tensor([0, 15, 59, 0]), torch.randn(4, D)
     assert torch.equal(table(ids), table.weight[ids])
     table.begin("search", 10)
@@ -143,6 +143,9 @@ def test_scales_have_a_gradient_without_a_size_and_stay_in_their_range(tmp_path)
     for one in (table, again):
         found = one.advance("retrain", lambda: 0.0)
         assert torch.equal(found.decompressed(), greatest(table.weight.detach() * inside[group], 90))
+    first = AutoSrhEmbedding(N, D, counts=counts, kept=90)
+    assert first.advance("pretrain", lambda: 0.0) is first
+    assert torch.equal(first.advance("search", lambda: 0.0).decompressed(), greatest(first.weight.detach(), 90))
     with pytest.raises(ParameterError, match="3 counts for a table of 60"):
         AutoSrhEmbedding(N, D, counts=counts[:3])
 

@@ -1,6 +1,6 @@
 """AutoSrh: how much each column counts for ids of like frequency is learned on validation rows, and says which values stay."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
@@ -17,12 +17,13 @@ TINY = 1e-8
 
 class AutoSrhEmbedding(Pruned):
     r"""Rows are :math:`\alpha_{g(i)} \circ E_i`, g being the group of ids that occur about as often. After a training with all at 1,
-    :math:`\alpha` learns on validation batches, E on training batches, and the rest of the model stands still; then all learns with
-    :math:`\alpha` as it is; then :math:`\alpha \circ E` is pruned by magnitude over the whole table.
+    :math:`\alpha` learns on validation batches, E on training batches, and the rest of the model stands still; then
+    :math:`\alpha \circ E` is pruned by magnitude over the whole table, and what is left learns on with the model.
 
     counts : (n,), how often each id occurs in training. groups : how many, of about as many ids; ids with equal counts share theirs.
     kept : values in the end; the budget decides. penalty : of :math:`\lVert\alpha\rVert_1` in the search. The gradient of each group's
         :math:`\alpha` is divided by its mean magnitude, and :math:`\alpha` stays in [0, 1].
+    pruned : "before" the last stage, as the paper has it, or "after" it, as the bench's code does: then nothing makes up for the cut.
     mode, padding_idx : as `nn.EmbeddingBag`.
 
     Returns rows (m, d) of float32. Takes :math:`\min(2k + n + 1, 3k)` words for k values; in training n d, and n/4 for groups.
@@ -45,13 +46,14 @@ class AutoSrhEmbedding(Pruned):
         kept: Annotated[int, Ge(1)] = 1,
         groups: Annotated[int, Ge(1)] = 6,
         penalty: Annotated[float, Ge(0)] = 1e-5,
+        pruned: Literal["before", "after"] = "before",
         mode: Mode | None = None,
         padding_idx: int | None = None,
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, kept=kept, mode=mode, padding_idx=padding_idx)
         if len(counts) != num_embeddings:
             raise ParameterError(f"auto-srh: {len(counts)} counts for a table of {num_embeddings} rows")
-        self.groups, self.penalty = groups, penalty
+        self.groups, self.penalty, self.pruned = groups, penalty, pruned
         self.register_buffer("group", groups_of(counts, groups).to(torch.uint8 if groups <= 256 else torch.int32))
         self.scales = nn.Parameter(torch.ones(groups, embedding_dim))
         self.scales.register_hook(_normalised)  # type: ignore[no-untyped-call]
@@ -86,7 +88,7 @@ class AutoSrhEmbedding(Pruned):
 
     def advance(self, stage: str, quality: Quality) -> CompressedEmbedding:
         self._clip()
-        return self.export() if stage == "retrain" else self
+        return self.export() if stage == "retrain" or (stage == "search" and self.pruned == "before") else self
 
     def training_parts(self) -> dict[str, float]:
         return {"rows": self.weight.numel(), "scales": self.scales.numel(), "groups": self.group.numel() * self.group.element_size() / 4}
