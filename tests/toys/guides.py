@@ -123,9 +123,18 @@ def tables_compress(folder: Path, _: Path) -> None:
     (folder / "words.txt").write_text("\n".join(words_of(200)), encoding="utf-8")
 
 
+def bias_classes(folder: Path, encoder_folder: Path) -> None:
+    (folder / "encoder").symlink_to(encoder_folder)
+    names = ["fever", "cough", "pain"]
+    rows = ["text,label", *(f"the {name} of day {number},{name}" for number in range(20) for name in names)]
+    (folder / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "classes.txt").write_text("\n".join(names), encoding="utf-8")
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
+    "bias-classes": bias_classes,
     "clinical-notes": clinical_notes,
     "grow-depth": grow_depth,
     "grow-width": grow_width,

@@ -7,6 +7,8 @@ import importlib
 from typing import Any
 
 _HOMES: dict[str, str] = {}  # the public name of a part: the module below this one that has it
+_HOMES |= dict.fromkeys(("Bases", "grow_bases", "make_bases"), "equiangular.bases")
+_HOMES |= {"EquiangularClassifier": "equiangular.head", "EquiangularHead": "equiangular.head", "swap_head": "equiangular.swap"}
 __all__ = sorted(_HOMES)
 
 
