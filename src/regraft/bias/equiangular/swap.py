@@ -5,6 +5,7 @@ layer the tuned projection and the class vectors are multiplied into one ordinar
 """
 
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,8 @@ def swap(model: str, classes: Path, bases: Path | None, given: Swap, out: Path, 
         torch.manual_seed(given.seed)
         network = task.build(checkpoint)
         name = swap_head(network, vectors, classes=len(names), temperature=given.temperature) if fixed else ""
-        with step(f"tuning under {'fixed class vectors' if fixed else 'an ordinary head'}"):
+        with step(f"tuning under {'fixed class vectors' if fixed else 'an ordinary head'}"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "features are shorter")  # AdamW's steps do not go with the gradient's length
             fine_tune(task, network, train, given.tuning, seed=given.seed)
         return network, name, task.count(task.predict(network, test), data.test)[:, 0]
 
