@@ -179,6 +179,9 @@ def test_a_swapped_head_folds_into_an_ordinary_layer() -> None:
     folded = head.folded(project)
     assert torch.equal(model(x).argmax(1), folded(model[1](model[0](x))).argmax(1))
     assert folded.weight.shape == (5, 8)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5))
+    swap_head(model, make_bases(9, 4, steps=20), classes=5)  # of more vectors than labels, the first ones
+    assert model(x).shape == (40, 5)
 
 
 def test_it_learns_faster_than_an_ordinary_head() -> None:

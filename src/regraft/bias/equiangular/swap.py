@@ -63,7 +63,8 @@ def read_classes(path: Path) -> list[str]:
 def swap_head(model: nn.Module, bases: Bases, *, classes: int | None = None, temperature: float = 0.07) -> str:
     """Exchange, in place, the last linear layer of any classifier for a linear layer to d and an `EquiangularHead`; returns its name.
 
-    Raises `ParameterError` where `model` ends in no linear layer.
+    The head has the first `classes` vectors (None: all), for models ask for as many scores as they have labels. Raises `ParameterError`
+    where `model` ends in no linear layer, or there are fewer vectors.
     """
     layers = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     if not layers or not layers[-1][0]:
@@ -72,7 +73,8 @@ def swap_head(model: nn.Module, bases: Bases, *, classes: int | None = None, tem
     new = nn.Linear(old.in_features, bases.dim)
     nn.init.normal_(new.weight, std=old.in_features**-0.5)
     nn.init.zeros_(new.bias)
-    model.set_submodule(name, nn.Sequential(new, EquiangularHead(bases, classes=classes, temperature=temperature, spare="masked")))
+    head = EquiangularHead(bases, classes=classes, temperature=temperature)
+    model.set_submodule(name, nn.Sequential(new, EquiangularHead(head.vectors[: head.classes], temperature=temperature)))
     return str(name)
 
 
