@@ -132,6 +132,10 @@ def bias_classes(folder: Path, encoder_folder: Path) -> None:
     (folder / "classes.txt").write_text("\n".join(names), encoding="utf-8")
 
 
+def bias_sequences(_: Path, __: Path) -> None:
+    """Its task is made by the command itself."""
+
+
 def text_words(folder: Path, _: Path) -> None:
     draw, words = random.Random(0), words_of(12)
     kinds = [words[:4], words[4:8], words[8:]]
@@ -153,6 +157,7 @@ TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
     "bias-classes": bias_classes,
+    "bias-sequences": bias_sequences,
     "clinical-notes": clinical_notes,
     "grow-depth": grow_depth,
     "grow-width": grow_width,

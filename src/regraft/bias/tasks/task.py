@@ -15,6 +15,7 @@ from regraft.errors import ParameterError
 
 Kind = Literal["labels", "sequences", "episodes", "environments", "symbols"]
 ACCURACY = Metric("accuracy", "high", amounts="right", sizes="examples")
+ERROR = Metric("error", "low", amounts="errors", sizes="examples")  # squared, over the power of what was asked for
 NATS = Metric("nats", "low", amounts="nats_each", sizes="symbols")
 
 
@@ -66,6 +67,8 @@ def elsewhere(module: str, function: str, **given: Any) -> Callable[..., Task]:
 
 
 NAMED: dict[str, Callable[..., Task]] = {"digits": digits}
+NAMED |= {"delay": elsewhere("sequences", "delay"), "digit-sequences": elsewhere("sequences", "digit_sequences")}
+NAMED |= {"permuted-digits": elsewhere("sequences", "digit_sequences", permuted=True)}
 NAMED |= {"omniglot-characters": elsewhere("characters", "characters")}
 
 
