@@ -136,6 +136,13 @@ def bias_sequences(_: Path, __: Path) -> None:
     """Its task is made by the command itself."""
 
 
+def bias_symbols(folder: Path, _: Path) -> None:
+    (folder / "texts").mkdir()
+    for number, text in enumerate(domain_texts(60)):
+        (folder / "texts" / f"{number}.txt").write_text(f"{text} {text}", encoding="utf-8")
+    (folder / "cipher.txt").write_text("xyyz zyyx xzzy " * 8, encoding="utf-8")
+
+
 def text_words(folder: Path, _: Path) -> None:
     draw, words = random.Random(0), words_of(12)
     kinds = [words[:4], words[4:8], words[8:]]
@@ -158,6 +165,7 @@ TOYS = {
     "align-words": align_words,
     "bias-classes": bias_classes,
     "bias-sequences": bias_sequences,
+    "bias-symbols": bias_symbols,
     "clinical-notes": clinical_notes,
     "grow-depth": grow_depth,
     "grow-width": grow_width,

@@ -26,7 +26,8 @@ class Task:
     Attributes
     ----------
     kind : "labels" (n, ...) with a class each; "sequences" (n, length, channels) with a class or a target each; "episodes": as labels, the
-        classes held out are others than those learned; "environments": as labels, and an environment each; "symbols": (n, length) ids.
+        classes held out are others than those learned; "environments": as labels, and an environment each; "symbols": (n, length) ids,
+        y what comes next, -100 where nothing is asked.
     x, y, x_test, y_test : float32 (symbols: int64) and int64 (targets of sequences: float32). classes : how many.
     extra : by name, what a kind has beside: "environment" (n,) and "environment_test" (n,) of int64.
     metric : what held-out examples are averaged to.
@@ -69,6 +70,8 @@ def elsewhere(module: str, function: str, **given: Any) -> Callable[..., Task]:
 NAMED: dict[str, Callable[..., Task]] = {"digits": digits}
 NAMED |= {"delay": elsewhere("sequences", "delay"), "digit-sequences": elsewhere("sequences", "digit_sequences")}
 NAMED |= {"permuted-digits": elsewhere("sequences", "digit_sequences", permuted=True)}
+NAMED |= {"letters": elsewhere("symbols", "letters"), "ciphered-letters": elsewhere("symbols", "letters", ciphered=True)}
+NAMED |= {"lookup": elsewhere("symbols", "lookup")}
 NAMED |= {"omniglot-characters": elsewhere("characters", "characters")}
 
 

@@ -13,7 +13,8 @@ from regraft.cli.bias.group import group
 @verb(group=group)
 def compare(
     task: Annotated[
-        str, typer.Argument(help="A task by name (digits, omniglot-characters, delay, digit-sequences, permuted-digits).", metavar="TASK")
+        str,
+        typer.Argument(help="A task by name (digits, omniglot-characters, delay, permuted-digits, letters, lookup, ...).", metavar="TASK"),
     ],
     *,
     methods: Annotated[str, typer.Option(help="Names separated by commas, or all that can learn the task.")] = "all",
