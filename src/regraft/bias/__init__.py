@@ -7,6 +7,14 @@ import importlib
 from typing import Any
 
 _HOMES: dict[str, str] = {}  # the public name of a part: the module below this one that has it
+_HOMES |= dict.fromkeys(("Bases", "grow_bases", "make_bases"), "equiangular.bases")
+_HOMES |= dict.fromkeys(("S4D", "S4DConfig", "param_groups"), "ssm.layer") | dict.fromkeys(("S4DBlock", "S4DModel"), "ssm.network")
+_HOMES |= dict.fromkeys(("LexinvariantConfig", "LexinvariantLM"), "lexinvariant.model") | {"decipher": "lexinvariant.decipher"}
+_HOMES |= {"keyed_rows": "lexinvariant.tables"}
+_HOMES |= {"s4d_init": "ssm.initial", "vandermonde": "ssm.vandermonde"}
+_HOMES |= {"EquiangularClassifier": "equiangular.head", "EquiangularHead": "equiangular.head", "swap_head": "equiangular.swap"}
+_HOMES |= {"LexinvariantConfig": "lexinvariant.model", "LexinvariantLM": "lexinvariant.model", "decipher": "lexinvariant.decipher"}
+_HOMES |= {"open_reader": "lexinvariant.reading"}
 __all__ = sorted(_HOMES)
 
 

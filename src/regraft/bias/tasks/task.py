@@ -1,6 +1,7 @@
 """A task: examples to learn from and examples held out, of one kind."""
 
 import hashlib
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from regraft.errors import ParameterError
 
 Kind = Literal["labels", "sequences", "episodes", "environments", "symbols"]
 ACCURACY = Metric("accuracy", "high", amounts="right", sizes="examples")
+ERROR = Metric("error", "low", amounts="errors", sizes="examples")  # squared, over the power of what was asked for
 NATS = Metric("nats", "low", amounts="nats_each", sizes="symbols")
 
 
@@ -24,7 +26,8 @@ class Task:
     Attributes
     ----------
     kind : "labels" (n, ...) with a class each; "sequences" (n, length, channels) with a class or a target each; "episodes": as labels, the
-        classes held out are others than those learned; "environments": as labels, and an environment each; "symbols": (n, length) ids.
+        classes held out are others than those learned; "environments": as labels, and an environment each; "symbols": (n, length) ids,
+        y what comes next, -100 where nothing is asked.
     x, y, x_test, y_test : float32 (symbols: int64) and int64 (targets of sequences: float32). classes : how many.
     extra : by name, what a kind has beside: "environment" (n,) and "environment_test" (n,) of int64.
     metric : what held-out examples are averaged to.
@@ -59,7 +62,17 @@ def digits(*, examples: int = 300, seed: int = 0) -> Task:
     return Task("digits", "labels", x[:examples], y[:examples], x[examples:], y[examples:], 10)
 
 
+def elsewhere(module: str, function: str, **given: Any) -> Callable[..., Task]:
+    """The task that `function` of a module of this folder makes, loaded when it is asked for."""
+    return lambda **settings: getattr(importlib.import_module(f"regraft.bias.tasks.{module}"), function)(**(given | settings))
+
+
 NAMED: dict[str, Callable[..., Task]] = {"digits": digits}
+NAMED |= {"delay": elsewhere("sequences", "delay"), "digit-sequences": elsewhere("sequences", "digit_sequences")}
+NAMED |= {"permuted-digits": elsewhere("sequences", "digit_sequences", permuted=True)}
+NAMED |= {"letters": elsewhere("symbols", "letters"), "ciphered-letters": elsewhere("symbols", "letters", ciphered=True)}
+NAMED |= {"lookup": elsewhere("symbols", "lookup")}
+NAMED |= {"omniglot-characters": elsewhere("characters", "characters")}
 
 
 def open_task(name: str, **settings: Any) -> Task:
