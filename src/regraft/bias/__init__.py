@@ -7,6 +7,8 @@ import importlib
 from typing import Any
 
 _HOMES: dict[str, str] = {}  # the public name of a part: the module below this one that has it
+_HOMES |= dict.fromkeys(("EpisodeLoss", "ICNNLoss", "ProtoNetLoss", "ProtoTripletLoss"), "episodes.losses")
+_HOMES |= {"EpisodeSampler": "episodes.sampler", "icnn_score": "episodes.icnn"}
 __all__ = sorted(_HOMES)
 
 

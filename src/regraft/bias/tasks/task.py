@@ -1,6 +1,7 @@
 """A task: examples to learn from and examples held out, of one kind."""
 
 import hashlib
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -59,7 +60,13 @@ def digits(*, examples: int = 300, seed: int = 0) -> Task:
     return Task("digits", "labels", x[:examples], y[:examples], x[examples:], y[examples:], 10)
 
 
+def elsewhere(module: str, function: str, **given: Any) -> Callable[..., Task]:
+    """The task that `function` of a module of this folder makes, loaded when it is asked for."""
+    return lambda **settings: getattr(importlib.import_module(f"regraft.bias.tasks.{module}"), function)(**(given | settings))
+
+
 NAMED: dict[str, Callable[..., Task]] = {"digits": digits}
+NAMED |= {"omniglot": elsewhere("omniglot", "omniglot"), "omniglot-20-way": elsewhere("omniglot", "omniglot", way=20)}
 
 
 def open_task(name: str, **settings: Any) -> Task:
