@@ -15,6 +15,7 @@ from regraft.errors import ParameterError
 
 Kind = Literal["labels", "sequences", "episodes", "environments", "symbols"]
 ACCURACY = Metric("accuracy", "high", amounts="right", sizes="examples")
+WORST = Metric("worst_accuracy", "high", amounts="right", sizes="examples")  # in the held-out environment where it is lowest
 NATS = Metric("nats", "low", amounts="nats_each", sizes="symbols")
 
 
@@ -25,7 +26,8 @@ class Task:
     Attributes
     ----------
     kind : "labels" (n, ...) with a class each; "sequences" (n, length, channels) with a class or a target each; "episodes": as labels, the
-        classes held out are others than those learned; "environments": as labels, and an environment each; "symbols": (n, length) ids.
+        classes held out are others than those learned; "environments": as labels, and an environment each, that with the lowest accuracy
+        counts; "symbols": (n, length) ids.
     x, y, x_test, y_test : float32 (symbols: int64) and int64 (targets of sequences: float32). classes : how many.
     extra : by name, what a kind has beside: "environment" (n,) and "environment_test" (n,) of int64.
     metric : what held-out examples are averaged to.
@@ -66,6 +68,7 @@ def elsewhere(module: str, function: str, **given: Any) -> Callable[..., Task]:
 
 
 NAMED: dict[str, Callable[..., Task]] = {"digits": digits}
+NAMED |= {name: elsewhere("colored", name) for name in ("colored_mnist", "inverse_colored_mnist", "colored_digits")}
 NAMED |= {"omniglot": elsewhere("omniglot", "omniglot"), "omniglot-20-way": elsewhere("omniglot", "omniglot", way=20)}
 
 
