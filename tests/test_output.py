@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import transformers
 from regraft import output
 from regraft.checkpoint import Checkpoint
 from regraft.errors import OutputError
-from regraft.output import atomic_directory, check_output, check_space, link_or_copy, remove_stale
+from regraft.output import atomic_directory, atomic_file, check_output, check_space, link_or_copy, remove_stale, workplace
 from toys.checkpoints import LLAMA
 
 
@@ -89,6 +90,32 @@ def test_refusals(tmp_path, monkeypatch):
         check_output(full, overwrite=True)
     assert tree(tmp_path) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "full", "link", "source"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_files_that_a_library_keeps_to_itself_get_the_usual_mode(tmp_path, umask, mode):
+    def kept_to_itself(path):
+        path.write_text("1")
+        path.chmod(0o600)
+
+    before = os.umask(umask)
+    try:
+        with atomic_directory(tmp_path / "out") as temporary:
+            kept_to_itself(temporary / "a")
+        with atomic_file(tmp_path / "b") as temporary:
+            kept_to_itself(temporary)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out" / "a", tmp_path / "b")} == {mode}
+
+
+def test_a_workplace_is_gone_afterwards_and_a_dead_ones_is_removed(tmp_path):
+    (tmp_path / ".out.regraft-999999999-0000").mkdir()
+    with workplace(tmp_path / "out") as mine, atomic_directory(tmp_path / "out") as temporary:
+        assert {path.name for path in tmp_path.iterdir()} == {mine.name, temporary.name}
+        (temporary / "a").write_text("1")
+    assert tree(tmp_path).keys() == {"out/a"}
 
 
 def test_an_empty_directory_is_taken(tmp_path):

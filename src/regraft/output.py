@@ -1,8 +1,9 @@
 """Output directories and files that appear whole or not at all.
 
 Enters: the final path. Leaves: a temporary sibling to fill, which is flushed to disk and renamed when the block ends, and removed when it
-fails. What a killed process left behind is removed by the next run that writes to the same path. `link_or_copy` fills such a directory
-with files that do not change.
+fails. What a killed process left behind is removed by the next run that writes to the same path. `workplace` is such a sibling for what is
+on the way. `link_or_copy` fills such a directory with files that do not change. New files get the mode that the umask gives, also where a
+library wrote them for their owner alone.
 """
 
 import contextlib
@@ -41,26 +42,38 @@ def atomic_directory(out: str | Path, *, overwrite: bool = False, sources: Seque
     """
     out = Path(out).expanduser().resolve()
     check_output(out, overwrite=overwrite, sources=sources)
+    with workplace(out) as temporary:  # after success it is gone, or holds what was overwritten
+        try:
+            yield temporary
+            _flush(temporary)
+            _put_in_place(temporary, out, overwrite)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OutputError(f"{out}: the disk is full; nothing was written: free some space or choose another disk") from None
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and str(error.filename2) == str(out):
+                raise OutputError(f"{out}: something else appeared there in the meantime; nothing was written") from None
+            raise
+
+
+@contextmanager
+def workplace(out: str | Path) -> Iterator[Path]:
+    """A folder beside `out` for what is on the way there, removed at the end; what a killed run left is removed first.
+
+    Raises `OutputError`: it cannot be made.
+    """
+    out = Path(out).expanduser().resolve()
     made = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(out)
-        temporary, lock = _make_temporary(out)
+        folder, lock = _make_temporary(out)
     except OSError as error:
         _remove_empty(made)
         raise OutputError(f"{out}: cannot be written ({error.strerror}): choose another output directory") from None
     try:
-        yield temporary
-        _flush(temporary)
-        _put_in_place(temporary, out, overwrite)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"{out}: the disk is full; nothing was written: free some space or choose another disk") from None
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and str(error.filename2) == str(out):
-            raise OutputError(f"{out}: something else appeared there in the meantime; nothing was written") from None
-        raise
-    finally:  # after success `temporary` is gone, or holds what was overwritten
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
         _remove_empty(made)
 
@@ -75,7 +88,11 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
+        temporary.touch()
+        usual = temporary.stat().st_mode
+        temporary.unlink()  # some writers want to make it themselves
         yield temporary
+        temporary.chmod(temporary.stat().st_mode | usual)
         fsync(temporary)
         temporary.replace(path)
     finally:
@@ -111,12 +128,17 @@ def check_outside(out: str | Path, sources: Sequence[Path]) -> None:
             raise OutputError(f"{out}: {how}; inputs are never modified: choose another output directory")
 
 
-def check_space(out: str | Path, needed: int) -> None:
-    """Raise `OutputError` if the disk of `out` has less than `needed` bytes left."""
+def free_space(out: str | Path) -> int:
+    """Bytes left on the disk of `out`, which need not exist yet."""
     place = Path(out).expanduser().resolve()
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free
+    return shutil.disk_usage(place).free
+
+
+def check_space(out: str | Path, needed: int) -> None:
+    """Raise `OutputError` if the disk of `out` has less than `needed` bytes left."""
+    free = free_space(out)
     if free < needed:
         raise OutputError(
             f"{out}: needs {needed / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free there: free some space or choose another disk"
@@ -195,11 +217,13 @@ def _make_temporary(out: Path) -> tuple[Path, int]:
 
 
 def _flush(directory: Path) -> None:
-    """Force every new file below `directory` to disk; hard links are on disk already."""
+    """Force every new file below `directory` to disk, readable for whom the umask allows; hard links are the source's own files."""
+    usual = directory.stat().st_mode & 0o666
     for folder, _, names in os.walk(directory, topdown=False):
         for name in names:
             path = Path(folder) / name
             if path.stat().st_nlink == 1:
+                path.chmod(path.stat().st_mode | usual)
                 fsync(path)
         fsync(Path(folder))
 

@@ -1,8 +1,11 @@
 """Bad input on the command line: exit code 2, one line that says what, where and what to do, and nothing left behind."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import time
 
 import pytest
 from safetensors.torch import load_file
@@ -326,6 +329,22 @@ def test_interrupted(place, monkeypatch):
     assert result.exit_code == 130
     assert "nothing half-written" in result.stderr
     assert sorted(path.name for path in place.iterdir()) == ["model", "notes"]
+
+
+def test_terminated(place, monkeypatch):
+    """SIGTERM cleans up as Ctrl-C does, and is set back afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def killed(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr("regraft.checkpoint.files.take_over", killed)
+    result = adapt()
+    assert result.exit_code == 143
+    assert "nothing half-written" in result.stderr
+    assert sorted(path.name for path in place.iterdir()) == ["model", "notes"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_missing_extra_is_one_line(monkeypatch, tmp_path):

@@ -262,15 +262,21 @@ def test_compare_ranks_and_goes_on_where_it_stopped(folders, text, tmp_path, mon
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["depth", "MODEL", "--layers", "0", "--out", "OUT"], "give 1 or more"),
+        (["depth", "MODEL", "--layers", "0", "--out", "OUT"], "give 1 to 10,000"),
+        (["depth", "MODEL", "--layers", "100000000", "--out", "OUT"], "give 1 to 10,000"),
+        (["width", "MODEL", "--hidden", "80000000", "--out", "OUT"], "the model would be 1,280,000"),
+        (["width", "MODEL", "--hidden", "-4", "--out", "OUT"], "choose 8"),
         (["depth", "MODEL", "--layers", "6", "--method", "zeroblok", "--out", "OUT"], "did you mean zero-block"),
         (["depth", "MODEL", "--layers", "6", "--steps", "2", "--out", "OUT"], "give some with --corpus"),
         (["depth", "MODEL", "--layers", "6", "--gene", "MODEL", "--out", "OUT"], "has no gene.json"),
         (["depth", "MODEL", "--layers", "6", "--new-only", "--out", "OUT"], "--new-only says what is trained"),
         (["linearity", "NAN"], "holds NaN"),
         (["width", "NAN", "--hidden", "32", "--out", "OUT"], "look for NaN"),
+        (["experts", "NAN", "--experts", "4", "--top-k", "2", "--layers", "1", "--out", "OUT"], "up_proj.weight holds NaN"),
+        (["experts", "NAN", "--experts", "4", "--top-k", "2", "--layers", "1", "--method", "upcycle", "--out", "OUT"], "holds NaN"),
         (["compare", "MODEL", "--layers", "6"], "give --corpus"),
         (["compare", "MODEL"], "give --layers"),
+        (["compare", "MODEL", "--layers", "6", "--top-k", "2"], "give --experts"),
     ],
 )
 def test_bad_input_leaves_nothing(given, said, folders, broken, tmp_path):
@@ -278,3 +284,99 @@ def test_bad_input_leaves_nothing(given, said, folders, broken, tmp_path):
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_no_room_is_refused_before_it_is_built(folders, text, tmp_path, monkeypatch):
+    from regraft.grow.depth.stack import size_at
+
+    size, parameters = size_at(Checkpoint.open(folders / "llama"), 50)
+    grown(folders / "llama", tmp_path / "fifty", 50)
+    written = Checkpoint.open(tmp_path / "fifty").tensors.values()
+    assert size == sum(info.nbytes for info in written) == 4 * parameters
+    monkeypatch.setattr("regraft.grow.depth.grower.LayerStack.open", lambda _: pytest.fail("built"))
+    given = ["depth", folders / "llama", "--layers", 50, "--corpus", text, "--out", tmp_path / "out"]
+    with monkeypatch.context() as patch:
+        patch.setattr("regraft.grow.grower.free_space", lambda _: size - 1)
+        done = run(*given)
+    assert (done.exit_code, "GB left" in " ".join(done.output.split())) == (2, True)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": size - 1}))
+    done = run(*given)
+    assert (done.exit_code, "leave --corpus out" in " ".join(done.output.split())) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_plan_is_said_to_be(folders, tmp_path):
+    context = Context()
+    made = grown(folders / "llama", tmp_path / "seven", 7, "zero-block", context)
+    assert context.notes == ["layers 3, 6 are silent: they pass their input on until training wakes them"]
+    assert [layer for layer, loud in enumerate(made.facts["loudness"]) if not loud] == [3, 6]
+    grown(folders / "llama", tmp_path / "five", 5, "copy", context)
+    assert context.notes[1:] == ["the model has 5 layers already: the result is the model as it was"]
+
+
+def test_a_comparison_in_which_all_fail_says_so_line_by_line(folders, text, tmp_path):
+    given = ["compare", folders / "llama", "--layers", 3, "--methods", "zero-block,stack", "--corpus", text, "--score-bytes", "500"]
+    done = run(*given, "--json")
+    assert done.exit_code == 1
+    assert [row["method"] for row in json.loads(done.stdout)["rows"]] == ["untouched", "zero-block", "stack"]
+    told = [line for line in done.stderr.splitlines() if line.startswith("regraft: ")]
+    assert [line.split(":")[1].strip() for line in told] == ["zero-block", "stack", "no method could be compared"]
+
+
+def test_ways_to_experts_are_compared(folders, text, tmp_path):
+    given = ["compare", folders / "llama", "--experts", 4, "--top-k", 2, "--set", "upcycle.form=copies", "--corpus", text]
+    small = ["--score-bytes", "500", "--train", 2, "--train-set", "block=16", "--train-set", "batch_size=2"]
+    done = run(*given, *small, "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0, done.output
+    rows = {row["method"]: row for row in json.loads(done.stdout)["rows"]}
+    assert rows.keys() == {"untouched", "emoe", "upcycle"}
+    assert rows["upcycle"]["bits_per_byte"] == pytest.approx(
+        rows["untouched"]["bits_per_byte"], abs=1e-5
+    )  # copies begin as the dense model
+    assert rows["emoe"]["bits_per_byte"] != pytest.approx(rows["untouched"]["bits_per_byte"], abs=1e-5)  # as it routes
+    assert rows["emoe"]["parameters"] == rows["untouched"]["parameters"] < rows["upcycle"]["parameters"]
+    assert all(rows[name]["bits_per_byte_after"] is not None for name in ("emoe", "upcycle"))
+    assert "4 experts, of which a token takes 2" in (tmp_path / "out" / "comparison.html").read_text("utf-8")
+
+
+def test_ways_that_are_level_are_called_so():
+    from regraft.grow.compare import _first
+
+    def row(method, value, low=None):
+        return {"method": method, "bits_per_byte": value, "bits_per_byte_after": None, "behind_first_low": low}
+
+    assert _first([row("a", 1.0)]) == "best is a with 1.000 as grown"
+    assert _first([row("a", 1.0), row("b", 1.1, 0.05)]) == "best is a with 1.000 as grown"
+    assert _first([row("a", 1.0), row("b", 1.1, -0.01), row("c", 1.1, 0.0)]) == "a, b and c are level with 1.000 as grown"
+
+
+def test_the_picture_shows_what_is_close():
+    from regraft.grow.report.comparison import before_and_after
+
+    rows = [{"method": name, "bits_per_byte": 2.9 + n / 1000, "bits_per_byte_after": None} for n, name in enumerate("abc")]
+    figure = before_and_after(rows)
+    assert [(list(trace.y), trace.mode) for trace in figure.data] == [(["a", "b", "c"], "markers")]  # bars would start at 0
+
+
+def test_pictures_of_a_growth_name_whole_layers_silent_ones_and_sizes():
+    from regraft.grow.report.growth import growth_report, plan_figure
+
+    figure = plan_figure([{"0": 1.0}, {"0": 1.0}, {"1": 1.0}], 2, loud=[1.0, 0.0, 1.0])
+    assert list(figure.layout.yaxis.ticktext) == ["0", "1 (silent)", "2"]
+    assert list(figure.layout.xaxis.tickvals) == [0, 1]
+    wider = {f"{name}{when}": size for name in ("hidden", "heads", "groups", "ffn") for when, size in (("_before", 2), ("", 4))}
+    figures = {**wider, "parameters": 4, "parameters_before": 1, "exact": True, "difference": 1e-6, "relative_difference": 8e-7}
+    report = growth_report("toy", resolve("width-grower", "net2net"), None, {}, None, figures)
+    assert "It computes the same function: outputs differ by at most 1e-06 (8e-07 of their size)" in report.lead
+    assert [part.title for part in report.sections if part.kind == "figure"] == ["Sizes before and after"]
+
+
+def test_links_to_the_input_are_named(tmp_path):
+    from regraft.grow.job import linked_note
+
+    models.llama(layers=5).save_pretrained(tmp_path / "sharded", max_shard_size="10KB")
+    grown(tmp_path / "sharded", tmp_path / "out", 6, "stack", Context())
+    linked = [path for path in (tmp_path / "out").glob("*.safetensors") if path.stat().st_nlink > 1]
+    told = linked_note(tmp_path / "out", Checkpoint.open(tmp_path / "sharded"))
+    assert [f"{len(linked)} files" in line for line in told] == [True] * bool(linked)
+    assert all("hard links" in line for line in told)

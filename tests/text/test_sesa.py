@@ -448,6 +448,12 @@ def test_the_command_explains(files, model, tmp_path):
     assert sum(one["contribution"] for one in told["concepts"]) + told["others"] == pytest.approx(told["score"], abs=1e-9)
     a, b = model.encode_query(sides[1]), model.encode_document([sides[3], sides[5]]).max(0)
     assert told["score"] == pytest.approx(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)), abs=1e-6)
+    strange = CliRunner().invoke(app, ["text", "explain", str(tmp_path / "model"), "--query", "zyx wvu", "--document", "page"])
+    assert strange.exit_code == 2
+    assert "the query has no word that model knows" in " ".join(strange.output.split())
+    every = CliRunner().invoke(app, [*call[:-2], "--top", "4"])
+    assert " others" not in every.output
+    assert "unrecognized" not in every.output
     shown = CliRunner().invoke(app, [*call, "--out", str(tmp_path / "why.html")])
     assert shown.exit_code == 0, shown.output
     assert "Contributions to the cosine" in (tmp_path / "why.html").read_text("utf-8")
@@ -476,8 +482,10 @@ def test_esa_is_written_and_opened(plain_base, tmp_path):
 def test_esa_explains_straight_from_a_knowledge_base(plain_base):
     _, told = explain(plain_base, Side(["chess"]), Side(["board play"], ["web"]), known="max", top=3)
     assert told["concepts"][0]["concept"] == "game"
-    _, none = explain(plain_base, Side(["unheard"]), Side(["board"]))
+    _, none = explain(plain_base, Side(["song"]), Side(["board"]))
     assert (none["score"], none["concepts"]) == (0.0, [])
+    with pytest.raises(ParameterError, match=r"the document has no word that base\.jsonl knows"):
+        explain(plain_base, Side(["song"]), Side(["unheard"]))
     _, alone = explain(plain_base, Side([], ["web"]), Side([""], ["web"]), known="alone")
     assert alone["score"] == pytest.approx(1)
 

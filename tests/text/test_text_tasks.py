@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from regraft.cli import app
 from regraft.errors import CorpusError, EvaluationError, ParameterError
 from regraft.evaluation.correlation import Correlation, spearman
-from regraft.evaluation.paired import Sample
+from regraft.evaluation.paired import Sample, paired_effect
 from regraft.method import resolve
 from regraft.text.tasks.files import open_any, open_file
 from regraft.text.tasks.named import NAMED
@@ -139,3 +139,24 @@ def test_every_task_has_texts_to_time_encoding_on():
     assert asked.texts == asked.typical == ["a small feline"]
     assert (found.texts, found.typical) == (["a query"], ["a document"])
     assert all(one.typical for one in (open_any(name) for name in NAMED if name in ("words", "simlex")))
+
+
+def test_many_draws_at_once_are_those_one_by_one(monkeypatch):
+    draw = np.random.default_rng(0)
+
+    def two_tasks():
+        ranks = Correlation(draw.integers(4, size=(1, 30)).astype(float), draw.integers(3, size=30).astype(float))
+        return Quality({"few": Correlation(draw.normal(size=(1, 3)), np.arange(3.0)), "ranks": ranks, "right": Sample.of(draw.random(9))})
+
+    class Plain:
+        def __init__(self, of):
+            self.documents, self.seeds, self.value, self.resample = of.documents, of.seeds, of.value, of.resample
+
+    one, other = two_tasks(), two_tasks()
+    wanted = paired_effect(Plain(one), Plain(other), draws=300)
+    seeds = Correlation(draw.normal(size=(3, 20)), draw.normal(size=20)), Correlation(draw.normal(size=(3, 20)), draw.normal(size=20))
+    by_seed = paired_effect(*map(Plain, seeds), draws=300)
+    monkeypatch.setattr("regraft.evaluation.correlation.rankdata", None)  # none is ranked by itself but for the value
+    monkeypatch.setattr(Correlation, "value", 0.0)
+    for found, plain in ((paired_effect(one, other, draws=300), wanted), (paired_effect(*seeds, draws=300), by_seed)):
+        assert [found.low, found.high] == pytest.approx([plain.low, plain.high], abs=1e-12)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from datasets import Dataset
 from regraft.cli import app
 from regraft.errors import CorpusError, ParameterError
+from regraft.evaluation.paired import Sample
 from regraft.method import resolve
 from regraft.text.examples import read_examples
 from regraft.text.fitting import Budget
@@ -57,6 +58,23 @@ def test_the_command_trains_measures_and_writes_a_plain_model(pairs, bert_folder
 
     assert open_any(str(pairs / "test.jsonl")).measure(encoder(model)).value == pytest.approx(gain["after"], abs=1e-5)
     assert not list(tmp_path.glob(".out.training-*"))
+
+
+@pytest.mark.parametrize(("after", "said"), [(0.1, True), (0.9, False)])
+def test_a_model_that_got_worse_is_said(pairs, bert_folder, tmp_path, monkeypatch, after, said):
+    found = iter([{"test": Sample.of(np.full(150, value))} for value in (0.5, after)])
+    monkeypatch.setattr("regraft.text.train._measure", lambda model, tasks: next(found))
+    examples, task = [str(pairs / "train.jsonl")], str(pairs / "test.jsonl")
+    report, _ = train(bert_folder, examples, out=tmp_path / "o", encode_by="mean", budget=Budget(steps=1, batch_size=4), tasks=task)
+    assert ("Surely worse than before on test: lower" in report.lead) == said
+
+
+@pytest.mark.parametrize("name", ["steps", "batch-size", "lr"])
+def test_a_budget_of_nothing_names_its_option(bert_folder, pairs, tmp_path, name):
+    call = ["text", "train", str(bert_folder), "--examples", str(pairs / "train.jsonl"), "--out", str(tmp_path / "o"), f"--{name}", "0"]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 2
+    assert [other for other in ("--steps", "--batch-size", "--lr") if other in done.output] == [f"--{name}"]
 
 
 def test_a_killed_training_goes_on_to_the_same_model(pairs, bert_folder, tmp_path):

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from regraft.cli import app
 from regraft.errors import CorpusError, ParameterError
 from regraft.method import list_methods, resolve
+from regraft.report.figures import training_curves
 from regraft.text.tasks.analogies import Analogies
 from regraft.text.tasks.synonyms import Synonyms
 from regraft.text.words.compare import advise, compare
@@ -23,7 +24,15 @@ from regraft.vectors.files import open_vectors
 
 MODELS = ["skipgram", "cbow", "order", "lbl", "nnlm", "cw"]
 ARTICLES, COLORS, ANIMALS, FOODS = ("a", "the"), ("red", "green", "blue"), ("cat", "dog"), ("fish", "meat", "rice")
+WORDS = (*ARTICLES, *COLORS, *ANIMALS, "ate", *FOODS)
+KINDS = {word: kind for kind in (ARTICLES, COLORS, ANIMALS, FOODS) for word in kind}
+PAIRS = [(a, b, 5 * (KINDS.get(a, a) == KINDS.get(b, b))) for n, a in enumerate(WORDS) for b in WORDS[n + 1 :]]
 TEXT = [f"{ARTICLES[n % 2]} {COLORS[n % 3]} {ANIMALS[n % 2]} ate {FOODS[n % 3]}" for n in range(60)]
+
+
+def write_pairs(path, pairs=PAIRS):
+    path.write_text("sentence1,sentence2,score\n" + "".join(f"{a},{b},{score}\n" for a, b, score in pairs))
+    return path
 
 
 def one_noise(text, word=1, lines=None):
@@ -203,6 +212,33 @@ def test_a_seed_gives_the_same_vectors_and_learning_lowers_the_loss(name):
     assert first.epochs[-1].validation < first.epochs[0].validation
 
 
+@pytest.mark.parametrize("name", ["skipgram", "glove"])
+def test_speed_does_not_count_compilation(name, monkeypatch):
+    model, timed = resolve("word-model", name, {"dim": 4, "epochs": 1, "t": 0}), []
+    go, clock = type(model).go, iter(range(100))
+
+    def watched(self, words, weights, part):
+        timed.append((len(part.units), part.learning))
+        return go(self, words, weights, part)
+
+    monkeypatch.setattr(type(model), "go", watched)
+    monkeypatch.setattr("regraft.text.words.trainer.time.perf_counter", lambda: timed.append("clock") or float(next(clock)))
+    fit(model, read_words(TEXT, min_count=1))
+    assert timed[0] == (0, True)
+    assert timed.index("clock") > 0
+
+
+@pytest.mark.parametrize(("rate", "said"), [(1000, True), (0.025, False)])
+def test_a_rate_that_diverges_is_said(tmp_path, rate, said):
+    (tmp_path / "c.txt").write_text("\n".join(TEXT))
+    model = resolve("word-model", "skipgram", {"dim": 8, "t": 0, "rate": rate})
+    report, figures = words([tmp_path / "c.txt"], model, out=tmp_path / "o", reading=Reading(min_count=1))
+    assert any("lower the rate" in note for note in figures["notes"]) == ("lower the rate" in report.lead) == said
+    settings, pairs = {"dim": 8, "t": 0, "rate": rate}, [str(write_pairs(tmp_path / "pairs.csv"))]
+    compare([tmp_path / "c.txt"], "skipgram", settings=settings, out=tmp_path / "p", reading=Reading(min_count=1), tasks=pairs)
+    assert ("lower the rate" in (tmp_path / "p" / "comparison.html").read_text("utf-8")) == said
+
+
 def test_two_threads_share_the_text():
     found = read_words(TEXT, min_count=1)
     fitted = fit(resolve("word-model", "cbow", {"dim": 8, "epochs": 2, "t": 0}), found, workers=2)
@@ -248,7 +284,7 @@ def test_what_is_written_opens_again(tmp_path, form):
 
 def test_a_development_task_ends_training_and_keeps_the_best_pass(tmp_path):
     (tmp_path / "c.txt").write_text("\n".join(TEXT))
-    (tmp_path / "dev.csv").write_text("sentence1,sentence2,score\ncat,dog,5\ncat,ate,1\nred,green,4\nred,meat,0\n")
+    write_pairs(tmp_path / "dev.csv")
     model = resolve("word-model", "cbow", {"dim": 8, "epochs": 30, "t": 0})
     _, figures = words(
         [tmp_path / "c.txt"], model, out=tmp_path / "o", reading=Reading(min_count=1), dev=str(tmp_path / "dev.csv"), patience=2
@@ -259,7 +295,7 @@ def test_a_development_task_ends_training_and_keeps_the_best_pass(tmp_path):
 
 def test_models_stand_beside_random_vectors(tmp_path):
     (tmp_path / "c.txt").write_text("\n".join(TEXT))
-    (tmp_path / "pairs.csv").write_text("sentence1,sentence2,score\ncat,dog,5\ncat,ate,1\nred,green,4\nred,meat,0\n")
+    write_pairs(tmp_path / "pairs.csv")
     done = compare(
         [tmp_path / "c.txt"], "skipgram,cbow", settings={"dim": 8, "t": 0, "shrink": True}, out=tmp_path / "o",
         reading=Reading(min_count=1), tasks=[str(tmp_path / "pairs.csv")],
@@ -267,7 +303,8 @@ def test_models_stand_beside_random_vectors(tmp_path):
     assert done.rows[0]["method"] == "random"
     assert {row["method"] for row in done.rows} == {"random", "skipgram", "cbow"}
     assert done.rows[0]["pgr"] in (0, None)
-    assert "domain" in done.advice
+    assert f"{5 * 60:,} words are" in done.advice
+    assert "words of 55 of 55 known" in (tmp_path / "o" / "comparison.html").read_text("utf-8")
     assert (tmp_path / "o" / "comparison.html").is_file()
     with pytest.raises(ParameterError, match="no model that is compared has it"):
         compare([tmp_path / "c.txt"], "cbow", settings={"hidden": 3})
@@ -278,11 +315,44 @@ def test_models_stand_beside_random_vectors(tmp_path):
 def test_advice_says_when_to_go_on():
     rows = [
         {"method": "random", "quality": 0.1},
-        {"method": "cbow", "quality": 0.5, "epoch": 5, "passes": 5, "words_per_second": 9},
+        {"method": "cbow", "quality": 0.5, "epoch": 5, "passes": 5, "words_per_second": 9, "loss_lowest_at": 2},
         {"method": "nnlm", "quality": 0.2, "epoch": 5, "passes": 5, "words_per_second": 1, "behind_first_low": 0.1},
     ]
     assert advise(rows, 1_000_000).startswith("Take cbow; it was best after its last pass")
+    unwatched = {key: value for key, value in rows[1].items() if key != "loss_lowest_at"}
+    assert advise([rows[0], unwatched], 1_000_000).startswith("Take cbow. 1,000,000 words")
     assert "stop after pass 3" in advise([rows[0], rows[1] | {"epoch": 3}], 1_000_000)
+
+
+def test_where_random_vectors_are_unbeaten_nothing_is_advised():
+    rows = [{"method": "random", "quality": 0.5}, {"method": "cbow", "quality": 0.4, "epoch": 5, "passes": 5, "words_per_second": 9}]
+    assert advise(rows, 12_345).startswith("Nothing was learned")
+    assert "12,345 words" in advise(rows, 12_345)
+    close = [{"method": "random", "quality": 0.3, "behind_first_low": -0.01}, rows[1]]
+    assert advise(close, 12_345).startswith("Nothing was learned")
+    assert advise([close[0] | {"behind_first_low": 0.01}, rows[1]], 12_345).startswith("Take cbow")
+
+
+def test_a_task_of_too_few_known_words_is_not_scored(tmp_path):
+    (tmp_path / "c.txt").write_text("\n".join(TEXT))
+    strange = [(f"{a}x", b, score) for a, b, score in PAIRS]
+    for name, pairs in (("nine", strange + PAIRS[:9]), ("ten", strange + PAIRS[:10])):
+        write_pairs(tmp_path / f"{name}.csv", pairs)
+    model, reading = resolve("word-model", "cbow", {"dim": 4, "epochs": 1, "t": 0}), Reading(min_count=1)
+    tasks = [str(tmp_path / "nine.csv"), str(tmp_path / "ten.csv")]
+    report, figures = words([tmp_path / "c.txt"], model, out=tmp_path / "o", reading=reading, tasks=tasks)
+    assert set(figures["tasks"]) == {"ten"}
+    assert figures["known"] == {"nine": 9, "ten": 10}
+    assert "nine: not scored, words of 9 of 64 are known" in report.lead
+    assert "10 of 65 known" in report.lead
+    done = compare([tmp_path / "c.txt"], "cbow", settings={"dim": 4, "t": 0}, reading=reading, tasks=tasks)
+    assert done.rows[0]["quality"] == done.rows[0]["ten"]
+    assert all("nine" not in row for row in done.rows)
+    with pytest.raises(ParameterError, match="nine 9 of 64"):
+        compare([tmp_path / "c.txt"], "cbow", reading=reading, tasks=tasks[:1])
+    with pytest.raises(ParameterError, match="--dev nine: words of 9 of 64 are known"):
+        words([tmp_path / "c.txt"], model, out=tmp_path / "p", reading=reading, dev=tasks[0])
+    assert not (tmp_path / "p").exists()
 
 
 def test_the_verb(tmp_path):
@@ -302,6 +372,8 @@ def test_the_verb(tmp_path):
         (["--min-count", "999"], "lower min_count"),
         (["--tasks", "nothing"], "unknown task"),
         (["--compare", "glove,nix"], "unknown word-model"),
+        (["--compare", "cbow", "--model", "cbow"], "--model is for one model and --compare for several"),
+        (["--compare", "cbow", "--format", "npy"], "--format is for one model"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, more, said):
@@ -310,6 +382,29 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, more, said):
     assert done.exit_code == 2
     assert said in done.output
     assert not (tmp_path / "o").exists()
+
+
+def test_nothing_is_written_into_a_corpus_or_over_a_model(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "c.txt").write_text("\n".join(TEXT))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    for more in (["--model", "cbow"], ["--compare", "cbow"]):
+        done = CliRunner().invoke(app, ["text", "words", str(tmp_path / "in"), "--out", str(tmp_path / "in" / "sub"), *more])
+        assert done.exit_code == 2
+        assert "lies inside the input" in " ".join(done.output.split())
+    for call in (["words", str(tmp_path / "in"), "--compare", "cbow"], ["compare", str(tmp_path / "in")]):
+        done = CliRunner().invoke(app, ["text", *call, "--out", str(tmp_path / "model")])
+        assert done.exit_code == 2
+        assert "holds a model or another output (config.json)" in " ".join(done.output.split())
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"c.txt", "config.json"}
+
+
+def test_passes_are_whole_on_an_axis():
+    figure = training_curves({"a": [(1.0, 0.1), (2.0, 0.2), (12.0, 0.3)]}, x_title="passes")
+    assert list(figure.layout.xaxis.tickvals) == [0, 2, 4, 6, 8, 10, 12]
+    assert "passes" in figure.data[0].hovertemplate
+    assert training_curves({"a": [(0.5, 0.1), (2.0, 0.2)]}).layout.xaxis.tickvals is None
 
 
 def test_sentences_on_films_have_two_labels_and_three_sides():

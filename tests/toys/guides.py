@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from toys.clicks import write_libfm
 from toys.directory import domain_texts, save_decoder
 from toys.ontologies import DRUGS, SIGNS
 from toys.tasks import sentences
@@ -123,6 +124,23 @@ def tables_compress(folder: Path, _: Path) -> None:
     (folder / "words.txt").write_text("\n".join(words_of(200)), encoding="utf-8")
 
 
+def text_words(folder: Path, _: Path) -> None:
+    draw, words = random.Random(0), words_of(12)
+    kinds = [words[:4], words[4:8], words[8:]]
+    lines = [" ".join(draw.choices(draw.choice(kinds), k=6)) for _ in range(300)]
+    (folder / "corpus").mkdir()
+    (folder / "corpus" / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "notes.txt").write_text("\n".join(lines[:20]), encoding="utf-8")
+    pairs = [(a, b, number // 4 == words.index(b) // 4) for number, a in enumerate(words) for b in words[number + 1 :]]
+    rows = "".join(f"{a},{b},{int(same)}\n" for a, b, same in pairs)
+    (folder / "pairs.csv").write_text(f"sentence1,sentence2,score\n{rows}", encoding="utf-8")
+
+
+def tables_compare(folder: Path, _: Path) -> None:
+    write_libfm(folder / "train.libfm", 300, 0)
+    write_libfm(folder / "test.libfm", 100, 1)
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -131,6 +149,8 @@ TOYS = {
     "grow-width": grow_width,
     "low-resource-language": low_resource_language,
     "probe-spectrum": probe_spectrum,
+    "tables-compare": tables_compare,
     "tables-compress": tables_compress,
+    "text-words": text_words,
     "which-method": which_method,
 }

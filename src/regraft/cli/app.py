@@ -6,9 +6,12 @@ import functools
 import inspect
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
@@ -83,7 +86,10 @@ def verb(name: str | None = None, *, group: typer.Typer | None = None) -> Callab
             debug, as_json = kwargs.pop("debug", False), kwargs.get("json_output", False)
             set_threads(kwargs.pop("workers", 0))
             try:
-                result = call(command, kwargs)
+                with terminable():
+                    result = call(command, kwargs)
+            except Terminated:
+                stop("terminated; nothing half-written was left", 143, debug)
             except KeyboardInterrupt:
                 stop("interrupted; nothing half-written was left", 130, debug)
             except RegraftError as error:
@@ -108,6 +114,31 @@ def verb(name: str | None = None, *, group: typer.Typer | None = None) -> Callab
         return command
 
     return register
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as schedulers and shells send it: what Ctrl-C cleans up, this does too."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` meanwhile, in this process alone; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    own, before = os.getpid(), signal.getsignal(signal.SIGTERM)
+
+    def raised(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != own:  # a worker that was forked meanwhile
+            os.kill(os.getpid(), number)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, raised)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def unfolded(command: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -4,7 +4,7 @@ from regraft.comparison.bench import Arm, Bench
 from regraft.comparison.kept import Kept
 from regraft.comparison.outcome import Metric, Outcome
 from regraft.comparison.ranking import rank, ranked, set_behind
-from regraft.comparison.report import save, tables_of
+from regraft.comparison.report import check_out, save, tables_of
 from regraft.comparison.run import run
 
-__all__ = ["Arm", "Bench", "Kept", "Metric", "Outcome", "rank", "ranked", "run", "save", "set_behind", "tables_of"]
+__all__ = ["Arm", "Bench", "Kept", "Metric", "Outcome", "check_out", "rank", "ranked", "run", "save", "set_behind", "tables_of"]

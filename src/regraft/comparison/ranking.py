@@ -5,6 +5,7 @@ from functools import partial
 
 from regraft.comparison.outcome import Metric, Outcome, Row
 from regraft.evaluation.paired import paired_effect
+from regraft.progress import progress_bar
 
 
 def ranked(rows: Sequence[Row], outcomes: Mapping[str, Outcome], metric: Metric) -> list[Row]:
@@ -41,10 +42,12 @@ def set_behind(rows: Sequence[Row], outcomes: Mapping[str, Outcome], metric: Met
     if first is None or leading is None or leading.documents < 2:
         return
     trained = first.get(metric.after) is not None
-    for row in rows:
-        own, other_stage = sample[row["method"]], row is not rows[0] and trained and row.get(metric.after) is None
-        if row is first or other_stage or own is None:
-            continue
-        effect = paired_effect(leading, own)
-        low, high = sorted((metric.cost(effect.low), metric.cost(effect.high)))
-        row |= {"behind_first": metric.cost(effect.effect), "behind_first_low": low, "behind_first_high": high}
+    with progress_bar("intervals", total=len(rows), unit="rows") as bar:
+        for row in rows:
+            own, other_stage = sample[row["method"]], row is not rows[0] and trained and row.get(metric.after) is None
+            if row is not first and not other_stage and own is not None:
+                bar.say(str(row["method"]))
+                effect = paired_effect(leading, own)
+                low, high = sorted((metric.cost(effect.low), metric.cost(effect.high)))
+                row |= {"behind_first": metric.cost(effect.effect), "behind_first_low": low, "behind_first_high": high}
+            bar.advance()

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from regraft.comparison.outcome import Metric, Outcome, Row
+from regraft.errors import OutputError
+from regraft.output import check_outside
 from regraft.report import Report
 
+HOLDS_OTHER = ("modules.json", "config.json", "regraft.json")
 COSTS = {"seconds": "low", "peak_mb": "low"}
 
 
@@ -34,6 +37,16 @@ def shown(row: Row, hidden: Collection[str] = ()) -> Row:
     own = {name: value for name, value in row.items() if name != "error" and name not in hidden}
     behind, low, high = (own.pop(name, None) for name in ("behind_first", "behind_first_low", "behind_first_high"))
     return own | {"behind_first": None if behind is None else f"{behind:+.3f}±{(high - low) / 2:.3f}"}
+
+
+def check_out(out: str | Path, sources: Sequence[Path] = ()) -> None:
+    """Raise `OutputError` if a comparison may not be kept in `out`: it lies inside one of `sources`, is a file, or holds a model."""
+    check_outside(out, sources)
+    if Path(out).is_file():
+        raise OutputError(f"{out}: is a file: choose another output directory")
+    for name in HOLDS_OTHER:
+        if Path(out, name).is_file():
+            raise OutputError(f"{out}: holds a model or another output ({name}), no comparison: choose another output directory")
 
 
 def save(out: str | Path, figures: Mapping[str, Any], report: Report) -> None:

@@ -6,7 +6,7 @@ seed. Leaves: the change from one way to the other, with a 95 % interval in whic
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from regraft.evaluation.score import Score
 
 DRAWS = 2000
 LEVEL = 0.95
+CELLS = 1_000_000  # draws times documents that are held at a time
+Ints = npt.NDArray[np.int64]
 
 
 class Measured(Protocol):
@@ -34,6 +36,15 @@ class Measured(Protocol):
 
     def resample(self, documents: npt.NDArray[np.int64], seeds: npt.NDArray[np.int64]) -> float:
         """The value over drawn `documents` and `seeds`, indices that may repeat."""
+        ...
+
+
+@runtime_checkable
+class ManyDraws(Protocol):
+    """What takes many draws at once, because one at a time is slow (ranks)."""
+
+    def resample_many(self, times: Ints, seeds: Ints) -> npt.NDArray[np.float64]:
+        """Values (draws,) over documents that were drawn `times` (draws, documents) and over `seeds` (draws, seeds)."""
         ...
 
 
@@ -141,19 +152,36 @@ def paired_effect(
     if method.documents != documents:
         raise ParameterError(f"a paired effect needs the same documents on both sides, got {documents} and {method.documents}")
 
-    def change(before: float, after: float) -> float:
+    def change(before: Any, after: Any) -> Any:
         return after - before if kind == "difference" else after / before - 1
 
-    generator = np.random.default_rng(seed)
-    values = np.empty(draws)
-    for draw in range(draws):
-        picked, seeds = _draw(generator, documents), _draw(generator, method.seeds)
-        own = seeds if baseline.seeds == method.seeds else _draw(generator, baseline.seeds)
-        values[draw] = change(baseline.resample(picked, own), method.resample(picked, seeds))
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    generator, values = np.random.default_rng(seed), []
+    for start in range(0, draws, block := max(1, CELLS // max(documents, 1))):
+        drawn: list[tuple[Ints, Ints, Ints]] = []
+        for _ in range(start, min(start + block, draws)):
+            picked, seeds = _draw(generator, documents), _draw(generator, method.seeds)
+            drawn.append((picked, seeds, seeds if baseline.seeds == method.seeds else _draw(generator, baseline.seeds)))
+        picks, ours, theirs = ([*column] for column in zip(*drawn, strict=True))
+        values.append(change(_over(baseline, picks, theirs), _over(method, picks, ours)))
+    low, high = np.quantile(np.concatenate(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
     return Effect(
         baseline.value, method.value, change(baseline.value, method.value), float(low), float(high), max(baseline.seeds, method.seeds)
     )
+
+
+def resampled(measured: Measured, times: Ints, seeds: Ints) -> npt.NDArray[np.float64]:
+    """Values (draws,) over documents that were drawn `times` (draws, documents) and over `seeds` (draws, seeds), at once if possible."""
+    if isinstance(measured, ManyDraws):
+        return measured.resample_many(times, seeds)
+    everyone = np.arange(times.shape[1])
+    return np.array([measured.resample(np.repeat(everyone, row), own) for row, own in zip(times, seeds, strict=True)])
+
+
+def _over(measured: Measured, picks: Sequence[Ints], seeds: Sequence[Ints]) -> npt.NDArray[np.float64]:
+    if not isinstance(measured, ManyDraws):
+        return np.array([measured.resample(picked, own) for picked, own in zip(picks, seeds, strict=True)])
+    times = np.stack([np.bincount(picked, minlength=measured.documents) for picked in picks])
+    return measured.resample_many(times, np.stack(seeds))
 
 
 def _share(amounts: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -6,7 +6,7 @@ short training, parameters, speed of growing; resumable.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from regraft.errors import ParameterError
 from regraft.evaluation import Score
 from regraft.evaluation.paired import Sample
 from regraft.grow.grower import Grower
-from regraft.grow.job import Job, workplace
+from regraft.grow.job import Job
 from regraft.grow.report.comparison import before_and_after
 from regraft.language.loading import load_model
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
-from regraft.output import check_outside
+from regraft.output import check_outside, workplace
 from regraft.report import Report
 from regraft.training import Training
 
 ROWS = "rows.jsonl"
+LEVEL = 5e-4  # bits per byte that no table shows
 UNTOUCHED = "untouched"
 METRIC = Metric("bits_per_byte", amounts="document_bits", sizes="document_bytes")
 
@@ -97,6 +98,12 @@ class Compared:
     rows: list[dict[str, Any]]
     report: Report
 
+    @property
+    def failures(self) -> list[str]:
+        """A line for each method, where every one of them failed as it was grown."""
+        failed = [row for row in self.rows[1:] if row[METRIC.name] is None]
+        return [f"{row['method']}: {row['error']}" for row in failed] if len(failed) == len(self.rows) - 1 else []
+
 
 def compare(
     job: Job,
@@ -107,11 +114,12 @@ def compare(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     training: Training | None = None,
     out: Path | None = None,
+    taken: Callable[[Any], Any] = lambda method: method,
 ) -> Compared:
     """Grow `job.checkpoint` to `size` by each of `methods` of `family`, and score each beside the untouched model.
 
-    Methods that learn before they grow have `job.context.steps` for it; `training` then is the same for all. Raises `ParameterError`:
-    unknown methods, nothing to score.
+    Methods that learn before they grow have `job.context.steps` for it; `training` then is the same for all. `taken` makes a method of the
+    family one that grows as a `Grower` does. Raises `ParameterError`: unknown methods, nothing to score.
     """
     if not job.scorable:
         raise ParameterError(f"{job.checkpoint.path}: compare scores text: give --corpus, and a model with a language-model head")
@@ -119,38 +127,48 @@ def compare(
     names = [cls.name for cls in list_methods(family)] if methods in ("all", ["all"]) else list(dict.fromkeys(methods))
     if not names:
         raise ParameterError("--methods names no method: give names separated by commas, or all; `regraft methods` lists them")
-    chosen: list[Grower] = [resolve(family, name, (settings or {}).get(name)) for name in names]
+    chosen: list[Grower] = [taken(resolve(family, name, (settings or {}).get(name))) for name in names]
     if out is not None:
         check_outside(out, [job.checkpoint.root])
+    chosen[0].check(job.checkpoint, size, out or Path(), job.context)  # the same for all of a family
     bench = SizeBench(job, size, training, out)
     outcomes = run(bench, [Arm(one.name, one) for one in chosen], 0, Kept(out, ROWS))
     rows = ranked([one.row for one in outcomes.values()], outcomes, METRIC)
-    report = _report(job, size, rows, outcomes, training)
+    report = _report(job, chosen[0].said(size), rows, outcomes, training)
     if out is not None:
         save(out, {"rows": rows}, report)
     return Compared(rows, report)
 
 
-def _report(job: Job, size: Any, rows: list[dict[str, Any]], outcomes: Mapping[str, Outcome], training: Training | None) -> Report:
+def _report(job: Job, size: str, rows: list[dict[str, Any]], outcomes: Mapping[str, Outcome], training: Training | None) -> Report:
     done = [row for row in rows[1:] if row["error"] is None]
     lead = f"{job.checkpoint.path.name} at {size}: {rows[0][METRIC.name]:.3f} bits per byte untouched"
+    report = Report("Ways to another size", f"{lead}; {_first(done)}." if done else f"{lead}; every method failed.")
     if done:
-        key = METRIC.after if done[0][METRIC.after] is not None else METRIC.name
-        lead += f"; best is {done[0]['method']} with {done[0][key]:.3f}" + (" after training" if key == METRIC.after else " as grown")
-    report = Report("Ways to another size", f"{lead}.")
-    if done:
-        report.add_figure(
-            "Bits per byte of held-out text", before_and_after(rows), "As grown, and after the same training; lower is better."
-        )
+        caption = "As grown, and after the same training; further to the left is better. The axis does not start at 0."
+        report.add_figure("Bits per byte of held-out text", before_and_after(rows), caption)
     budget = (
         "nothing was trained"
         if training is None
         else f"then trained {training.steps} steps of {training.batch_size} x {training.block} tokens"
     )
-    caption = f"{sum(len(text.encode()) for text in job.scored):,} bytes scored; {budget}. behind_first with half its 95 % interval."
+    caption = (
+        f"{sum(len(text.encode()) for text in job.scored):,} bytes scored; {budget}. behind_first: bits per byte more than the first "
+        "method, with half its 95 % interval over the same documents; below 0 is better than it."
+    )
     for table in tables_of(rows, outcomes, METRIC, caption):
         report.add_table(**table)
     return report
+
+
+def _first(done: Sequence[Mapping[str, Any]]) -> str:
+    """Which of the ranked rows is best, or which are level with the first: as far as their intervals can tell."""
+    key, when = (METRIC.after, "after training") if done[0][METRIC.after] is not None else (METRIC.name, "as grown")
+    same_stage = [row for row in done[1:] if (row[METRIC.after] is None) == (done[0][METRIC.after] is None)]
+    level = [row["method"] for row in same_stage if row["behind_first_low"] is not None and row["behind_first_low"] <= LEVEL]
+    if not level:
+        return f"best is {done[0]['method']} with {done[0][key]:.3f} {when}"
+    return f"{', '.join([done[0]['method'], *level[:-1]])} and {level[-1]} are level with {done[0][key]:.3f} {when}"
 
 
 def _parameters(checkpoint: Checkpoint) -> int:

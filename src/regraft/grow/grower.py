@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
+
 from regraft.checkpoint import Checkpoint
 from regraft.corpus import Corpus
-from regraft.errors import ParameterError
+from regraft.errors import OutputError, ParameterError
 from regraft.language.loading import load_model
 from regraft.method import Method
+from regraft.output import free_space
 from regraft.tokenizer import Tokenizer
 from regraft.tokenizer.as_transformers import load_tokenizer
 
@@ -51,6 +54,25 @@ class Context:
         return load_model(source, self.dtype, self.device), load_tokenizer(Tokenizer.from_directory(source.path))
 
 
+def check_room(asked: str, needed: int, parameters: int, out: Path, context: Context) -> None:
+    """Raise an error unless the disk of `out` has room for a model of `needed` bytes, and memory where text is scored on this machine.
+
+    `asked` : the option that made it so large. Raises `OutputError`, `ParameterError`.
+    """
+    free = free_space(out)
+    if needed > free:
+        raise OutputError(
+            f"{asked}: the model would be {needed / 1e9:,.1f} GB, and {out} has {free / 1e9:,.1f} GB left: ask for less, or another disk"
+        )
+    loaded = parameters * (2 if context.dtype in ("bfloat16", "float16") else 4)
+    memory = psutil.virtual_memory().available
+    if context.corpus is not None and context.device == "cpu" and loaded > memory:
+        raise ParameterError(
+            f"{asked}: the model would take {loaded / 1e9:,.1f} GB of memory to be scored, and {memory / 1e9:,.1f} GB are free: ask for "
+            "less, or leave --corpus out"
+        )
+
+
 @dataclass(frozen=True)
 class Grown:
     """What a method made.
@@ -76,6 +98,13 @@ class Grower(Method):
     """
 
     learns: ClassVar[bool] = False
+
+    def check(self, source: Checkpoint, size: Any, out: Path, context: Context) -> None:
+        """Raise `ParameterError` or `OutputError` for a size that cannot be had, before any work."""
+
+    def said(self, size: Any) -> str:
+        """`size` in words, for reports."""
+        return str(size)
 
     @abstractmethod
     def grow(self, source: Checkpoint, size: Any, out: Path, context: Context) -> Grown:

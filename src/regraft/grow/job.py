@@ -7,9 +7,7 @@ all, and figures.
 import dataclasses
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from regraft.grow.report.growth import growth_report
 from regraft.language.loading import check_placement, is_scorable, load_model
 from regraft.language.precision import matmul_precision
 from regraft.meter import metered
-from regraft.output import atomic_directory, check_output
+from regraft.output import atomic_directory, check_output, workplace
 from regraft.progress import console, step
 from regraft.report import Report
 from regraft.tokenizer import Tokenizer
@@ -137,6 +135,7 @@ def grow(
     out = Path(out)
     check_output(out, overwrite=overwrite, sources=[job.checkpoint.root])
     job.check_training(training)
+    method.check(job.checkpoint, size, out, job.context)
     if new_only and training is None:
         raise ParameterError("--new-only says what is trained: give a budget with --train or --steps")
     scores: dict[str, Score] = {}
@@ -158,6 +157,7 @@ def grow(
                 with step("scoring the trained model"):
                     scores["trained"] = job.score(model)
             grown = dataclasses.replace(grown, out=_saved(model, grown.out, work / "trained"))
+        job.context.notes.extend(linked_note(grown.out, job.checkpoint))
         for note in job.context.notes:
             console.print(f"  {note}", highlight=False, markup=False)
         figures = _figures(job, method, grown, scores, run) | {"seconds_to_grow": growing.seconds}
@@ -170,12 +170,12 @@ def grow(
     return Growth(figures | {"out": str(out), "report": str(out / "report.html"), "seconds": round(total.seconds, 2)}, report)
 
 
-@contextmanager
-def workplace(out: Path) -> Iterator[Path]:
-    """A folder beside `out` for what is on the way, removed at the end."""
-    out.resolve().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.resolve().parent) as folder:
-        yield Path(folder)
+def linked_note(folder: Path, source: Checkpoint) -> list[str]:
+    """What to know of files of `folder` that are the source's own under a second name."""
+    linked = [path for path in folder.rglob("*.safetensors") if path.stat().st_nlink > 1]
+    if not linked:
+        return []
+    return [f"{len(linked)} files of weights are hard links to those of {source.path}: copy them before you change them in place"]
 
 
 def _saved(model: Any, grown: Path, out: Path) -> Path:

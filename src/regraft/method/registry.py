@@ -108,6 +108,27 @@ _ALL = [
         example="regraft bias compare TASK --methods {name} --out DIR",
     ),
     Family(
+        key="fact-model",
+        module="graph.facts.models",
+        base="FactModel",
+        summary="models of the facts of a knowledge graph",
+        example="regraft graph facts compare --dataset umls --models {name} --out DIR",
+    ),
+    Family(
+        key="node-embedder",
+        module="graph.nodes.embedders",
+        base="NodeEmbedder",
+        summary="vectors of the nodes of a graph",
+        example="regraft graph nodes train edges.txt --method {name} --out DIR",
+    ),
+    Family(
+        key="node-classifier",
+        module="graph.classify.classifiers",
+        base="NodeClassifier",
+        summary="classes of nodes that have categorical values",
+        example="regraft graph classify --nodes F --edges F --labels F --method {name} --out DIR",
+    ),
+    Family(
         key="word-model",
         module="text.words.models",
         base="WordModel",
@@ -186,13 +207,21 @@ def _import(family: Family, module: str, name: str = "") -> ModuleType:
 
 
 def _install(package: str) -> str:
-    """How to get `package`: by the extra of ours that asks for it, where there is one."""
-    wanted = re.sub(r"[-_.]+", "-", IMPORTED_AS.get(package, package)).lower()
+    """How to get `package`: by the smallest extra of ours that asks for it, where there is one."""
+    wanted = _normal(IMPORTED_AS.get(package, package))
+    extras: dict[str, list[str]] = {}
     for line in importlib.metadata.requires(ROOT) or []:
-        asked = re.match(r"([A-Za-z0-9._-]+).*extra == ['\"]([a-z0-9-]+)['\"]", line)
-        if asked and re.sub(r"[-_.]+", "-", asked[1]).lower() == wanted and asked[2] not in ("all", "dev"):
-            return f"pip install 'regraft[{asked[2]}]'"
-    return f"pip install {wanted}"
+        if asked := re.match(r"([A-Za-z0-9._-]+).*extra == ['\"]([a-z0-9-]+)['\"]", line):
+            extras.setdefault(asked[2], []).append(_normal(asked[1]))
+    having = [extra for extra, packages in extras.items() if wanted in packages and extra not in ("all", "dev")]
+    if not having:
+        return f"pip install {wanted}"
+    return f"pip install 'regraft[{min(having, key=lambda extra: (len(extras[extra]), extra))}]'"
+
+
+def _normal(package: str) -> str:
+    """A package's name as the index writes it."""
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def _subclasses(root: type[Described]) -> list[type[Described]]:

@@ -14,6 +14,7 @@ PALETTE = ("#4a90d9", "#d55e00", "#009e73", "#cc79a7", "#c79a00", "#7f6fd0", "#b
 UNTOUCHED = "#8b939b"
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "hexagon")
+WHOLE_TICKS = 50  # up to here an axis of whole numbers has ticks at whole numbers alone
 LABEL_GAP = 17  # pixels between the labels at the right edge
 LABEL_FONT = 12
 LABEL_CHARACTERS = 26
@@ -32,12 +33,13 @@ def training_curves(
     figure = go.Figure()
     colors = line_colors(list(curves))
     ends = []
+    unit = "s" if "seconds" in x_title else x_title.split()[0]
     for index, (name, points) in enumerate(curves.items()):
         if not points:
             continue
         seconds, bits = zip(*points, strict=True)
         line = {"color": colors[name], "width": 2, "dash": DASHES[index // len(PALETTE) % len(DASHES)]}
-        about = f"<b>{escape(name)}</b><br>%{{y:.4f}} after %{{x:.0f}} s<extra></extra>"
+        about = f"<b>{escape(name)}</b><br>%{{y:.4f}} after %{{x:.0f}} {unit}<extra></extra>"
         figure.add_scatter(
             x=list(seconds), y=list(bits), mode="lines+markers", marker={"size": 5}, name=escape(name), line=line, hovertemplate=about
         )
@@ -45,6 +47,8 @@ def training_curves(
     values = [bits for points in curves.values() for _, bits in points] + ([untouched] if untouched is not None else [])
     last = max((end[1] for end in ends), default=1.0)
     figure.update_xaxes(title=x_title, range=[-0.02 * last, 1.02 * last or 1.0])
+    if 0 < last <= WHOLE_TICKS and all(float(point[0]).is_integer() for points in curves.values() for point in points):
+        figure.update_xaxes(tickvals=list(range(0, int(last) + 1, -int(-last // 10))))
     if untouched is not None:
         figure.add_hline(y=untouched, line={"color": UNTOUCHED, "width": 2, "dash": "dash"})
         ends.append(("untouched", last, untouched, UNTOUCHED))

@@ -42,6 +42,7 @@ class CompressedEmbedding(Described, nn.Module, ABC):
     ----------
     layout : whether it is one table a field, or one for all of them (section 3 of the paper).
     learns_from : whether `from_table` makes one of a table that is there; `fit` does it.
+    after_training : whether it is best made of a trained table, since its codes, its places or its order come from that.
     counts_rows : whether it asks how often each id occurs. stages : of its training, in turn.
     num_embeddings, embedding_dim : rows n and width d that it stands for. mode : None makes `forward` that of `nn.Embedding`, else that of
         `nn.EmbeddingBag`. padding_idx : an id whose row is zero and learns nothing.
@@ -50,6 +51,7 @@ class CompressedEmbedding(Described, nn.Module, ABC):
     family = "table"
     layout: ClassVar[Literal["per-field", "fused"]] = "per-field"
     learns_from: ClassVar[bool] = False
+    after_training: ClassVar[bool] = False
     counts_rows: ClassVar[bool] = False
     stages: ClassVar[tuple[Stage, ...]] = WHOLE
 

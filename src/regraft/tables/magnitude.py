@@ -33,6 +33,7 @@ class ByMagnitude(CompressedEmbedding):
     """
 
     learns_from = True
+    after_training = True
     slots: torch.Tensor
 
     def __init__(

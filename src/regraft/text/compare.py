@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regraft.comparison import Arm, Bench, Kept, Outcome, ranked, run, save, tables_of
+from regraft.comparison import Arm, Bench, Kept, Outcome, check_out, ranked, run, save, tables_of
 from regraft.errors import ParameterError
 from regraft.meter import metered
-from regraft.output import check_outside
 from regraft.progress import step
 from regraft.report import Report
 from regraft.text.encoder import written as encoder_written
@@ -128,7 +127,7 @@ def compare(
     if not opened:
         raise ParameterError(f"no task given: choose from {', '.join(NAMED)}, or give a file or folder")
     if out is not None:
-        check_outside(out, [Path(one.source) for one in candidates.values() if Path(one.source).is_dir()])
+        check_out(out, [Path(one.source) for one in candidates.values() if Path(one.source).is_dir()])
     first, *others = candidates.items()
     bench = TaskBench(opened, first, max_tokens=max_tokens, batch_size=batch_size, device=device)
     outcomes = run(bench, [Arm(*one) for one in others], 0, Kept(out, ROWS))

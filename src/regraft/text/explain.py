@@ -52,7 +52,7 @@ def explain(
     source : a model with named dimensions, or a knowledge base, which ESA is made of. fields : how the vectors of several texts of an
         object become one. known : concepts an object is known to have are the larger of both, or stand alone. out : a page to write.
 
-    Raises `ParameterError` for a side without text or concepts, `CheckpointError` for a model whose dimensions have no names.
+    Raises `ParameterError` for a side without text or concepts, or without a known word; `CheckpointError` where dimensions have no names.
     """
     if top < 1:
         raise ParameterError(f"--top {top}: at least 1 concept is shown")
@@ -65,6 +65,11 @@ def explain(
         model = opened(source, device)
     names = concept_names(model)
     a, b = (vector(model, names, side, role, fields, known) for side, role in ((query, "query"), (document, "document")))
+    for role, side in (("query", query), ("document", document)):
+        texts = [text for text in side.texts if text.strip()]
+        if texts and not side.concepts and not any(_has_known_word(model, text, role) for text in texts):
+            where = f"{Path(source).name} knows (or, in a knowledge base, that tells concepts apart)"
+            raise ParameterError(f"the {role} has no word that {where}: {' '.join(texts)[:60]}")
     found = contributions(a, b)[0]
     score = float(found.sum())
     order = np.argsort(-found, kind="stable")
@@ -95,6 +100,15 @@ def vector(model: SentenceTransformer, names: Sequence[str], side: Side, role: A
     return np.asarray(with_known(one, known_row(names, side.concepts)[None], known) if side.concepts else one, dtype=np.float64)
 
 
+def _has_known_word(model: SentenceTransformer, text: str, role: str) -> bool:
+    """Whether anything of `text` but special tokens ("unknown" is one) goes into the model."""
+    given = model.preprocess([text], task=role)
+    if "input_ids" not in given:  # ESA
+        return bool(given["sentence_embedding"].any())
+    kept = given["input_ids"][given["attention_mask"] > 0].tolist()
+    return not set(kept) <= set(getattr(model.tokenizer, "all_special_ids", ()))
+
+
 def _report(name: str, rows: list[dict[str, Any]], others: float, left: int, score: float) -> Report:
     if rows:
         named = ", ".join(row["concept"] for row in rows[:3])
@@ -102,8 +116,8 @@ def _report(name: str, rows: list[dict[str, Any]], others: float, left: int, sco
     else:
         lead = f"{name}: cosine {score:.3f}: no concept that both have."
     report = Report("Ranked here because of these concepts", lead)
-    rest = {"concept": f"{left:,} others", "query": None, "document": None, "contribution": others}
+    rest = [{"concept": f"{left:,} others", "query": None, "document": None, "contribution": others}] if left else []
     if rows:
-        report.add_figure("Contributions to the cosine", contribution_bars([*rows, rest]))
-    report.add_table("Concepts", [*rows, rest], "The contributions add up to the cosine.", best={})
+        report.add_figure("Contributions to the cosine", contribution_bars([*rows, *rest]))
+    report.add_table("Concepts", [*rows, *rest], "The contributions add up to the cosine.", best={})
     return report

@@ -7,17 +7,21 @@ import functools
 import hashlib
 import importlib
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
 from torch import nn
 
 from regraft.checkpoint import Checkpoint, content
 from regraft.errors import CheckpointError
 from regraft.language.loading import quiet
 from regraft.provenance import sha256
-from regraft.text.explicit.naming import restore_names
+from regraft.text.explicit.naming import KEY, restore_names
 
 OURS = "regraft.text.modules."
 
@@ -107,9 +111,24 @@ def _class(path: Path, type_: str) -> Any:
         raise CheckpointError(f"{path}: there is no module {type_} in the versions installed here") from None
 
 
+@contextmanager
+def _names_are_ours() -> Iterator[None]:
+    """No word on names of dimensions, a key that a stock `Dense` does not know and `restore_names` reads."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return f"config key(s) {[KEY]}" not in record.getMessage()
+
+    logger = logging.getLogger(Dense.__module__)
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
+
+
 def _opened(path: Path, open_: Any) -> SentenceTransformer:
     try:
-        with quiet():
+        with quiet(), _names_are_ours():
             model: SentenceTransformer = open_()
     except CheckpointError:
         raise

@@ -113,6 +113,8 @@ def _report(root: Path, tuner: Tuner, gains: list[dict[str, Any]], budget: Budge
         if told
         else f"{root.name}, trained by {tuner.name}."
     )
+    if worse := [one["task"] for one in gains if one["high"] < 0]:
+        lead += f" Surely worse than before on {', '.join(worse)}: lower the learning rate (--lr) or take fewer steps."
     report = Report("Training an encoder", lead)
     if budget.curve:
         report.add_figure("Loss", training_curves({tuner.name: budget.curve}, x_title="steps", y_title="loss"))
@@ -123,5 +125,6 @@ def _report(root: Path, tuner: Tuner, gains: list[dict[str, Any]], budget: Budge
 
 def check_budget(steps: int, batch_size: int, lr: float) -> None:
     """Raise `ParameterError` for a budget that trains nothing."""
-    if steps < 1 or batch_size < 1 or not lr > 0:
-        raise ParameterError(f"--steps {steps}, --batch-size {batch_size}, --lr {lr}: all must be above 0")
+    for name, value in (("steps", steps), ("batch-size", batch_size), ("lr", lr)):
+        if not value > 0:
+            raise ParameterError(f"--{name} {value}: must be above 0")

@@ -182,6 +182,6 @@ def test_the_command(sources, tmp_path):
     assert json.loads(done.stdout)["layers"] == 1
     done = run(app, ["grow", "experts", out, "--to-dense", "--out", str(tmp_path / "dense")])
     assert done.exit_code == 0
-    assert "AutoModel" in done.stdout
+    assert "AutoModelForCausalLM.from_pretrained" in done.stdout
     bad = run(app, ["grow", "experts", out, "--to-dense", "--experts", "3", "--out", str(tmp_path / "dense2")])
     assert bad.exit_code == 2

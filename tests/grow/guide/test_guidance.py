@@ -191,9 +191,11 @@ def test_a_run_of_the_command_and_bad_input(tmp_path):
     bad = [
         (["--data", "nothing.npz"], "no such file"),
         (["--guide", "vgg"], "unknown network"),
+        (["--guide", "resnt"], "did you mean resnet?"),
+        (["--guide", "resnet", "--batch-size", "1"], "--batch-size 1: give 2 or more"),
         (["--set", "distance=far"], "not accepted"),
         (["--guide", str(tmp_path)], "network.json"),
-        (["--lr", "0"], "lr=0"),
+        (["--lr", "0"], "--lr 0.0: give a number above 0"),
     ]
     for change, said in bad:
         done = run(app, [*given, "--out", str(tmp_path / "bad"), *change])

@@ -388,6 +388,7 @@ def test_predict_keeps_a_tied_head_tied(tmp_path, hypernet_file):
     [
         ({"hidden_size": 18}, "nearest widths for 4 heads: 16 or 20"),
         ({"model_type": "vitt"}, "model_type 'vitt'"),
+        ({"num_labels": -3}, "num_labels: -3: how many classes there are, 1 or more"),
         ({"hiden_size": 16}, "no field 'hiden_size'"),
         ({"intermediate_size": 300}, "would be tiled"),
     ],

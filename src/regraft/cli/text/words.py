@@ -1,4 +1,4 @@
-"""`regraft text words`: vectors of the words of a corpus, by one of seven models or by all beside each other."""
+"""`regraft text words`: vectors of the words of a corpus, by one of eight models or by all beside each other."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,11 @@ class Measuring:
     """What vectors are measured by."""
 
     tasks: Annotated[
-        str, typer.Option("--tasks", help="words, simlex, semantic, syntactic, synonyms, trec, mr, sts ... or files; commas between.")
+        str,
+        typer.Option(
+            "--tasks",
+            help="words, simlex, semantic, syntactic, synonyms, trec, mr, sts ... or files. By default none; to compare words,simlex,trec.",
+        ),
     ] = ""
     dev: Annotated[str | None, typer.Option("--dev", help="End training by this task and keep its best pass.")] = None
     patience: Annotated[int, typer.Option(min=1, help="Passes without gain on --dev that end training.")] = 3
@@ -48,7 +52,9 @@ def words(
     corpus: Annotated[list[str], typer.Argument(help="Texts: files, folders, globs, tables.", metavar="CORPUS ...")],
     *,
     out: Annotated[Path, typer.Option("--out", help="Directory for the vectors, or for the comparison.")],
-    model: Annotated[str, typer.Option("--model", help="See `regraft methods --family word-model`.")] = "skipgram",
+    model: Annotated[
+        str | None, typer.Option("--model", help="See `regraft methods --family word-model`; skipgram unless --compare is given.")
+    ] = None,
     compare: Annotated[str | None, typer.Option("--compare", help="Models beside each other: names with commas, or all.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the model (of all that have it, to compare), field=value. Repeatable.")
@@ -72,6 +78,9 @@ def words(
     tasks = [name.strip() for name in measuring.tasks.split(",") if name.strip()]
     watched: dict[str, Any] = {"dev": measuring.dev, "patience": measuring.patience, "seed": training.seed, "workers": training.threads}
     if compare is not None:
+        own = {"model": model is not None, "snapshots": training.snapshots, "format": training.format != "text", "overwrite": overwrite}
+        if given_too := [f"--{name}" for name, there in own.items() if there]:
+            raise ParameterError(f"{given_too[0]} is for one model and --compare for several: give one of the two")
         from regraft.text.words.compare import compare as beside
 
         done = beside(corpus, compare, settings=given_settings, out=out, reading=reading, tasks=tasks, **watched)
@@ -79,7 +88,7 @@ def words(
             done.report.print()
         return {"rows": done.rows, "advice": done.advice}
     report, figures = run(
-        corpus, resolve("word-model", model, given_settings), out=out, reading=reading, tasks=tasks, **watched,
+        corpus, resolve("word-model", model or "skipgram", given_settings), out=out, reading=reading, tasks=tasks, **watched,
         snapshots=training.snapshots, format=training.format, overwrite=overwrite,  # type: ignore[arg-type]  # a word that was asked above
     )  # fmt: skip
     if not json_output:

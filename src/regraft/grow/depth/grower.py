@@ -13,8 +13,8 @@ from regraft.checkpoint import Checkpoint
 from regraft.checkpoint.rebuild import rebuild
 from regraft.grow.depth.gene import Gene
 from regraft.grow.depth.plan import Plan, pieces
-from regraft.grow.depth.stack import LayerStack, check_depth
-from regraft.grow.grower import Context, Grower, Grown
+from regraft.grow.depth.stack import LayerStack, check_depth, size_at
+from regraft.grow.grower import Context, Grower, Grown, check_room
 from regraft.language.loading import load_model
 
 
@@ -35,14 +35,21 @@ class DepthGrower(Grower):
         """What a user should know of a model of `depth` layers."""
         return []
 
-    def grow(self, source: Checkpoint, size: int, out: Path, context: Context) -> Grown:
+    def check(self, source: Checkpoint, size: int, out: Path, context: Context) -> None:
         check_depth(size)
+        check_room(f"--layers {size}", *size_at(source, size), out, context)
+
+    def said(self, size: int) -> str:
+        return f"{size} layer{'s' * (size != 1)}"
+
+    def grow(self, source: Checkpoint, size: int, out: Path, context: Context) -> Grown:
+        self.check(source, size, out, context)
         stack = LayerStack.open(source)
         gene = Gene.load(context.gene, self, source) if context.gene is not None and context.gene.exists() else self.fit(stack, context)
         if context.gene is not None and not context.gene.exists():
             gene.save(context.gene, self, source)
         plan = self.plan(gene, size)
-        context.notes.extend(self.remarks(gene, size))
+        context.notes.extend([*plan.remarks(gene.depth_before), *self.remarks(gene, size)])
         return write(gene, plan, out, self, source)
 
     def expand(self, gene: Gene, depth: int, *, dtype: str = "auto", device: str = "cpu") -> Any:
@@ -61,6 +68,8 @@ def write(gene: Gene, plan: Plan, out: Path, method: DepthGrower, source: Checkp
     made = pieces(stack, plan)
     new = sorted(name for layer in plan.new for name in _in_memory(stack, layer))
     facts = {"layers": plan.depth, "layers_before": gene.depth_before, "plan": plan.described(), "new_layers": list(plan.new)}
+    if plan.loudness is not None:
+        facts["loudness"] = list(plan.loudness)
     record = provenance.record(
         source, "grow depth", method=method.name, parameters={**vars(method), "layers": plan.depth}, metrics={**facts, **gene.facts}
     )

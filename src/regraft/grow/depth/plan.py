@@ -60,6 +60,16 @@ class Plan:
         """For each new layer the old one that weighs most in it."""
         return [int(row) for row in np.abs(self.graft.weights.toarray()).argmax(1)]
 
+    def remarks(self, before: int) -> list[str]:
+        """What a user should know of it; `before` is how many layers the model had."""
+        told = []
+        if self.depth == before and not self.new and self.sources == list(range(before)):
+            told.append(f"the model has {before} layers already: the result is the model as it was")
+        silent = [str(layer) for layer, loud in enumerate(self.loudness or ()) if not loud]
+        if silent:
+            told.append(f"layers {', '.join(silent)} are silent: they pass their input on until training wakes them")
+        return told
+
     def row(self, layer: int) -> dict[int, float]:
         """Weights of one new layer over old ones, without zeros."""
         row = self.graft.weights[layer]

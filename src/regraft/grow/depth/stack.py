@@ -5,6 +5,7 @@ architecture with another number of them.
 """
 
 import copy
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ WRITER = re.compile(
     r"|attention\.output\.dense|output\.dense|(?:mlp|ffn|feed_forward|block_sparse_moe)\.(?:experts\.(?:\d+\.)?)?"
     r"(?:shared_expert\.)?(?:down_proj|c_proj|fc2|w2|lin2|fc_out|dense_4h_to_h|wo)|fc2|mixer\.out_proj)(?:\.(?:weight|bias))?"
 )
+MOST = 10_000  # layers; ten times the deepest transformers that were ever trained
 POST_NORM = re.compile(r"(?:attention\.output|output|intermediate)\.LayerNorm|sa_layer_norm|output_layer_norm|(?<!_)attention\.LayerNorm")
 
 
@@ -120,8 +122,23 @@ class LayerStack:
 
 def check_depth(depth: int) -> None:
     """Raise `ParameterError` for a number of layers that no model has."""
-    if depth < 1:
-        raise ParameterError(f"--layers {depth}: give 1 or more")
+    if not 1 <= depth <= MOST:
+        raise ParameterError(f"--layers {depth}: give 1 to {MOST:,}")
+
+
+def size_at(checkpoint: Checkpoint, depth: int) -> tuple[int, int]:
+    """(bytes, parameters) of `checkpoint` with `depth` layers, by what a layer of it takes on average; nothing is built for that."""
+    layers: set[str] = set()
+    size = count = size_a_layer = count_a_layer = 0
+    for name, info in checkpoint.tensors.items():
+        number = next((part for part in name.split(".") if part.isdigit()), None)
+        if number is None:
+            size, count = size + info.nbytes, count + math.prod(info.shape)
+        else:
+            layers.add(number)
+            size_a_layer, count_a_layer = size_a_layer + info.nbytes, count_a_layer + math.prod(info.shape)
+    each = max(len(layers), 1)
+    return size + size_a_layer * depth // each, count + count_a_layer * depth // each
 
 
 def _template(stored: str, number: int) -> str:

@@ -23,6 +23,7 @@ from regraft.grow.experts.copies import COPIES, PARTS
 from regraft.grow.experts.ffn import FeedForward, oriented
 from regraft.grow.experts.grower import Dense, ExpertGrower, Grown
 from regraft.grow.experts.split import FIELD, FILE, Split, read_split
+from regraft.language.model import CAUSAL, MASKED
 from regraft.method import resolve
 from regraft.output import check_output
 from regraft.progress import step
@@ -49,7 +50,10 @@ class Named:
         def read(name: str) -> Tensor:
             if name not in stored:
                 raise CheckpointError(f"{checkpoint.path}: has no tensor for the parameter {name}")
-            return checkpoint.read(stored[name])
+            value = checkpoint.read(stored[name])
+            if not value.isfinite().all():
+                raise CheckpointError(f"{checkpoint.path}: {stored[name]} holds NaN or infinity: nothing can be made of this layer")
+            return value
 
         return cls(checkpoint, Dense(architecture.model, read), stored)
 
@@ -69,7 +73,7 @@ class Named:
 def grow(
     source: str | Path,
     *,
-    method: str = "emoe",
+    method: str | ExpertGrower = "emoe",
     settings: Mapping[str, Any] | None = None,
     out: str | Path,
     overwrite: bool = False,
@@ -81,7 +85,7 @@ def grow(
     already, `OutputError` for a bad `out`.
     """
     start = time.perf_counter()
-    grower: ExpertGrower = resolve("expert-grower", method, settings)
+    grower: ExpertGrower = resolve("expert-grower", method, settings) if isinstance(method, str) else method
     named = Named.open(source)
     check_output(out, overwrite=overwrite, sources=[named.checkpoint.root])
     if FIELD in named.checkpoint.config or (named.checkpoint.path / FILE).is_file():
@@ -138,7 +142,17 @@ def to_dense(source: str | Path, *, out: str | Path, overwrite: bool = False, dr
         return {"would_write": str(out), **figures}
     made = partial(provenance.record, plain, "grow experts --to-dense", metrics=figures, notes=_moved(named, grown))
     _write(named, grown, out, made, start, overwrite, gone=frozenset(extra))
-    return figures | {"out": str(out), "open": f"AutoModel.from_pretrained('{out}')", "seconds": round(time.perf_counter() - start, 1)}
+    return figures | {
+        "out": str(out),
+        "open": f"{_auto_class(plain)}.from_pretrained('{out}')",
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def _auto_class(checkpoint: Checkpoint) -> str:
+    """What opens a checkpoint with the head that it has."""
+    name = (checkpoint.config.get("architectures") or [""])[0]
+    return "AutoModelForCausalLM" if name in CAUSAL else "AutoModelForMaskedLM" if name in MASKED else "AutoModel"
 
 
 def _write(

@@ -58,11 +58,11 @@ class Grown:
 class ExpertGrower(Method):
     """Base of every way to experts.
 
-    Parameters
+    Returns, by `grow`, tensors and config of the model with experts, and what says how tokens go to them.
+
+    Attributes
     ----------
     experts : how many a layer. top_k : how many of them a token takes. layers : auto, all, or numbers from 0 with commas between.
-
-    Returns, by `grow`, tensors and config of the model with experts, and what says how tokens go to them.
     """
 
     family = "expert-grower"

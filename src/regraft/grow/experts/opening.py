@@ -1,5 +1,6 @@
-"""From directories and models to models that route: `load`, `to_emoe`, `to_dense`."""
+"""From directories and models to models that route: `load`, `to_emoe`, `to_dense`; and `Compared`, all of that for a comparison."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ from torch import nn
 
 from regraft.checkpoint import Checkpoint
 from regraft.errors import ParameterError
+from regraft.grow.experts import convert
 from regraft.grow.experts.block import Mode
 from regraft.grow.experts.convert import with_top_k
 from regraft.grow.experts.grower import Dense, ExpertGrower
 from regraft.grow.experts.live import Installed, install, installed, remove
-from regraft.grow.experts.split import read_split
+from regraft.grow.experts.split import FILE, read_split
+from regraft.grow.grower import Context, Grown
 from regraft.language.loading import load_model, quiet
 
 
@@ -97,3 +100,31 @@ def _weight(known: Any, name: str) -> str:
         return name
     above, _, last = name.rpartition(".")
     return f"{above}.base_layer.{last}"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """`grower` with what `regraft.grow.compare` asks of every way to another size. Size is how many experts a layer has."""
+
+    grower: ExpertGrower
+
+    @property
+    def name(self) -> str:
+        return self.grower.name
+
+    def check(self, source: Checkpoint, size: int, out: Path, context: Context) -> None:
+        """Whether the experts divide a layer is said by each method, in its row."""
+
+    def said(self, size: int) -> str:
+        return f"{size} experts, of which a token takes {self.grower.top_k}"
+
+    def grow(self, source: Checkpoint, size: int, out: Path, context: Context) -> Grown:
+        figures = convert.grow(source.path, method=self.grower, out=out)
+        context.notes.extend(figures["notes"])
+        return Grown(out, facts=figures)
+
+    def open(self, grown: Path, context: Context) -> Any:
+        """The model as it is used: tokens go to their experts alone."""
+        if (grown / FILE).is_file():
+            return load(grown, dtype=context.dtype, device=context.device)
+        return load_model(Checkpoint.open(grown), context.dtype, context.device)

@@ -4,6 +4,7 @@ Enters: a name, the shape of an example (height, width) or (channels, height, wi
 logits.
 """
 
+import difflib
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -100,7 +101,9 @@ def _channels(shape: tuple[int, ...]) -> int:
 def build(name: str, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
     """A new network at random. Raises `ParameterError` for an unknown name, or examples that are no images of one or more channels."""
     if name not in NETWORKS:
-        raise ParameterError(f"unknown network '{name}': choose one of {', '.join(NETWORKS)}")
+        near = difflib.get_close_matches(name, NETWORKS, n=1)
+        choose = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(NETWORKS)}, or a directory that was trained here"
+        raise ParameterError(f"unknown network '{name}': {choose}")
     if len(shape) not in (2, 3):
         raise ParameterError(f"examples of shape {shape}: networks take (height, width) or (channels, height, width)")
     with torch.random.fork_rng(devices=[]):

@@ -40,10 +40,12 @@ class Budget:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 2 or not 0 < self.lr < 10:
-            raise ParameterError(
-                f"steps={self.steps}, batch_size={self.batch_size}, lr={self.lr}: at least 1, at least 2, between 0 and 10"
-            )
+        if self.steps < 1:
+            raise ParameterError(f"--steps {self.steps}: give 1 or more")
+        if self.batch_size < 2:
+            raise ParameterError(f"--batch-size {self.batch_size}: give 2 or more, for layers are compared over the examples of a batch")
+        if not 0 < self.lr < 10:
+            raise ParameterError(f"--lr {self.lr}: give a number above 0 and below 10")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from regraft.method import Method
 class Predictor(Method):
     """A hypernetwork over architecture graphs.
 
-    Parameters
+    Returns, by `decoder`, the module that gives tensors of any shape out of node embeddings.
+
+    Attributes
     ----------
     size : "T", "S", "B" or "L" of the paper's table 1; each of `d`, `L`, `H` that is given comes before it.
     d, L, H : width, layers and heads of the graph encoder; d is a multiple of 4 and of H.
@@ -27,8 +29,6 @@ class Predictor(Method):
     classes : sizes of classifiers and vocabularies that have an embedding of their own.
     use_1d_decoder : scales and biases by a small decoder of their own.
     max_1d : the most channels that such a decoder gives.
-
-    Returns, by `decoder`, the module that gives tensors of any shape out of node embeddings.
     """
 
     family: ClassVar[str] = "weight-predictor"

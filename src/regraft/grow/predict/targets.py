@@ -143,6 +143,8 @@ def config_of(fields: Mapping[str, Any], where: str = "config") -> Any:
             "names no model_type" if kind is None else f"model_type {kind!r} is not one that transformers {transformers.__version__} knows"
         )
         raise CheckpointError(f"{where}: {said}: write `model_type: vit`, gpt2, llama, ...")
+    if (classes := left.get("num_labels")) is not None and (type(classes) is not int or classes < 1):
+        raise CheckpointError(f"{where}: num_labels: {classes}: how many classes there are, 1 or more")
     try:
         plain = transformers.AutoConfig.for_model(kind)
         unknown = [name for name in left if not hasattr(plain, name)]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from regraft.grow.report.growth import layer_axis
 from regraft.report import Report
 
 DASHES = {"attn": "solid", "mlp": "dash", "norm": "dot"}
@@ -50,5 +51,7 @@ def component_figure(found: Any) -> go.Figure:
                     line={"dash": DASHES[line.kind]},
                 )
             )
-    figure.update_layout(xaxis={"title": {"text": "layer"}}, yaxis={"title": {"text": "first component"}}, height=440)
+    figure.update_layout(
+        xaxis={"title": {"text": "layer"}, **layer_axis(found.depth)}, yaxis={"title": {"text": "first component"}}, height=440
+    )
     return figure

@@ -156,6 +156,15 @@ class Axes:
             called[stored], places[stored] = one.name, found
         return cls(checkpoint, width, called, places, config.model_type, tied, int(config.num_hidden_layers))
 
+    def size_at(self, width: Width) -> tuple[int, int]:
+        """(bytes, parameters) of the model at `width`."""
+        size = count = 0
+        for name, info in self.checkpoint.tensors.items():
+            places = self.places.get(name) or (None,) * len(info.shape)
+            own = math.prod(_size(width, place, side) for place, side in zip(places, info.shape, strict=True))
+            size, count = size + own * info.nbytes // max(math.prod(info.shape), 1), count + own
+        return size, count
+
     def layer(self, stored: str) -> int | None:
         """The layer that a tensor belongs to, None outside the layers."""
         return layer_of(self.called.get(stored, stored))

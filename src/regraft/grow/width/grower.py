@@ -13,7 +13,7 @@ from regraft.checkpoint.files import dump
 from regraft.checkpoint.locate import read_json
 from regraft.checkpoint.rebuild import rebuild
 from regraft.errors import CheckpointError
-from regraft.grow.grower import Context, Grower, Grown
+from regraft.grow.grower import Context, Grower, Grown, check_room
 from regraft.grow.width.axes import Axes, Size, Width
 from regraft.grow.width.difference import difference
 from regraft.grow.width.maps import Plan, pieces
@@ -31,16 +31,29 @@ class WidthGrower(Grower):
     def plan(self, axes: Axes, width: Width, context: Context) -> Plan:
         """Maps for a model of `width`. Raises `ParameterError` for a width that it cannot give."""
 
+    def check(self, source: Checkpoint, size: int | Size, out: Path, context: Context) -> None:
+        size = as_size(size)
+        axes = Axes.open(source)
+        check_room(f"--hidden {size.hidden}", *axes.size_at(axes.width.at(size.hidden, size.ffn)), out, context)
+
+    def said(self, size: int | Size) -> str:
+        return str(as_size(size))
+
     def grow(self, source: Checkpoint, size: int | Size, out: Path, context: Context) -> Grown:
-        size = size if isinstance(size, Size) else Size(size)
+        size = as_size(size)
         axes = Axes.open(source)
         return write(axes, self.plan(axes, axes.width.at(size.hidden, size.ffn), context), out, self, context)
+
+
+def as_size(size: int | Size) -> Size:
+    return size if isinstance(size, Size) else Size(size)
 
 
 def write(axes: Axes, plan: Plan, out: Path, method: WidthGrower, context: Context) -> Grown:
     """The checkpoint that `plan` makes, tensor by tensor, and how far its outputs are from the old ones on random input."""
     source = axes.checkpoint
     facts: dict[str, Any] = {"hidden": plan.width.hidden, "hidden_before": axes.width.hidden}
+    facts |= {f"{name}_before": getattr(axes.width, name) for name in ("heads", "groups", "ffn")}
     facts |= {"heads": plan.width.heads, "groups": plan.width.groups, "ffn": plan.width.ffn, "exact": plan.exact, **plan.facts}
     record = provenance.record(source, "grow width", method=method.name, parameters={**vars(method), **asdict(plan.width)}, metrics=facts)
     about = partial(provenance.save, record)

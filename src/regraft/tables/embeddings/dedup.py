@@ -36,6 +36,7 @@ class DedupEmbedding(CompressedEmbedding):
 
     name = "dedup"
     learns_from = True
+    after_training = True
     paper = Paper("Serving Deep Learning Models with Deduplication from Relational Databases", "Zhou et al.", 2022, arxiv="2201.10442")
     summary = "blocks of rows that are nearly alike are held once"
 

@@ -20,6 +20,7 @@ class IntRows(CompressedEmbedding):
     bits: ClassVar[int]
     stored: ClassVar[torch.dtype]
     learns_from = True
+    after_training = True
     codes: torch.Tensor
     steps: torch.Tensor
 

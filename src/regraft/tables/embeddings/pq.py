@@ -30,6 +30,7 @@ class PqEmbedding(CompressedEmbedding):
     paper = Paper("Product Quantization for Nearest Neighbor Search", "Jegou et al.", 2011, url="https://doi.org/10.1109/TPAMI.2010.57")
     summary = "of each part of a row only which centroid is nearest"
     learns_from = True
+    after_training = True
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class PruneEmbedding(CompressedEmbedding):
     paper = Paper("Learning both Weights and Connections for Efficient Neural Networks", "Han et al.", 2015, arxiv="1506.02626")
     summary = "only the largest values, in a sparse format"
     learns_from = True
+    after_training = True
     columns: torch.Tensor
     places: torch.Tensor
 

@@ -27,6 +27,7 @@ class SvdEmbedding(CompressedEmbedding):
     paper = BENCH
     summary = "two factors: the best table of a low rank"
     learns_from = True
+    after_training = True
 
     def __init__(
         self,

@@ -28,6 +28,10 @@ class Analogies(Task):
     def texts(self) -> list[str]:
         return [word for question in self.questions for word in question]
 
+    @property
+    def needed(self) -> list[tuple[str, ...]]:
+        return list(self.questions)
+
     def measure(self, encode: Encode) -> Sample:
         words = list(dict.fromkeys(chain.from_iterable(self.questions)))
         at = {word: number for number, word in enumerate(words)}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from regraft.comparison import Metric
 from regraft.evaluation.correlation import Correlation
-from regraft.evaluation.paired import Measured, Sample
+from regraft.evaluation.paired import Measured, Sample, resampled
 
 Ints = npt.NDArray[np.int64]
 
@@ -40,6 +40,15 @@ class Quality:
             values.append(one.resample(drawn if len(drawn) > 1 else np.arange(one.documents), seeds))
             start += one.documents
         return float(np.mean(values))
+
+    def resample_many(self, times: Ints, seeds: Ints) -> npt.NDArray[np.float64]:
+        """The same for many draws: documents that were drawn `times` (draws, documents); values (draws,)."""
+        values, start = [], 0
+        for one in self.tasks.values():
+            own = times[:, start : start + one.documents]
+            values.append(resampled(one, np.where(own.sum(1, keepdims=True) > 1, own, 1), seeds))
+            start += one.documents
+        return np.asarray(np.mean(values, axis=0))
 
 
 class MeanQuality(Metric):

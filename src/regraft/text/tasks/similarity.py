@@ -23,6 +23,10 @@ class Similarity(Task):
     def texts(self) -> list[str]:
         return [text for pair in self.pairs for text in pair]
 
+    @property
+    def needed(self) -> list[tuple[str, ...]]:
+        return list(self.pairs)
+
     def measure(self, encode: Encode) -> Correlation:
         texts = list(dict.fromkeys(text for pair in self.pairs for text in pair))  # each text once
         at = {text: number for number, text in enumerate(texts)}

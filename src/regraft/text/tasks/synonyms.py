@@ -22,6 +22,10 @@ class Synonyms(Task):
     def texts(self) -> list[str]:
         return [word for question in self.questions for word in question]
 
+    @property
+    def needed(self) -> list[tuple[str, ...]]:
+        return [question[:2] for question in self.questions]
+
     def measure(self, encode: Encode) -> Sample:
         words = list(dict.fromkeys(word for question in self.questions for word in question))
         at = {word: number for number, word in enumerate(words)}

@@ -39,6 +39,11 @@ class Task(ABC):
         """Texts that are scored on: what no training may have read."""
 
     @property
+    def needed(self) -> list[tuple[str, ...]]:
+        """Of each document the texts without whose vectors it cannot be answered."""
+        return [(text,) for text in self.texts]
+
+    @property
     def typical(self) -> list[str]:
         """Texts such as most of the work is done on, to time encoding."""
         return self.texts

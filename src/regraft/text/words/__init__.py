@@ -1,1 +1,1 @@
-"""Vectors of words from plain text: seven models under one trainer, measured after every pass, compared, and written."""
+"""Vectors of words from plain text: eight models under one trainer, measured after every pass, compared, and written."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regraft.comparison import Arm, Bench, Kept, Outcome, ranked, run, save, tables_of
+from regraft.comparison import Arm, Bench, Kept, Outcome, check_out, ranked, run, save, tables_of
 from regraft.errors import ParameterError
 from regraft.meter import metered
 from regraft.method import list_methods, resolve
@@ -22,9 +22,9 @@ from regraft.text.tasks.files import open_any
 from regraft.text.tasks.quality import MeanQuality, Quality
 from regraft.text.tasks.task import Task
 from regraft.text.words.corpus import Words
-from regraft.text.words.measuring import performance_gain_ratio, random_vectors
+from regraft.text.words.measuring import Coverage, performance_gain_ratio, random_vectors
 from regraft.text.words.model import Floats, WordModel
-from regraft.text.words.train import Reading, Watch
+from regraft.text.words.train import Reading, Watch, sources_of
 from regraft.text.words.trainer import fit
 
 ROWS = "rows.jsonl"
@@ -39,8 +39,9 @@ class WordBench(Bench):
     metric, unit, reference = MeanQuality("quality", "high"), "models", RANDOM
 
     def __init__(self, words: Words, reading: Reading, tasks: Sequence[Task], dim: int, watched: Mapping[str, Any]) -> None:
-        self.words, self.reading, self.tasks, self.dim, self.watched = words, reading, list(tasks), dim, dict(watched)
-        self.curves: dict[str, list[dict[str, Any]]] = {}
+        self.words, self.reading, self.dim, self.watched = words, reading, dim, dict(watched)
+        self.covered: list[Coverage] = reading.coverage(words, tasks, self.watched["dev"])
+        self.tasks = [task for task, one in zip(tasks, self.covered, strict=True) if one.enough]
 
     def fingerprint(self, *, trained: bool) -> str:
         dev = self.watched["dev"]
@@ -49,7 +50,9 @@ class WordBench(Bench):
         return hashlib.sha256(json.dumps(given).encode()).hexdigest()
 
     def baseline(self) -> Outcome:
-        return self._measured(Outcome({"method": RANDOM, "quality": None, "error": None}), random_vectors(self.words, self.dim))
+        outcome = Outcome({"method": RANDOM, "quality": None, "error": None})
+        outcome.notes += [one.note for one in self.covered if not one.enough]
+        return self._measured(outcome, random_vectors(self.words, self.dim))
 
     def measure(self, arm: Arm) -> Outcome:
         outcome = Outcome({"method": arm.name, "quality": None, "error": None})
@@ -60,6 +63,8 @@ class WordBench(Bench):
         self._measured(outcome, vectors)
         outcome.row |= {"epoch": epoch, "passes": len(fitted.epochs), "validation_loss": fitted.epochs[epoch - 1].validation}
         outcome.row |= {"words_per_second": round(fitted.words_per_second), "seconds": cost.seconds, "peak_mb": cost.peak_mb}
+        if fitted.diverged is not None:
+            outcome.notes.append(fitted.diverged)
         if self.watched["dev"] is not None:
             key = f"dev:{self.watched['dev'].name}"
             outcome.curve = [(float(row["epoch"]), float(row[key])) for row in watch.rows]
@@ -68,9 +73,9 @@ class WordBench(Bench):
 
     def _measured(self, outcome: Outcome, vectors: Floats) -> Outcome:
         encode = self.reading.encode(self.words, vectors)
-        found = {task.name: task.measure(encode) for task in self.tasks}
-        outcome.sample = Quality(found)
-        outcome.row |= {"quality": outcome.sample.value} | {name: one.value for name, one in found.items()}
+        if found := {task.name: task.measure(encode) for task in self.tasks}:
+            outcome.sample = Quality(found)
+            outcome.row |= {"quality": outcome.sample.value} | {name: one.value for name, one in found.items()}
         return outcome
 
 
@@ -101,10 +106,17 @@ def compare(
     A field of `settings` goes to every model that has it. Raises `ParameterError` for an unknown model, task, or a field that none has.
     """
     arms = [Arm(model.name, model) for model in _models(models, settings or {})]
+    if out is not None:
+        check_out(out, sources_of(corpus))
     dims = {arm.method.dim for arm in arms}
     opened, dev_task = [open_any(name) for name in tasks or TASKS], open_any(dev) if dev else None
     words = (reading := reading or Reading()).words(corpus)
     bench = WordBench(words, reading, opened, max(dims), {"dev": dev_task, "patience": patience, "seed": seed, "workers": workers})
+    if not bench.tasks:
+        few = ", ".join(f"{one.task} {one}" for one in bench.covered)
+        raise ParameterError(
+            f"too few words of the tasks are known to this corpus ({few}): give more text, or tasks on its words (--tasks)"
+        )
     outcomes = run(bench, arms, 0, Kept(out, ROWS))
     rows = ranked([one.row for one in outcomes.values()], outcomes, bench.metric)
     measured = [row["quality"] for row in rows if row["quality"] is not None]
@@ -131,11 +143,15 @@ def _models(written: str, settings: Mapping[str, Any]) -> list[WordModel]:
 
 
 def advise(rows: Sequence[Mapping[str, Any]], total: int) -> str:
-    """What the figures say to do, in a line or two."""
+    """What the figures say to do, in a line or two; `rows` are ranked, random vectors first, and `total` is the words of the text."""
     measured = [row for row in rows[1:] if row.get("quality") is not None]
     if not measured:
         return "No model could be measured."
     best = max(measured, key=lambda row: row["quality"])
+    if best["quality"] <= rows[0]["quality"] or rows[0].get("behind_first_low", 1) <= 0:
+        said = f"Nothing was learned that these tasks show: {best['method']}, the best, has {best['quality']:.3f}"
+        said += f" and is not surely above random vectors ({rows[0]['quality']:.3f})"
+        return f"{said}. {total:,} words are too few for it: give more text, or tasks of its domain (--tasks)."
     close = [row for row in measured if row is not best and row.get("behind_first_low", 1) <= 0]
     quick = max([best, *close], key=lambda row: row["words_per_second"])
     said = f"Take {best['method']}"
@@ -143,12 +159,13 @@ def advise(rows: Sequence[Mapping[str, Any]], total: int) -> str:
         said += (
             f", or {quick['method']}, which is not surely behind and {quick['words_per_second'] / best['words_per_second']:.1f} x as fast"
         )
-    if best.get("epoch", 0) and best["epoch"] == best["passes"]:
-        said += "; it was best after its last pass, so try more of them (--set epochs=N --dev TASK)"
-    elif best.get("epoch"):
+    watched = "loss_lowest_at" in best  # else the last pass is not known to be the best
+    if watched and best["epoch"] == best["passes"]:
+        said += "; it was best after its last pass, so try more of them (--set epochs=N)"
+    elif watched:
         said += f"; stop after pass {best['epoch']}, where the development task is best"
     if total < BILLION:
-        said += f". {total / 1e6:.1f} million words are few: text of the task's own domain helps more than more text"
+        said += f". {total:,} words are few: text of the task's own domain helps more than more text"
     return said + "."
 
 
@@ -160,9 +177,11 @@ def _report(rows: list[dict[str, Any]], outcomes: Mapping[str, Outcome], bench: 
     curves = {name: one.curve for name, one in outcomes.items() if one.curve}
     if curves:
         report.add_figure("Development task", training_curves(curves, x_title="passes", y_title=bench.watched["dev"].name))
-    about = ", ".join(f"{task.name}: {task.metric} of {task.documents:,}" for task in bench.tasks)
+    covered = {one.task: one for one in bench.covered}
+    about = ", ".join(f"{task.name}: {task.metric}, words of {covered[task.name]} known" for task in bench.tasks)
     caption = (
-        f"{about}. quality is their mean; pgr: 0 for random vectors, 100 for the best. {bench.dim} dimensions, {bench.words.total:,} words."
+        f"{about}. quality is their mean; pgr, the performance gain ratio, is how far it is from random vectors (0) to the best model "
+        f"(100). {bench.dim} dimensions, {bench.words.total:,} words of text. A text without a known word is near to nothing."
     )
     for table in tables_of(rows, outcomes, bench.metric, caption):
         report.add_table(**table)

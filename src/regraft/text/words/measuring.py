@@ -4,15 +4,17 @@ PGR, the performance gain ratio of vectors beside the best: :math:`(p - p_{rand}
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from regraft.text.tasks.task import Encode, Role
+from regraft.text.tasks.task import Encode, Role, Task
 from regraft.text.words.corpus import Words
 from regraft.vectors.tokens import Vectors
 from regraft.vectors.training import WORD
 
 Floats = np.ndarray
+FEWEST = 10  # documents of a task with known words below which its figure says nothing
 
 
 def table(words: Words, vectors: Floats) -> Vectors:
@@ -33,6 +35,32 @@ def mean_of_words(vectors: Vectors, *, lowercase: bool = True, cut: str = "lette
         return rows
 
     return encode
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many documents (pairs, questions, texts) of a task have words that are known, of how many."""
+
+    task: str
+    known: int
+    documents: int
+
+    @classmethod
+    def of(cls, task: Task, encode: Encode) -> "Coverage":
+        texts = list(dict.fromkeys(text for one in task.needed for text in one))
+        has = {text: bool(row.any()) for text, row in zip(texts, encode(texts, "text"), strict=True)}
+        return cls(task.name, sum(all(has[text] for text in one) for one in task.needed), task.documents)
+
+    @property
+    def enough(self) -> bool:
+        return self.known >= FEWEST
+
+    @property
+    def note(self) -> str:
+        return f"{self.task}: not scored, words of {self} are known, and {FEWEST} are the fewest that say anything: give more text"
+
+    def __str__(self) -> str:
+        return f"{self.known:,} of {self.documents:,}"
 
 
 def random_vectors(words: Words, dim: int, seed: int = 0) -> Floats:

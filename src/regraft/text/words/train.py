@@ -23,7 +23,7 @@ from regraft.report.figures import training_curves
 from regraft.text.tasks.files import open_any
 from regraft.text.tasks.task import Task
 from regraft.text.words.corpus import Cut, Words, read_words
-from regraft.text.words.measuring import mean_of_words, random_vectors, table
+from regraft.text.words.measuring import FEWEST, Coverage, mean_of_words, random_vectors, table
 from regraft.text.words.model import Floats, WordModel
 from regraft.text.words.trainer import Epoch, Fitted, fit
 from regraft.vectors.tokens import Vectors
@@ -48,6 +48,15 @@ class Reading:
 
     def encode(self, words: Words, vectors: Floats) -> Any:
         return mean_of_words(table(words, vectors), lowercase=self.lowercase, cut=self.cut)
+
+    def coverage(self, words: Words, tasks: Sequence[Task], dev: Task | None = None) -> list[Coverage]:
+        """What of `tasks` is known, before any training. Raises `ParameterError` where too little of `dev` is."""
+        encode = self.encode(words, np.ones((len(words.names), 1), np.float32))
+        if dev is not None and not (found := Coverage.of(dev, encode)).enough:
+            raise ParameterError(
+                f"--dev {dev.name}: words of {found} are known to this corpus, fewer than {FEWEST}: give more text or another task"
+            )
+        return [Coverage.of(task, encode) for task in tasks]
 
 
 @dataclass
@@ -121,12 +130,14 @@ def words(
     Raises an `InputError` in one line for a corpus, model or task that does not fit, before anything is trained.
     """
     reading, start = reading or Reading(), time.perf_counter()
-    check_output(out, overwrite=overwrite)
+    check_output(out, overwrite=overwrite, sources=sources_of(corpus))
     opened, dev_task = [open_any(name) for name in tasks], open_any(dev) if dev else None
     if dev_task is not None and dev_task.name in [task.name for task in opened]:
         raise ParameterError(f"--dev {dev}: training is ended by this task, so it cannot be among those it is measured by (--tasks)")
     found = reading.words(corpus)
-    with atomic_directory(out, overwrite=overwrite) as temporary:
+    covered = reading.coverage(found, opened, dev_task)
+    opened = [task for task, one in zip(opened, covered, strict=True) if one.enough]
+    with atomic_directory(out, overwrite=overwrite, sources=sources_of(corpus)) as temporary:
         watch = Watch(reading, found, opened, dev_task, patience, temporary / "snapshots" if snapshots else None, format)
         fitted = fit(model, found, seed=seed, workers=workers, after=watch)
         vectors, epoch = watch.kept(fitted)
@@ -145,9 +156,11 @@ def words(
             "words_per_second": round(fitted.words_per_second),
             "tasks": {name: watch.rows[epoch - 1][name] for name in lowest},
             "random": lowest,
+            "known": {one.task: one.known for one in covered},
+            "notes": [*([fitted.diverged] if fitted.diverged else []), *(one.note for one in covered if not one.enough)],
             "curve": watch.rows,
         }
-        report = _report(model, figures, dev_task)
+        report = _report(model, figures, dev_task, covered)
         report.save_html(temporary / "training.html")
         (temporary / "curve.json").write_text(json.dumps(watch.rows, indent=1), encoding="utf-8")
         made = provenance.record(
@@ -158,6 +171,11 @@ def words(
         )  # fmt: skip
         provenance.save(made, temporary, [file.name])
     return report, figures | {"out": str(out / file.name), "seconds": round(time.perf_counter() - start, 1)}
+
+
+def sources_of(corpus: Sequence[str | Path]) -> list[Path]:
+    """Files and folders of `corpus`, which no output may lie in or replace."""
+    return [path for path in map(Path, corpus) if path.exists()]
 
 
 def write_vectors(vectors: Vectors, stem: Path, format: Format) -> Path:
@@ -174,10 +192,14 @@ def write_vectors(vectors: Vectors, stem: Path, format: Format) -> Path:
     return file
 
 
-def _report(model: WordModel, figures: dict[str, Any], dev: Task | None) -> Report:
-    told = [f"{name} {value:.3f} (random {figures['random'][name]:.3f})" for name, value in figures["tasks"].items()]
+def _report(model: WordModel, figures: dict[str, Any], dev: Task | None, covered: Sequence[Coverage]) -> Report:
+    told = [
+        f"{one.task} {figures['tasks'][one.task]:.3f} (random {figures['random'][one.task]:.3f}; {one} known)"
+        for one in covered
+        if one.enough
+    ]
     lead = f"{figures['vocabulary']:,} words by {model.name} from {figures['words']:,} words of text, pass {figures['epoch']}"
-    report = Report("Word vectors", "; ".join([lead, *told]) + ".")
+    report = Report("Word vectors", ". ".join(["; ".join([lead, *told]), *figures["notes"]]) + ".")
     rows = figures["curve"]
     losses = [(float(row["epoch"]), row["validation_loss"]) for row in rows if row["validation_loss"] is not None]
     measured = [name for name in rows[0] if name not in ("epoch", "validation_loss", "seconds")]

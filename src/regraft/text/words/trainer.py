@@ -18,6 +18,7 @@ from regraft.text.words.corpus import Words
 from regraft.text.words.model import Floats, Part, Prepared, Weights, WordModel
 
 CHUNK = 8_192  # units that a thread goes over before it tells how far it is
+LARGEST = 100.0  # vectors that learned hold numbers below 10
 After = Callable[["Epoch", Floats], bool]
 
 
@@ -33,7 +34,7 @@ class Epoch:
 @dataclass(frozen=True, eq=False)
 class Fitted:
     """`vectors` (V, d) of `words`, as they were after the last pass, and `pieces` (P, d) where the model has any.
-    `words_per_second` : of the text, rare words included.
+    `words_per_second` : of the text, rare words included, the compilation of the loops not. `untrained` : validation loss before training.
     """
 
     words: Words
@@ -41,6 +42,22 @@ class Fitted:
     epochs: list[Epoch] = field(default_factory=list)
     words_per_second: float = 0.0
     pieces: Floats | None = None
+    untrained: float | None = None
+
+    @property
+    def diverged(self) -> str | None:
+        """Said where the loss on what is held out was ever above that before training, or numbers of the vectors are beyond all use."""
+        highest = max(self.epochs, key=lambda one: one.validation or 0.0)
+        largest = float(np.abs(self.vectors).max())
+        if self.untrained is not None and (highest.validation or 0.0) > self.untrained:
+            found = (
+                f"the validation loss was {highest.validation:.3g} after pass {highest.number}, above {self.untrained:.3g} before training"
+            )
+        elif largest > LARGEST:
+            found = f"numbers of the vectors reach {largest:,.0f}"
+        else:
+            return None
+        return f"training diverged: {found}: lower the rate (--set rate=...)"
 
 
 def fit(model: WordModel, words: Words, *, seed: int = 0, workers: int = 1, after: After | None = None) -> Fitted:
@@ -57,6 +74,9 @@ def fit(model: WordModel, words: Words, *, seed: int = 0, workers: int = 1, afte
     sides = [_sides(part, model.validation) for part in _shared(prepared.units, workers)]
     states = [_state(seed, worker) for worker in range(workers)]
     epochs: list[Epoch] = []
+    held = [held for _, held in sides]
+    _compile(model, prepared, weights)
+    untrained = _validation(model, prepared, weights, held)
     total = model.epochs * sum(len(learned) for learned, _ in sides)
     with progress_bar(f"training {model.name}", total=total, unit="lines") as bar, ThreadPoolExecutor(workers) as pool:
         for number in range(1, model.epochs + 1):
@@ -74,7 +94,12 @@ def fit(model: WordModel, words: Words, *, seed: int = 0, workers: int = 1, afte
                 break
     speed = words.total * len(epochs) / max(sum(one.seconds for one in epochs), 1e-9)
     rows, size = model.vectors(weights), len(words.names)
-    return Fitted(words, rows[:size], epochs, speed, rows[size:] if len(rows) > size else None)
+    return Fitted(words, rows[:size], epochs, speed, rows[size:] if len(rows) > size else None, untrained)
+
+
+def _compile(model: WordModel, words: Prepared, weights: Weights) -> None:
+    """A pass over nothing, so that the passes that are timed find their loop compiled."""
+    model.go(words, weights, Part(words.units[:0], np.zeros(2, np.float32), _state(-1, 0), learning=True))
 
 
 def _pass(model: WordModel, words: Prepared, weights: Weights, units: Any, rates: tuple[float, float], state: Any) -> list[Any]:

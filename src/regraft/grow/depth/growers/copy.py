@@ -52,10 +52,15 @@ def parsed(ranges: str, count: int) -> list[int]:
     for part in ranges.replace(" ", "").split(","):
         match = re.fullmatch(r"(\d+)-(\d+)", part)
         if match is None:
-            raise ParameterError(f"copy: ranges={ranges}: '{part}' is not of the form 0-20 (from 0, the last one not taken)")
+            raise ParameterError(
+                f"copy: ranges={ranges}: '{part}' is not of the form 0-{count}, the first layer and the one behind the last"
+            )
         first, behind = int(match[1]), int(match[2])
         if not first < behind <= count:
-            raise ParameterError(f"copy: ranges={ranges}: '{part}' does not lie in the model's layers 0-{count}")
+            raise ParameterError(
+                f"copy: ranges={ranges}: '{part}' takes no layers that the model has: layers are 0 to {count - 1}, and a range ends before "
+                f"its second number, so that all of them are 0-{count}"
+            )
         sources += range(first, behind)
     return sources
 

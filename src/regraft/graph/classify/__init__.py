@@ -1,0 +1,1 @@
+"""Classes of nodes that have sets of categorical values, in a graph."""

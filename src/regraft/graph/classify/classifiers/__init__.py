@@ -1,0 +1,5 @@
+"""One module a node classifier."""
+
+from regraft.graph.classify.classifier import NodeClassifier
+
+__all__ = ["NodeClassifier"]

@@ -1,0 +1,1 @@
+"""Facts of a knowledge graph (head, relation, tail), learned and asked."""

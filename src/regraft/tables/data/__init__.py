@@ -1,0 +1,1 @@
+"""Rows of clicks: files of many kinds as blocks of columns, and ids on disk."""
