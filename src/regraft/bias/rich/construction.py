@@ -24,8 +24,7 @@ Balance = Literal["agree", "right", "none"]
 class Round:
     """What one round of discovery found.
 
-    predictions : (n,) classes. correct : (n,) bool. accuracy : on all training examples. worst : accuracy in its worst group (of round 0,
-    on
+    predictions : (n,) classes. correct : (n,) bool. accuracy : on all training examples. worst : accuracy in its worst group (round 0: on
     all). network : as it was trained.
     """
 
@@ -84,7 +83,8 @@ def rich_features(
     first_steps : of round 0, which is to take the easiest feature only. round_steps, synthesis_steps : of later rounds, and of synthesis.
     balance : how synthesis draws: half from examples on which all rounds are right or all wrong ("agree"), half from those on which all are
         right ("right"), or as they come ("none").
-    stop_at_chance : a round that is no better than chance in its worst group found nothing, and ends discovery (INFERRED).
+    stop_at_chance : a round that is no better than chance or a constant answer in its worst group found nothing, and ends discovery
+        (INFERRED: the paper fixes the number of rounds by hand).
 
     Raises `ParameterError`: fewer than two classes, labels of another length, no rounds.
     """
@@ -126,12 +126,19 @@ def discover(
         guesses = predict(network, x)
         right = guesses == y
         worst = min((float(right[mask].double().mean()) for mask in groups), default=float(right.double().mean()))
-        if stop_at_chance and number and worst <= 1 / classes:
+        if stop_at_chance and number and worst <= chance(y, groups, classes):
             stopped = f"round {number} is right on {worst:.0%} of its worst group, no more than chance: no new feature"
             console.print(f"  {stopped}", style="yellow", highlight=False)
             return found, stopped
         found.append(Round(guesses, right, float(right.double().mean()), worst, network))
     return found, ""
+
+
+def chance(y: Tensor, groups: Sequence[Tensor], classes: int) -> float:
+    """The worst group's accuracy that needs no feature: of a coin or the best constant answer, and two standard errors."""
+    shares = torch.stack([torch.bincount(y[mask], minlength=classes) / mask.sum() for mask in groups])
+    smallest = min(int(mask.sum()) for mask in groups)
+    return float(max(1 / classes, float(shares.amin(0).max())) + 1 / smallest**0.5)
 
 
 def train_groups(network: Network, x: Tensor, y: Tensor, groups: Sequence[Tensor], steps: int, how: Descent) -> list[tuple[float, float]]:

@@ -20,6 +20,7 @@ from regraft.errors import ParameterError
 Name = Literal["erm", "irm", "vrex", "sd", "iga", "fishr", "clove", "groupdro"]
 CALIBRATED, WIDTH = 512, 0.4  # examples of an environment that calibration is taken on, and the width of its kernel
 ANNEALED_SD = 500
+USUAL_WEIGHT = {"irm": 1e4, "vrex": 1e4, "sd": 100.0, "iga": 1e4, "fishr": 1e4, "clove": 1e4}  # the middle of the authors' range
 
 
 @dataclass(frozen=True, eq=False)

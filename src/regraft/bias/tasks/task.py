@@ -4,6 +4,7 @@ import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -73,7 +74,9 @@ NAMED |= {"omniglot": elsewhere("omniglot", "omniglot"), "omniglot-20-way": else
 
 
 def open_task(name: str, **settings: Any) -> Task:
-    """The task called `name`. Raises `ParameterError` for an unknown one."""
+    """The task called `name`, or of a .safetensors file. Raises `ParameterError` for an unknown one, `TaskError` for a damaged file."""
+    if name.endswith(".safetensors"):
+        return elsewhere("from_file", "environments_from")(path=Path(name))
     if name not in NAMED:
         raise ParameterError(f"unknown task {name}: choose {', '.join(NAMED)}")
     return NAMED[name](**settings)
