@@ -1,6 +1,7 @@
 """Rich feature construction: groups and objectives by closed form, discovery on a toy, the verb's directory, bad input."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,8 +21,10 @@ from regraft.bias.tasks.colored import colored_digits
 from regraft.bias.tasks.task import digits, open_task
 from regraft.cli import app
 from regraft.errors import ParameterError, TaskError
+from toys.guide_runner import run_guide
 
 F64 = torch.float64
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
 
 def rows(n=40, c=3, seed=0):
@@ -282,3 +285,10 @@ def test_bad_input(tmp_path):
     assert done.exit_code == 2
     assert "--objective mixup" in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_the_guide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = {"301": "20", "--seeds 1": "--seeds 1 --set predict-then-interpolate.first_steps=5"}
+    assert run_guide(GUIDES / "bias-features.md", small) == 4
+    assert (tmp_path / "rich" / "rich-features.html").is_file()

@@ -112,11 +112,10 @@ def outcomes(
 
 def report_of(task: Task, rich: RichFeatures, figures: dict[str, Any]) -> Report:
     """The answer in a sentence, what was trained, what each round found."""
-    plain, _, *others = figures["trained"]
-    best = max(others, key=lambda row: row["worst_accuracy"])
+    plain, _, asked, *_ = figures["trained"]
     lead = (
-        f"In the worst held-out environment of {task.name}, plain training reaches {plain['worst_accuracy']:.3f}; {best['trained']}, on "
-        f"features of {len(rich.rounds)} round(s), {best['worst_accuracy']:.3f}. Nothing was selected on held-out examples."
+        f"In the worst held-out environment of {task.name}, plain training reaches {plain['worst_accuracy']:.3f}; {asked['trained']}, on "
+        f"features of {len(rich.rounds)} round(s), {asked['worst_accuracy']:.3f}. Nothing was selected on held-out examples."
     )
     report = Report(f"Rich features on {task.name}", f"{lead} Discovery ended early: {rich.stopped}." if rich.stopped else lead)
     caption = "accuracy_0, 1, ...: in each held-out environment; worst_accuracy: the lowest of them."
