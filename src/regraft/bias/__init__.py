@@ -13,8 +13,10 @@ _HOMES |= dict.fromkeys(("LexinvariantConfig", "LexinvariantLM"), "lexinvariant.
 _HOMES |= {"keyed_rows": "lexinvariant.tables"}
 _HOMES |= {"s4d_init": "ssm.initial", "vandermonde": "ssm.vandermonde"}
 _HOMES |= {"EquiangularClassifier": "equiangular.head", "EquiangularHead": "equiangular.head", "swap_head": "equiangular.swap"}
-_HOMES |= {"LexinvariantConfig": "lexinvariant.model", "LexinvariantLM": "lexinvariant.model", "decipher": "lexinvariant.decipher"}
 _HOMES |= {"open_reader": "lexinvariant.reading"}
+_HOMES |= dict.fromkeys(("EpisodeLoss", "ICNNLoss", "ProtoNetLoss", "ProtoTripletLoss"), "episodes.losses")
+_HOMES |= dict.fromkeys(("RichFeatures", "rich_features", "predict_then_interpolate"), "rich.construction")
+_HOMES |= {"EpisodeSampler": "episodes.sampler", "icnn_score": "episodes.icnn"}
 __all__ = sorted(_HOMES)
 
 
