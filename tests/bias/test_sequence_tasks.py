@@ -36,9 +36,19 @@ def test_permuted_digits_are_the_digits() -> None:
 def test_state_spaces_learn_the_delay_sooner() -> None:
     task = delay(length=64, late=20, cut=0.06, examples=60, held_out=30)
     done = compare(task, methods=["s4d", "s4d-random"], plan=Plan(steps=40, batch=20), seeds=2)
-    error = {row["method"]: row["error"] for row in done.rows}  # 1 is what silence comes to
+    error = {row["method"]: row["relative_error"] for row in done.rows}  # 1 is what silence comes to
     assert error["s4d"] < 0.75 * error["plain-recurrent"]
     assert error["s4d"] < 0.75 * error["s4d-random"]
+
+
+def test_a_prior_that_fails_has_its_line_beside_the_others() -> None:
+    task = delay(length=16, late=4, cut=0.2, examples=6, held_out=2)
+    done = compare(task, methods=["s4d"], settings={"s4d": {"d_state": 7}}, plan=Plan(steps=1, batch=2), seeds=1)
+    found = {row["method"]: row for row in done.rows}
+    assert "conjugate pairs" in found["s4d"]["error"]
+    assert found["s4d"]["relative_error"] is None
+    assert found["plain-recurrent"]["error"] is None
+    assert found["plain-recurrent"]["relative_error"] > 0
 
 
 def test_the_verb(tmp_path) -> None:

@@ -16,7 +16,7 @@ from regraft.errors import ParameterError
 
 Kind = Literal["labels", "sequences", "episodes", "environments", "symbols"]
 ACCURACY = Metric("accuracy", "high", amounts="right", sizes="examples")
-ERROR = Metric("error", "low", amounts="errors", sizes="examples")  # squared, over the power of what was asked for
+ERROR = Metric("relative_error", "low", amounts="errors", sizes="examples")  # squared, over the power of what was asked for
 WORST = Metric("worst_accuracy", "high", amounts="right", sizes="examples")  # in the held-out environment where it is lowest
 NATS = Metric("nats", "low", amounts="nats_each", sizes="symbols")
 
