@@ -1,4 +1,4 @@
-"""The baseline on environments, and rivals: plain training, an objective from a random or a plainly trained start, predict-then-interpolate."""
+"""The baseline on environments, and rivals: plain training, an objective from a random or a trained start, predict-then-interpolate."""
 
 from typing import Annotated, Literal
 
