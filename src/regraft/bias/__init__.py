@@ -9,6 +9,9 @@ from typing import Any
 _HOMES: dict[str, str] = {}  # the public name of a part: the module below this one that has it
 _HOMES |= dict.fromkeys(("EpisodeLoss", "ICNNLoss", "ProtoNetLoss", "ProtoTripletLoss"), "episodes.losses")
 _HOMES |= dict.fromkeys(("RichFeatures", "rich_features", "predict_then_interpolate"), "rich.construction")
+_HOMES |= dict.fromkeys(("EuclideanResNet", "PoincareResNet"), "poincare.resnet")
+_HOMES |= dict.fromkeys(("PoincareConv2d", "PoincareLinear"), "poincare.layers")
+_HOMES |= {"PoincareBatchNorm": "poincare.normalization", "hyperbolize": "poincare.conversion"}
 _HOMES |= {"EpisodeSampler": "episodes.sampler", "icnn_score": "episodes.icnn"}
 __all__ = sorted(_HOMES)
 
