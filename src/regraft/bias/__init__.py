@@ -16,6 +16,9 @@ _HOMES |= {"EquiangularClassifier": "equiangular.head", "EquiangularHead": "equi
 _HOMES |= {"open_reader": "lexinvariant.reading"}
 _HOMES |= dict.fromkeys(("EpisodeLoss", "ICNNLoss", "ProtoNetLoss", "ProtoTripletLoss"), "episodes.losses")
 _HOMES |= dict.fromkeys(("RichFeatures", "rich_features", "predict_then_interpolate"), "rich.construction")
+_HOMES |= dict.fromkeys(("EuclideanResNet", "PoincareResNet"), "poincare.resnet")
+_HOMES |= dict.fromkeys(("PoincareConv2d", "PoincareLinear"), "poincare.layers")
+_HOMES |= {"PoincareBatchNorm": "poincare.normalization", "hyperbolize": "poincare.conversion"}
 _HOMES |= {"EpisodeSampler": "episodes.sampler", "icnn_score": "episodes.icnn"}
 __all__ = sorted(_HOMES)
 
