@@ -64,12 +64,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where som
 
 
 GROUPED: dict[str, Callable[..., Any]] = {}  # "align fit" -> the command of a verb in a group
+PATHS: dict[typer.Typer, str] = {}  # of groups, as they are called: "graph facts"
 
 
-def command_group(name: str, help: str) -> typer.Typer:
-    """A group of verbs, such as `regraft recipe`; its verbs are registered with `verb(group=...)`."""
+def command_group(name: str, help: str, parent: typer.Typer | None = None) -> typer.Typer:
+    """A group of verbs, such as `regraft recipe`, or within another one; its verbs are registered with `verb(group=...)`."""
     group = typer.Typer(name=name, help=help, no_args_is_help=True)
-    app.add_typer(group, name=name)
+    (parent or app).add_typer(group, name=name)
+    PATHS[group] = name if parent is None else f"{PATHS[parent]} {name}"
     return group
 
 
@@ -110,7 +112,7 @@ def verb(name: str | None = None, *, group: typer.Typer | None = None) -> Callab
         run.__annotations__ = {one.name: one.annotation for one in known}
         (group or app).command(name)(run)
         if group is not None:
-            GROUPED[f"{group.info.name} {name or command.__name__.replace('_', '-')}"] = command
+            GROUPED[f"{PATHS[group]} {name or command.__name__.replace('_', '-')}"] = command
         return command
 
     return register

@@ -118,7 +118,7 @@ def _named(name: str, parts: Sequence[np.ndarray[Any, Any]]) -> Facts:
         if not kept:
             raise InputError(f"{name}: no fact of {split} has only entities and relations of train")
         ids.append(torch.tensor(kept, dtype=torch.int64))
-    return Facts(name, tuple(entities), tuple(relations), *ids, notes=tuple(notes))
+    return Facts(name, tuple(entities), tuple(relations), ids[0], ids[1], ids[2], tuple(notes))
 
 
 def _split(path: Path, rows: np.ndarray[Any, Any], seed: int) -> list[np.ndarray[Any, Any]]:
@@ -127,7 +127,8 @@ def _split(path: Path, rows: np.ndarray[Any, Any], seed: int) -> list[np.ndarray
         raise InputError(f"{path}: {len(rows)} facts are too few to split: give at least 10")
     order = np.random.default_rng(seed).permutation(len(rows))
     seen: set[tuple[str, str]] = set()
-    first, others = [], []
+    first: list[int] = []
+    others: list[int] = []
     for place in order:
         names = {("entity", rows[place, 0]), ("relation", rows[place, 1]), ("entity", rows[place, 2])}
         (others if names <= seen else first).append(place)
@@ -144,7 +145,8 @@ def _hosted(name: str) -> Facts:
 
     found = get_dataset(dataset=name)
     names = [tuple(sorted(ids, key=ids.__getitem__)) for ids in (found.training.entity_to_id, found.training.relation_to_id)]
-    return Facts(name, names[0], names[1], *(part.mapped_triples.contiguous() for part in (found.training, found.validation, found.testing)))
+    train, valid, test = (part.mapped_triples.contiguous() for part in (found.training, found.validation, found.testing))
+    return Facts(name, names[0], names[1], train, valid, test)
 
 
 def _numbered(name: str) -> Facts:
@@ -155,4 +157,5 @@ def _numbered(name: str) -> Facts:
         pairs = [line.split() for line in lines if line.strip()]
         names.append(tuple(one for one, _ in sorted(pairs, key=lambda pair: int(pair[1]))))
     parts = [torch.from_numpy(np.loadtxt(fetch(name, f"{split}2id.txt"), dtype=np.int64, skiprows=1)) for split in SPLITS]
-    return Facts(name, names[0], names[1], *(rows[:, [0, 2, 1]].contiguous() for rows in parts))
+    train, valid, test = (rows[:, [0, 2, 1]].contiguous() for rows in parts)
+    return Facts(name, names[0], names[1], train, valid, test)

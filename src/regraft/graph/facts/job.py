@@ -119,7 +119,7 @@ def save(folder: Path, learned: Learned, facts: Facts, *, dataset: str | Path, s
     save_file(state | rows, folder / WEIGHTS)
     about = {
         "method": learned.method.name,
-        "settings": asdict(learned.method),  # type: ignore[call-overload]  # a method is a dataclass
+        "settings": asdict(learned.method),
         "name": facts.name,
         "entities": facts.entities,
         "relations": facts.relations,
@@ -146,7 +146,7 @@ def load(folder: str | Path) -> Asked:
         tensors = load_file(folder / WEIGHTS)
         rows = [tensors.pop(f"{FACTS}{name}") for name in SPLITS]
         method: FactModel = resolve("fact-model", about["method"], about["settings"])
-        facts = Facts(about["name"], tuple(about["entities"]), tuple(about["relations"]), *rows)
+        facts = Facts(about["name"], tuple(about["entities"]), tuple(about["relations"]), rows[0], rows[1], rows[2])
         model = method.build(facts.factory(method.inverse))
         model.load_state_dict(tensors)
     except FileNotFoundError as error:

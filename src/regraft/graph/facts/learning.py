@@ -67,10 +67,8 @@ def learn(method: FactModel, facts: Facts, schedule: Schedule, seed: int = 0) ->
             lr_scheduler_kwargs={"gamma": schedule.decay},
         )
         watch = _watch(facts, bar)
-        with _quiet():
-            loop.train(
-                triples, num_epochs=schedule.epochs, batch_size=schedule.batch, use_tqdm=False, callbacks=[watch], pin_memory=False
-            )
+        with _quiet(), _frozen():
+            loop.train(triples, num_epochs=schedule.epochs, batch_size=schedule.batch, use_tqdm=False, callbacks=[watch], pin_memory=False)
     model.load_state_dict(watch.kept)
     model.eval()
     return Learned(method, model, watch.curve, watch.epoch)
@@ -94,18 +92,26 @@ def figures(found: Ranks) -> dict[str, float]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """PyKEEN warns of every evaluation on a CPU and of its own call of the scheduler, and collects garbage each epoch: of ours too."""
+    """PyKEEN warns of every evaluation on a CPU, and of its own call of the scheduler."""
     logger = logging.getLogger("torch_max_mem.api")
     before = logger.level
     logger.setLevel(logging.ERROR)
-    gc.freeze()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The epoch parameter in", UserWarning)
             yield
     finally:
-        gc.unfreeze()
         logger.setLevel(before)
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """PyKEEN collects garbage every epoch: what is there already is left alone, which on small graphs is half of the time."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _watch(facts: Facts, bar: Bar) -> Any:
@@ -115,7 +121,8 @@ def _watch(facts: Facts, bar: Bar) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.curve: list[tuple[float, float]] = []
-            self.best, self.epoch, self.kept = -1.0, 0, {}
+            self.best, self.epoch = -1.0, 0
+            self.kept: dict[str, Tensor] = {}
 
         def post_epoch(self, epoch: int, epoch_loss: float, **given: Any) -> None:
             if not np.isfinite(epoch_loss):

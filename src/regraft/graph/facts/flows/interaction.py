@@ -30,7 +30,7 @@ class FlowInteraction(Interaction):  # type: ignore[misc]  # PyKEEN has no types
 
     variant : of entities and D. 1: affine, squared 2-Wasserstein; 2: two slopes, expected squared gap; 3: affine, KL; "point": places
         alone, moved and scaled by the relation (without uncertainty); "spread": scales alone; "translation": places, moved alone (TransE).
-    compat : "released": of variant 3 the place of a head is multiplied by the relation's scale before softplus, as the authors' code has it.
+    compat : "released": variant 3 multiplies the place of a head by the relation's scale before softplus, as the authors' code does.
     """
 
     def __init__(self, variant: Variant = 2, gamma: float = 0.0, compat: Literal["paper", "released"] = "paper") -> None:
@@ -52,7 +52,8 @@ class FlowInteraction(Interaction):  # type: ignore[misc]  # PyKEEN has no types
         composed, tail = self.composed(h, r), self.entity(t)
         if isinstance(composed, Piecewise) and isinstance(tail, Piecewise):
             return expected_gap(composed, tail)
-        assert isinstance(composed, Affine) and isinstance(tail, Affine)
+        assert isinstance(composed, Affine)
+        assert isinstance(tail, Affine)
         return divergence(composed, tail) if self.variant == 3 else wasserstein(composed, tail)
 
     def entity(self, parts: Tensor | Sequence[Tensor]) -> Flow:
@@ -123,7 +124,7 @@ def listed(parts: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return [parts] if isinstance(parts, Tensor) else list(parts)
 
 
-class NFE(ERModel):  # type: ignore[misc]  # PyKEEN has no types
+class Nfe(ERModel):  # type: ignore[misc]  # PyKEEN has no types
     """Knowledge graph embedding by normalizing flows.
 
     ---
@@ -163,4 +164,4 @@ class NFE(ERModel):  # type: ignore[misc]  # PyKEEN has no types
 
 
 interaction_resolver.register(FlowInteraction, raise_on_conflict=False)
-model_resolver.register(NFE, raise_on_conflict=False)
+model_resolver.register(Nfe, raise_on_conflict=False)

@@ -42,7 +42,12 @@ class SummedSoftplus(BCEWithLogitsLoss):  # type: ignore[misc]  # PyKEEN has no 
     """sum over entities of softplus((1 - 2y) score), mean over the batch. PyKEEN's "BCEWithLogits" is its mean over entities too."""
 
     def process_lcwa_scores(
-        self, predictions: Tensor, labels: Tensor, label_smoothing: float | None = None, num_entities: int | None = None, weights: Any = None
+        self,
+        predictions: Tensor,
+        labels: Tensor,
+        label_smoothing: float | None = None,
+        num_entities: int | None = None,
+        weights: Any = None,
     ) -> Tensor:
         if label_smoothing:
             labels = labels * (1 - label_smoothing) + label_smoothing / predictions.shape[1]

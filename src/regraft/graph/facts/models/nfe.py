@@ -33,7 +33,7 @@ class NFE(FactModel):
     compat: Literal["paper", "released"] = "paper"
 
     def build(self, triples: "CoreTriplesFactory", seed: int = 0) -> "Model":
-        from regraft.graph.facts.flows.interaction import NFE as Hosted
+        from regraft.graph.facts.flows.interaction import Nfe as Hosted
 
         return Hosted(
             triples_factory=triples,
