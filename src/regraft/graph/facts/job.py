@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -151,7 +152,7 @@ def load(folder: str | Path) -> Asked:
         model.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: has no {Path(error.filename or ABOUT).name}: no model of `regraft graph facts train`") from None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: cannot be read as a model of facts ({' '.join(str(error).split())[:200]})") from None
     model.eval()
     return Asked(method, model, facts)
