@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from regraft.graph.facts.flows.flow import Affine, Piecewise, divergence, expected_gap, wasserstein
-from regraft.graph.facts.flows.interaction import FlowInteraction, Nfe
+from regraft.graph.facts.flows.interaction import FlowInteraction, Nfe, ProductInteraction
 
 VARIANTS = [1, 2, 3, "point", "spread", "translation"]
 
@@ -116,6 +116,12 @@ class TestInteraction:
         head, relation = [torch.ones(2), torch.zeros(2)], [torch.zeros(2), torch.full((2,), -3.0)]
         assert torch.allclose(FlowInteraction(3, compat="released").composed(head, relation).loc, torch.full((2,), -3.0))
         assert torch.allclose(FlowInteraction(3).composed(head, relation).loc, torch.full((2,), math.log1p(math.exp(-3))))
+
+    def test_products_are_those_of_the_host(self):
+        from pykeen.nn.modules import DistMultInteraction
+
+        head, relation, tail = drawn(7, 1, 5), drawn(7, 1, 5), drawn(1, 9, 5)
+        assert torch.allclose(ProductInteraction()(head, relation, tail), DistMultInteraction()(head, relation, tail))
 
     def test_the_host_finds_them(self):
         from pykeen.losses import loss_resolver

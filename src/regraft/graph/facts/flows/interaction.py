@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from pykeen.models import ERModel, model_resolver
-from pykeen.nn.modules import Interaction, interaction_resolver
+from pykeen.nn.modules import DistMultInteraction, Interaction, interaction_resolver
 from torch import Tensor
 from torch.nn.functional import softplus
 from torch.nn.init import uniform_
@@ -117,6 +117,13 @@ def inner(left: Tensor, right: Tensor) -> Tensor:
     if left.dim() == right.dim() == 3 and left.shape[1] == right.shape[0] == 1:
         return left[:, 0] @ right[0].T
     return (left * right).sum(-1)
+
+
+class ProductInteraction(DistMultInteraction):  # type: ignore[misc]  # PyKEEN has no types
+    """PyKEEN's DistMult, the same scores, without its (B, entities, d) of products."""
+
+    def forward(self, h: Tensor, r: Tensor, t: Tensor) -> Tensor:
+        return inner(h * r, t)
 
 
 def listed(parts: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -29,12 +29,12 @@ class DistMult(FactModel):
         from pykeen.models import ERModel
         from torch.nn.init import uniform_
 
-        import regraft.graph.facts.flows.loop  # noqa: F401  # the loss and the loop
+        from regraft.graph.facts.flows.interaction import ProductInteraction
 
         start = {"shape": self.dim, "initializer": uniform_, "initializer_kwargs": {"a": -0.1, "b": 0.1}}
         return ERModel(  # PyKEEN's class of that name keeps entities at norm 1, which this loss cannot do with
             triples_factory=triples,
-            interaction="distmult",
+            interaction=ProductInteraction,
             entity_representations_kwargs=start,
             relation_representations_kwargs=start,
             loss=self.loss,
