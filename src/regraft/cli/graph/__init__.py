@@ -1,5 +1,5 @@
 """The verbs of `regraft graph`."""
 
-from regraft.cli.graph import classify
+from regraft.cli.graph import classify, facts
 
-__all__ = ["classify"]
+__all__ = ["classify", "facts"]
