@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from regraft.errors import ParameterError
+from regraft.tables.codes.bitmap import Bitmap, ones
 from regraft.tables.codes.learned import Codebooks, bits_of, parts_of
 from regraft.tables.codes.packing import pack, packed_bytes, unpack_rows
 from regraft.tables.embeddings.dpq import DpqEmbedding
-from regraft.tables.embeddings.mgqe import MgqeEmbedding, _ones
+from regraft.tables.embeddings.mgqe import MgqeEmbedding
 
 
 @pytest.mark.parametrize(("parts", "bits"), [(4, 6), (8, 5), (3, 8), (1, 1), (2, 11)])
@@ -104,10 +105,20 @@ def test_memory_by_the_card():
     assert DpqEmbedding.words(1000, 16) == 32 * 16 + (1000 * 5 + 2) / 4
 
 
+def test_a_set_of_ids_as_bits():
+    chosen = torch.rand(101) < 0.3
+    held = Bitmap(101)
+    held.fill(chosen)
+    inside, before = held(torch.arange(101))
+    assert torch.equal(inside, chosen)
+    assert torch.equal(before, chosen.long().cumsum(0) - chosen.long())
+    assert Bitmap.words(101) == 8 == sum(one.numel() for one in held.buffers())
+
+
 def test_bits_are_counted():
     words = torch.randint(0, 2**32, (500,))
-    assert _ones(words).tolist() == [int(one).bit_count() for one in words]
-    assert _ones(torch.tensor([0, 2**32 - 1])).tolist() == [0, 32]
+    assert ones(words).tolist() == [int(one).bit_count() for one in words]
+    assert ones(torch.tensor([0, 2**32 - 1])).tolist() == [0, 32]
 
 
 def test_bad_settings():

@@ -124,6 +124,25 @@ def tables_compress(folder: Path, _: Path) -> None:
     (folder / "words.txt").write_text("\n".join(words_of(200)), encoding="utf-8")
 
 
+def bias_classes(folder: Path, encoder_folder: Path) -> None:
+    (folder / "encoder").symlink_to(encoder_folder)
+    names = ["fever", "cough", "pain"]
+    rows = ["text,label", *(f"the {name} of day {number},{name}" for number in range(20) for name in names)]
+    (folder / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "classes.txt").write_text("\n".join(names), encoding="utf-8")
+
+
+def bias_sequences(_: Path, __: Path) -> None:
+    """Its task is made by the command itself."""
+
+
+def bias_symbols(folder: Path, _: Path) -> None:
+    (folder / "texts").mkdir()
+    for number, text in enumerate(domain_texts(60)):
+        (folder / "texts" / f"{number}.txt").write_text(f"{text} {text}", encoding="utf-8")
+    (folder / "cipher.txt").write_text("xyyz zyyx xzzy " * 8, encoding="utf-8")
+
+
 def text_words(folder: Path, _: Path) -> None:
     draw, words = random.Random(0), words_of(12)
     kinds = [words[:4], words[4:8], words[8:]]
@@ -144,6 +163,9 @@ def tables_compare(folder: Path, _: Path) -> None:
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
+    "bias-classes": bias_classes,
+    "bias-sequences": bias_sequences,
+    "bias-symbols": bias_symbols,
     "clinical-notes": clinical_notes,
     "grow-depth": grow_depth,
     "grow-width": grow_width,

@@ -1,4 +1,4 @@
-"""The loop that priors on labels share: AdamW over shuffled batches, the mean of right answers at the end."""
+"""The loop that priors share: AdamW over shuffled batches; at the end right answers, or errors of targets."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -44,6 +44,17 @@ def right(model: nn.Module, task: Task, block: int = 512) -> npt.NDArray[np.floa
     model.eval()
     found = [(model(x).argmax(1) == y) for x, y in zip(torch.split(task.x_test, block), torch.split(task.y_test, block), strict=True)]
     return torch.cat(found).double().numpy()
+
+
+@torch.no_grad()
+def relative_errors(model: nn.Module, task: Task, block: int = 512) -> npt.NDArray[np.float64]:
+    """For each held-out sequence of targets the squared error over the power of the targets, where there are any (zeros are not scored)."""
+    model.eval()
+    found = []
+    for x, y in zip(torch.split(task.x_test, block), torch.split(task.y_test, block), strict=True):
+        asked = y != 0
+        found.append((((model(x) - y) * asked).square().sum((1, 2)) / y.square().sum((1, 2))).double())
+    return torch.cat(found).numpy()
 
 
 def learned_numbers(model: nn.Module) -> int:

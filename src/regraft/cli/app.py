@@ -63,16 +63,15 @@ Workers = Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all core
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.", rich_help_panel=MACHINE)]
 
 
-PARENTS: dict[str, str] = {}  # the group that a group stands in
 GROUPED: dict[str, Callable[..., Any]] = {}  # "align fit" -> the command of a verb in a group
+PATHS: dict[typer.Typer, str] = {}  # of groups, as they are called: "graph facts"
 
 
 def command_group(name: str, help: str, parent: typer.Typer | None = None) -> typer.Typer:
-    """A group of verbs, such as `regraft recipe`, of the root or of a `parent`; its verbs are registered with `verb(group=...)`."""
+    """A group of verbs, such as `regraft recipe`, or within another one; its verbs are registered with `verb(group=...)`."""
     group = typer.Typer(name=name, help=help, no_args_is_help=True)
     (parent or app).add_typer(group, name=name)
-    if parent is not None:
-        PARENTS[name] = str(parent.info.name)
+    PATHS[group] = name if parent is None else f"{PATHS[parent]} {name}"
     return group
 
 
@@ -113,8 +112,7 @@ def verb(name: str | None = None, *, group: typer.Typer | None = None) -> Callab
         run.__annotations__ = {one.name: one.annotation for one in known}
         (group or app).command(name)(run)
         if group is not None:
-            above = [PARENTS[str(group.info.name)]] if group.info.name in PARENTS else []
-            GROUPED[" ".join([*above, str(group.info.name), name or command.__name__.replace("_", "-")])] = command
+            GROUPED[f"{PATHS[group]} {name or command.__name__.replace('_', '-')}"] = command
         return command
 
     return register

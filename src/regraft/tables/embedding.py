@@ -170,8 +170,11 @@ class CompressedEmbedding(Described, nn.Module, ABC):
     def _padded(self, rows: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         return rows if self.padding_idx is None else rows * (ids != self.padding_idx).unsqueeze(-1)
 
-    def _check(self, ids: torch.Tensor) -> None:
-        if ids.is_floating_point() or ids.dtype == torch.bool:
+    def _check(self, ids: Any) -> None:
+        if not isinstance(ids, torch.Tensor):
+            raise ParameterError(f"ids must be a tensor of whole numbers, these are a {type(ids).__name__}: number strings first, or hash "
+                                 "them with regraft.tables.unified")  # fmt: skip
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
             raise ParameterError(f"ids must be whole numbers, these are {ids.dtype}")
         if ids.numel():
             low, high = (int(end) for end in torch.aminmax(ids))
@@ -195,6 +198,14 @@ class CompressedEmbedding(Described, nn.Module, ABC):
 
     def after_step(self) -> None:
         """Called after each step of the optimizer."""
+
+    def again(self) -> bool:
+        """Asked after `after_step`: whether the batch is to be passed once more, backwards too, with no step of the optimizer and another
+        `after_step`; for what learns from the loss of rows that have just moved."""
+        return False
+
+    def set_rate(self, rate: float) -> None:
+        """Called with the rate of the model's optimizer, for tables that move rows themselves and were told none."""
 
     def begin(self, stage: str, steps: int) -> None:
         """Called before a stage of `steps` steps."""
@@ -228,7 +239,10 @@ class CompressedEmbedding(Described, nn.Module, ABC):
 
 
 def load_table(folder: str | Path) -> CompressedEmbedding:
-    """The table that `save` wrote, or that lies beside a model. Raises `InputError` where that is not what it is, or is damaged."""
+    """The table that `save` wrote, or that lies beside a model, in evaluation mode.
+
+    Raises `InputError` where that is not what it is, or is damaged.
+    """
     from regraft.method import members
 
     folder = Path(folder)
@@ -250,7 +264,7 @@ def load_table(folder: str | Path) -> CompressedEmbedding:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ParameterError) as error:
         told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise InputError(f"{folder}: a damaged table, or no table ({told}): compress again") from None
-    return table
+    return table.eval()
 
 
 def check_shape(rows: int, dim: int) -> None:

@@ -108,9 +108,19 @@ class FieldTables(nn.Module):
         for table in self.compressed:
             table.after_step()
 
+    def again(self) -> bool:
+        """Whether the batch is to be passed once more, with another `after_step` and no step of the optimizer."""
+        asked = [table.again() for table in self.compressed]  # each is asked
+        return any(asked)
+
     def stages(self) -> tuple[Stage, ...]:
         """Of a training with these tables, in turn."""
         return self.compressed[0].stages if self.compressed else WHOLE
+
+    def set_rate(self, rate: float) -> None:
+        """Called with the rate of the model's optimizer."""
+        for table in self.compressed:
+            table.set_rate(rate)
 
     def begin(self, stage: str, steps: int) -> None:
         """Called before a stage of `steps` steps."""

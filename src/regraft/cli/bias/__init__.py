@@ -1,5 +1,5 @@
 """The verbs of `regraft bias`."""
 
-from regraft.cli.bias import compare
+from regraft.cli.bias import bases, compare, decipher, head, rich_features, symbols
 
-__all__ = ["compare"]
+__all__ = ["bases", "compare", "decipher", "head", "rich_features", "symbols"]

@@ -12,7 +12,10 @@ from regraft.cli.bias.group import group
 
 @verb(group=group)
 def compare(
-    task: Annotated[str, typer.Argument(help="A task by name (digits).", metavar="TASK")],
+    task: Annotated[
+        str,
+        typer.Argument(help="A task by name (digits, omniglot-characters, delay, permuted-digits, letters, lookup, ...).", metavar="TASK"),
+    ],
     *,
     methods: Annotated[str, typer.Option(help="Names separated by commas, or all that can learn the task.")] = "all",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, method.field=value. Repeatable.")] = None,

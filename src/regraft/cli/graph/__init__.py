@@ -1,5 +1,5 @@
 """The verbs of `regraft graph`."""
 
-from regraft.cli.graph import classify, nodes
+from regraft.cli.graph import classify, facts, nodes
 
-__all__ = ["classify", "nodes"]
+__all__ = ["classify", "facts", "nodes"]

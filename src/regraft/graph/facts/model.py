@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 class FactModel(Method):
     """Base of every model of facts.
 
-    loop : PyKEEN's training loop for it, "LCWA" (each head and relation against all entities) or "sLCWA" (against drawn negatives).
+    loop : PyKEEN's training loop for it: "onevsall" (ours: each fact against all entities), "LCWA" (each head and relation with all its
+        tails) or "sLCWA" (against drawn negatives).
     inverse : whether each relation is learned backwards as well, so that only tails are predicted.
 
     Returns, by `build`, what `pykeen.pipeline` trains and PyKEEN's evaluator judges.
     """
 
     family = "fact-model"
-    loop: ClassVar[str] = "LCWA"
+    loop: ClassVar[str] = "onevsall"
     inverse: ClassVar[bool] = True
 
     @abstractmethod

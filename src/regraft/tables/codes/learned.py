@@ -31,17 +31,21 @@ class Codebooks(nn.Module):
         self.norm = nn.BatchNorm1d(parts * centroids, affine=False)
 
     def scores(self, queries: torch.Tensor) -> torch.Tensor:
-        """Normalized scores (m, p, K)."""
-        cut = queries.view(len(queries), self.parts, -1).transpose(0, 1)
+        """Normalized scores (m, p, K), in float32 also under autocast: of nearly equal ones the same must win as at export."""
+        with torch.autocast(queries.device.type, enabled=False):
+            return self._scores(queries.float())
+
+    def _scores(self, queries: torch.Tensor) -> torch.Tensor:
+        cut = queries.view(len(queries), self.parts, self.keys.shape[2]).transpose(0, 1)
         products = torch.bmm(cut, self.keys.transpose(1, 2))  # (p, m, K)
         if not self.product:
             products = 2 * products - cut.square().sum(2, keepdim=True) - self.keys.square().sum(2).unsqueeze(1)
-        flat = products.transpose(0, 1).reshape(len(queries), -1)
+        flat = products.transpose(0, 1).flatten(1)
         alone = self.norm.training and len(flat) < 2
         normed = (
             nn.functional.batch_norm(flat, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps) if alone else self.norm(flat)
         )
-        return normed.view(len(queries), self.parts, -1)
+        return normed.view(len(queries), self.parts, self.keys.shape[1])
 
 
 def looked_up(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:

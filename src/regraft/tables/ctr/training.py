@@ -4,6 +4,7 @@ Enters: a model, rows of clicks, how long. Leaves: the model as it serves, the c
 with the weights that were best on the validation rows; a training that was killed goes on with the stage that it was in.
 """
 
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ from regraft.tables.stages import Stage
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # ids (b, fields), numbers (b, k), labels (b,)
 SCORED = 8192  # rows a batch where nothing is learned
-HEAD, BEGUN, ABOUT, TABLES = "head.safetensors", "begun.safetensors", "progress.json", "tables"
+HEAD, BEGUN, MOMENTS, ABOUT, TABLES = "head.safetensors", "begun.safetensors", "moments.safetensors", "progress.json", "tables"
+Moments = dict[int, dict[str, torch.Tensor]]  # of an optimizer, by the place of the parameter
 
 
 class Rows(Protocol):
@@ -43,7 +45,8 @@ class Schedule:
 
     Attributes
     ----------
-    steps : of all stages together. batch, rate : of Adam, for weights; rate_architecture : for what searching stages learn.
+    steps : of all stages together. batch, rate : of Adam, for weights; rate_architecture : of SGD, for what
+        searching stages learn.
     evaluations : how often validation rows are scored in all. patience : evaluations without a better AUC after which the last stage ends;
         0 never. seed : of the order of rows.
     """
@@ -89,15 +92,18 @@ class Best:
     auc: float = -1.0
     words: float = float("inf")
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    moments: Moments = field(default_factory=dict)
     since: int = 0  # evaluations
 
-    def see(self, found: float, model: CtrModel) -> None:
+    def see(self, found: float, model: CtrModel, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Remember the weights if they are the best so far, and the moments of `optimizer` with them."""
         words = model.tables.memory().serving_words
         if found <= self.auc and words >= self.words:
             self.since += 1
             return
         self.auc, self.words, self.since = found, words, 0
         self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.moments = copy.deepcopy(optimizer.state_dict()["state"]) if optimizer is not None else {}
 
 
 class Trainer:
@@ -110,6 +116,7 @@ class Trainer:
         self.model, self.train, self.validation, self.schedule, self.folder = model, train, validation, schedule, folder
         self.stages = model.tables.stages()
         self.begun = {name: value.detach().clone() for name, value in _head(model).items()} if any(s.fresh for s in self.stages) else {}
+        self.moments: Moments = {}
         self.done, self.trained = 0, Trained()
 
     def fit(self) -> Trained:
@@ -132,15 +139,21 @@ class Trainer:
             self.model.load_state_dict(self.begun, strict=False)
         start, steps, best = time.perf_counter(), self._steps(stage), Best()
         torch.manual_seed(self.schedule.seed + number)
+        tables.set_rate(self.schedule.rate)
         tables.begin(stage.name, steps)
         weights, architecture = self._optimizers(stage)
+        carried = weights if any(one.carries for one in self.stages[number + 1 : number + 2]) else None  # what the next stage goes on with
         batches = _batches(self.train, self.schedule.batch, self.schedule.seed + 1000 * number)
         searched = _batches(self.validation, self.schedule.batch, self.schedule.seed + 1000 * number + 1)
         before = sum(self._steps(one) for one in self.stages[:number])
         self._remember_words(stage)
         for step in range(1, steps + 1):
-            self._step(next(batches), weights)
+            batch = next(batches)
+            self._step(batch, weights)
             tables.after_step()
+            if tables.again():
+                self._step(batch, None)
+                tables.after_step()
             if architecture is not None:
                 self._step(next(searched), architecture)
             bar.advance()
@@ -150,31 +163,36 @@ class Trainer:
                 self.trained.curve.append((float(before + step), found))
                 bar.say(f"{stage.name}, validation AUC {found:.4f}")
                 if not stage.searches:
-                    best.see(found, self.model)
+                    best.see(found, self.model, carried)
                 if self._may_stop(number) and 0 < self.schedule.patience <= best.since:
                     break
         if best.weights:
             self.model.load_state_dict(best.weights)
+        self.moments = best.moments
         tables.advance(stage.name, self.quality)
         self.trained.seconds[stage.name] = time.perf_counter() - start
 
-    def _step(self, batch: Batch, optimizer: torch.optim.Optimizer) -> None:
+    def _step(self, batch: Batch, optimizer: torch.optim.Optimizer | None) -> None:
         self.model.train()
         ids, numbers, labels = batch
         for parameter in self.model.parameters():
             parameter.grad = None
         loss = nn.functional.binary_cross_entropy_with_logits(self.model(ids, numbers), labels) + self.model.tables.extra_loss()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        if optimizer is not None:
+            optimizer.step()
 
     def _optimizers(self, stage: Stage) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
         """One for weights; in stages that search one for the architecture, which otherwise stands still."""
         tables = self.model.tables
         architecture = tables.architecture()
         apart = {id(parameter) for parameter in [*architecture, *tables.moved()]}
-        weights = [parameter for parameter in self.model.parameters() if id(parameter) not in apart]
-        search = torch.optim.Adam(architecture, lr=self.schedule.rate_architecture) if stage.searches and architecture else None
-        return torch.optim.Adam(weights, lr=self.schedule.rate), search
+        all_weights = tables.parameters() if stage.still else self.model.parameters()
+        weights = torch.optim.Adam((one for one in all_weights if id(one) not in apart), lr=self.schedule.rate)
+        if stage.carries and self.moments:
+            weights.load_state_dict(weights.state_dict() | {"state": self.moments})
+        search = torch.optim.SGD(architecture, lr=self.schedule.rate_architecture) if stage.searches and architecture else None
+        return weights, search
 
     def _may_stop(self, number: int) -> bool:
         """Only the last stage, and only once the tables are what they are to be."""
@@ -200,6 +218,7 @@ class Trainer:
         with atomic_directory(self.folder, overwrite=True) as folder:
             save_file({name: value.contiguous() for name, value in _head(self.model).items()}, folder / HEAD)
             save_file(self.begun, folder / BEGUN)
+            save_file({f"{place} {name}": value for place, own in self.moments.items() for name, value in own.items()}, folder / MOMENTS)
             for place, table in enumerate(self.model.tables.tables):
                 (folder / TABLES / str(place)).mkdir(parents=True)
                 if isinstance(table, CompressedEmbedding):
@@ -221,7 +240,10 @@ class Trainer:
             else:
                 tables[place] = load_table(folder)
         self.model.load_state_dict(load_file(self.folder / HEAD), strict=False)
-        self.begun = load_file(self.folder / BEGUN)
+        self.begun, self.moments = load_file(self.folder / BEGUN), {}
+        for key, value in load_file(self.folder / MOMENTS).items():
+            parameter, name = key.split()
+            self.moments.setdefault(int(parameter), {})[name] = value
         self.done = about["done"]
         self.trained = Trained([(x, y) for x, y in about["curve"]], about["seconds"], about["words"])
 

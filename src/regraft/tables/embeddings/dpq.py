@@ -85,7 +85,7 @@ class DpqEmbedding(CompressedEmbedding):
         found = looked_up(self._centroids, self._nearest(query))
         if not self.training:
             return found
-        self._loss = self.weight * (found - query.detach()).square().mean()
+        self._loss = self.weight * (found - query.detach()).square().sum() / max(1, found.numel())
         return query + (found - query).detach()
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from torch import nn
 from regraft.errors import ParameterError
 from regraft.method import Paper
 from regraft.tables.budget import Knob
+from regraft.tables.codes.bitmap import Bitmap
 from regraft.tables.codes.learned import Codebooks, bits_of, looked_up, parts_of
 from regraft.tables.codes.packing import pack, packed_bytes, packed_words, unpack_rows
 from regraft.tables.embedding import CompressedEmbedding, Mode, uniform
@@ -64,9 +65,8 @@ class MgqeEmbedding(CompressedEmbedding):
         self.books = Codebooks(embedding_dim, self.parts, centroids, bound)
         high = _high(num_embeddings, top)
         frequent = frequent_ids(counts, high, seed)
-        words = nn.functional.pad(frequent.long(), (0, -num_embeddings % 32)).view(-1, 32)
-        self.register_buffer("flags", _signed((words << torch.arange(32)).sum(1)))
-        self.register_buffer("before", (words.sum(1).cumsum(0) - words.sum(1)).to(torch.int32))
+        self.frequent = Bitmap(num_embeddings)
+        self.frequent.fill(frequent)
         if coded:
             for name, rows, many in (("fine", high, centroids), ("coarse", num_embeddings - high, few)):
                 self.register_buffer(name, torch.zeros(packed_bytes(rows * self.parts, bits_of(many)), dtype=torch.uint8))
@@ -74,8 +74,6 @@ class MgqeEmbedding(CompressedEmbedding):
             self.query = uniform(num_embeddings, embedding_dim, bound)
         self._loss: torch.Tensor | float = 0.0
 
-    flags: torch.Tensor
-    before: torch.Tensor
     fine: torch.Tensor
     coarse: torch.Tensor
 
@@ -83,7 +81,7 @@ class MgqeEmbedding(CompressedEmbedding):
     def words(cls, rows: int, dim: int, *, parts: int = 4, centroids: int = 256, few: int = 64, top: float = 0.1, **_: Any) -> float:
         taken, high = parts_of(dim, parts), _high(rows, top)
         codes = packed_words(high * taken, bits_of(centroids)) + packed_words((rows - high) * taken, bits_of(few))
-        return centroids * dim + 2 * -(-rows // 32) + codes
+        return centroids * dim + Bitmap.words(rows) + codes
 
     @classmethod
     def knob(cls, sizes: Sequence[int], dim: int) -> Knob:
@@ -95,7 +93,7 @@ class MgqeEmbedding(CompressedEmbedding):
             return looked_up(self.books.keys, self._stored(ids, frequent, rank))
         query = nn.functional.embedding(ids, self.query)
         found = looked_up(self.books.keys, self._nearest(query.detach(), frequent))
-        self._loss = self.weight * (found - query.detach()).square().mean() if self.training else 0.0
+        self._loss = self.weight * (found - query.detach()).square().sum() / max(1, found.numel()) if self.training else 0.0
         return query + (found - query).detach() if self.training else found
 
     def _nearest(self, query: torch.Tensor, frequent: torch.Tensor) -> torch.Tensor:
@@ -107,10 +105,7 @@ class MgqeEmbedding(CompressedEmbedding):
 
     def _standing(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Whether ids are frequent, and their place among those that are as they are."""
-        word, bit = ids >> 5, ids & 31
-        flags = self.flags[word].long() & 0xFFFFFFFF
-        above = self.before[word] + _ones(flags & ((1 << bit) - 1))  # frequent ids before this one
-        frequent = (flags >> bit & 1).bool()
+        frequent, above = self.frequent(ids)
         return frequent, torch.where(frequent, above, ids - above)
 
     def _stored(self, ids: torch.Tensor, frequent: torch.Tensor, rank: torch.Tensor) -> torch.Tensor:
@@ -130,7 +125,7 @@ class MgqeEmbedding(CompressedEmbedding):
         self.eval()
         table.load_state_dict({k: v for k, v in self.state_dict().items() if k != "query"}, strict=False)
         fine, coarse = [], []
-        for ids in torch.split(torch.arange(self.num_embeddings, device=self.flags.device), 65536):
+        for ids in torch.split(torch.arange(self.num_embeddings, device=self.query.device), 65536):
             frequent, _ = self._standing(ids)  # the order of ids is the order of either kind
             codes = self._nearest(self.query[ids], frequent)
             fine.append(codes[frequent])
@@ -148,7 +143,7 @@ class MgqeEmbedding(CompressedEmbedding):
         high = _high(self.num_embeddings, self.top)
         low, fine, coarse = self.num_embeddings - high, bits_of(self.centroids), bits_of(self.few)
         codes = packed_words(high * self.parts, fine) + packed_words(low * self.parts, coarse)
-        kept = {"centroids": self.books.keys.numel(), "frequency": self.flags.numel() + self.before.numel()}
+        kept = {"centroids": self.books.keys.numel(), "frequency": Bitmap.words(self.num_embeddings)}
         training = {} if self.coded else kept | {"rows": self.query.numel(), "statistics": 2 * self.parts * self.centroids}
         return Memory(kept | {"codes": codes}, training)
 
@@ -157,16 +152,3 @@ def _high(rows: int, top: float) -> int:
     if not 0 <= top <= 1:
         raise ParameterError(f"mgqe: top={top}: give a share of the ids")
     return math.floor(rows * top)
-
-
-def _ones(words: torch.Tensor) -> torch.Tensor:
-    """How many bits are set in each of `words`, int64 in [0, 2^32)."""
-    words = words - (words >> 1 & 0x55555555)
-    words = (words & 0x33333333) + (words >> 2 & 0x33333333)
-    words = words + (words >> 4) & 0x0F0F0F0F
-    return (words * 0x01010101 & 0xFFFFFFFF) >> 24
-
-
-def _signed(words: torch.Tensor) -> torch.Tensor:
-    """int32 with the bits of int64 `words` below 2^32."""
-    return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)

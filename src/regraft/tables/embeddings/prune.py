@@ -82,12 +82,15 @@ class PruneEmbedding(CompressedEmbedding):
         found = self.values.new_zeros(len(ids), self.embedding_dim)
         return found.index_put((owner, self.columns[which].long()), self.values[which])
 
-    @torch.no_grad()
     def fit(self, weight: torch.Tensor) -> None:
-        flat = weight.reshape(-1)
-        largest = torch.topk(flat.abs(), self.kept, sorted=False).indices.sort().values
-        self._place(largest)
-        self.values.copy_(flat[largest])
+        self.hold(weight, weight.abs())
+
+    @torch.no_grad()
+    def hold(self, weight: torch.Tensor, by: torch.Tensor) -> None:
+        """Values of `weight` (n, d) where `by` (n, d) is largest."""
+        chosen = torch.topk(by.reshape(-1), self.kept, sorted=False).indices.sort().values
+        self._place(chosen)
+        self.values.copy_(weight.reshape(-1)[chosen])
 
     def memory(self) -> Memory:
         return Memory({"values": self.kept, "columns": self.kept, "places": self.places.numel()})

@@ -1,6 +1,6 @@
 """Translations, by PyKEEN."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class TransE(FactModel):
     """A relation is a translation of the head's vector to the tail's.
 
-    dim : of a vector. norm : 1 or 2, of the distance.
+    dim : of a vector. norm : 1 or 2, of the distance. loss : PyKEEN's "crossentropy", or "summedsoftplus" as `nfe` has it.
     """
 
     name = "transe"
@@ -24,10 +24,13 @@ class TransE(FactModel):
     )
     summary = "baseline: a relation moves the head's vector to the tail's"
 
-    dim: Annotated[int, Ge(1)] = 128
+    dim: Annotated[int, Ge(1)] = 256
     norm: Annotated[int, Ge(1), Le(2)] = 1
+    loss: Literal["crossentropy", "summedsoftplus"] = "crossentropy"
 
     def build(self, triples: "CoreTriplesFactory", seed: int = 0) -> "Model":
         from pykeen.models import TransE as Hosted
 
-        return Hosted(triples_factory=triples, embedding_dim=self.dim, scoring_fct_norm=self.norm, random_seed=seed)
+        import regraft.graph.facts.flows.loop  # noqa: F401  # the loss and the loop
+
+        return Hosted(triples_factory=triples, embedding_dim=self.dim, scoring_fct_norm=self.norm, loss=self.loss, random_seed=seed)

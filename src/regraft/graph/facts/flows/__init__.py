@@ -1,0 +1,1 @@
+"""Entities as distributions: invertible maps of one random variable, what lies between two of them, and their place in PyKEEN."""

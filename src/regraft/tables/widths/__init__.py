@@ -1,0 +1,1 @@
+"""Fields of one fused table, each with rows of a width of its own."""
