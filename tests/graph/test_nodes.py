@@ -113,7 +113,7 @@ class TestIrwe:
     @pytest.fixture(scope="class")
     def barbell(self):
         graph = open_graph(networkx.barbell_graph(10, 3))
-        return graph, resolve("node-embedder", "irwe", TINY | {"walks": 400}).fit(graph, 0).transform(graph)
+        return graph, resolve("node-embedder", "irwe", TINY | {"walks": 400, "position_steps": 3}).fit(graph, 0).transform(graph)
 
     def test_mirrored_nodes_have_one_role(self, barbell):
         _, kinds = barbell

@@ -1,4 +1,4 @@
-"""Random walks on a graph, compiled: the same walk for the same seed whatever the number of threads.
+"""Random walks on a graph, compiled. Each walk has a seed of its own.
 
 Enters: a graph, a node a walk, a length. Leaves: (walks, length + 1) nodes; what they look like without names; how often each is visited.
 """
@@ -60,10 +60,10 @@ def visits(walks: Walks, each: int, size: int) -> sp.csr_array:
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
-    try:
-        return numba.njit(nogil=True, cache=True, parallel=True)(function)
+    try:  # not in parallel: numba's threads would raise the number of PyTorch's, and small steps then take a hundred times as long
+        return numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder to keep it in
-        return numba.njit(nogil=True, parallel=True)(function)
+        return numba.njit(nogil=True)(function)
 
 
 @numba.njit(inline="always")
@@ -101,7 +101,7 @@ def _walk(pointers: Any, neighbours: Any, sums: Any, weighted: Any, starts: Any,
     found = np.empty((len(starts), length + 1), dtype=np.int32)
     plain = back == 1.0 and away == 1.0
     highest = max(back, 1.0, away)
-    for number in numba.prange(len(starts)):
+    for number in range(len(starts)):
         state = _mixed(seed * GOLDEN + np.uint64(number) + np.uint64(1))
         node = starts[number]
         last = node
