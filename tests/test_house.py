@@ -33,6 +33,7 @@ METHOD_FOLDERS = {  # one file a method, or all that belongs to one method
     "regraft.vocab.initializers",
     "regraft.vocab.k_tokeniser",
     "regraft.probe.probes",
+    "regraft.bias.priors",
     "regraft.tables.embeddings",
     "regraft.text.encoders",
     "regraft.text.words.models",

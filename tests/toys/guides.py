@@ -160,6 +160,17 @@ def tables_compare(folder: Path, _: Path) -> None:
     write_libfm(folder / "test.libfm", 100, 1)
 
 
+def graph_facts(folder: Path, _: Path) -> None:
+    from pykeen.datasets.umls import UMLS_TRAIN_PATH
+
+    lines = UMLS_TRAIN_PATH.read_text(encoding="utf-8").splitlines()
+    asked = [line for line in lines if line.startswith("virus\tcauses")]
+    train = [*asked, *lines[:150]]
+    (folder / "facts").mkdir()
+    for name, rows in (("train", train), ("valid", train[-20:-10]), ("test", train[-10:])):
+        (folder / "facts" / f"{name}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -167,6 +178,7 @@ TOYS = {
     "bias-sequences": bias_sequences,
     "bias-symbols": bias_symbols,
     "clinical-notes": clinical_notes,
+    "graph-facts": graph_facts,
     "grow-depth": grow_depth,
     "grow-width": grow_width,
     "low-resource-language": low_resource_language,

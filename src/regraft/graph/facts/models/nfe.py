@@ -20,7 +20,8 @@ class NFE(FactModel):
     places moved alone (TransE with squared distance). dim : of each part, of which an entity has 2, 3, 2, 1, 1, 1. gamma : a score's
     start; with each fact against all entities the prior of its log odds. The authors' values: 1, 0, 14 for variants 1, 2, 3 on WN18RR,
     2, 1, 2 on FB15k-237, 8, 7, 11 on YAGO3-10. compat : "released" multiplies a head's place in variant 3 by the relation's scale before
-    softplus, as the authors' code does; "paper" by the scale itself. Scales of 0 are not ruled out: such a relation has no inverse.
+    softplus, as the authors' code does; "paper" by the scale itself. loss : the paper's, or PyKEEN's "crossentropy", which has no use for
+    gamma. Scales of 0 are not ruled out: such a relation has no inverse.
     """
 
     name = "nfe"
@@ -31,6 +32,7 @@ class NFE(FactModel):
     variant: Literal[1, 2, 3, "point", "spread", "translation"] = 2
     gamma: float = 4.0
     compat: Literal["paper", "released"] = "paper"
+    loss: Literal["summedsoftplus", "crossentropy"] = "summedsoftplus"
 
     def build(self, triples: "CoreTriplesFactory", seed: int = 0) -> "Model":
         from regraft.graph.facts.flows.interaction import Nfe as Hosted
@@ -41,5 +43,6 @@ class NFE(FactModel):
             variant=self.variant,
             gamma=self.gamma,
             compat=self.compat,
+            loss=self.loss,
             random_seed=seed,
         )
