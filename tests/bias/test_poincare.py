@@ -313,7 +313,7 @@ def test_a_plain_network_is_hyperbolized():
     norm = nn.BatchNorm2d(4)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([1.0, 2.0, 3.0, 20.0]))
-    assert float(hyperbolize(norm).variance) == pytest.approx(4 * 414, rel=1e-4)
+    assert hyperbolize(norm).variance.item() == pytest.approx(4 * 414, rel=1e-4)
 
 
 def test_compare_on_images():

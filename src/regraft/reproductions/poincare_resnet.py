@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regraft.bias import PoincareResNet
 from regraft.bias.learning import fit, right
 from regraft.bias.poincare.layers import Init, PoincareLinear
-from regraft.bias.poincare.resnet import EuclideanResNet, energy
+from regraft.bias.poincare.resnet import EuclideanResNet, PoincareResNet, energy
 from regraft.bias.prior import Plan
 from regraft.bias.tasks.task import Task, digits
 from regraft.method import resolve

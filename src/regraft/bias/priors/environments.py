@@ -76,7 +76,7 @@ class InvariantTraining(EnvironmentPrior):
     """
 
     paper = Paper("Out-of-Distribution Generalization via Risk Extrapolation (REx)", "Krueger et al.", 2020, "2003.00688")
-    summary = "rival on environments: an invariance penalty from random or plainly trained weights"
+    summary = "rival on environments: an invariance penalty from usual starts"
 
     objective: Name = "vrex"
     weight: Annotated[float, Ge(0)] = 1e4
@@ -99,7 +99,7 @@ class PredictThenInterpolate(EnvironmentPrior):
     """
 
     paper = Paper("Predict then Interpolate: A Simple Algorithm to Learn Stable Classifiers", "Bao et al.", 2021, "2105.12628")
-    summary = "rival on environments: the worst of groups that other environments' networks get right and wrong"
+    summary = "rival on environments: the worst of groups by mistakes of others"
 
     first_steps: Annotated[int, Ge(1)] = 301
 

@@ -31,7 +31,7 @@ class ClassPretraining(EpisodicPrior):
     """A linear head over all classes to learn, thrown away afterwards: cross-entropy on batches as large as the episodes of the others."""
 
     paper = Paper("A Closer Look at Few-shot Classification", "Chen et al.", 2019, "1904.04232")
-    summary = "rival on episodes: ordinary classification of the classes to learn, then nearest prototypes"
+    summary = "rival on episodes: ordinary classification, then nearest prototypes"
 
     def loss(self) -> Loss:
         raise NotImplementedError("classes are learned in batches")

@@ -13,6 +13,6 @@ class Lexinvariant(SymbolModel):
 
     share = 1.0
     paper = Paper("Lexinvariant Language Models", "Huang et al.", 2023, "2305.16349")
-    summary = "a language model whose rows are drawn anew for each sequence: symbols are what they do in it"
+    summary = "a language model whose rows are drawn anew for each sequence"
 
     rows: Rows = "gaussian"

@@ -22,7 +22,7 @@ class RichFeatureConstruction(EnvironmentPrior):
     """
 
     paper = BONSAI
-    summary = "environments: features found one after the other in one encoder, then a penalty on its head"
+    summary = "environments: features found in rounds, then a penalty on their head"
 
     rounds: Annotated[int, Ge(1)] = 2
     first_steps: Annotated[int, Ge(1)] = 51

@@ -24,7 +24,7 @@ class SusanaLosses(EpisodicPrior):
         2023,
         "2305.09062",
     )
-    summary = "few shots: triplets with the hardest wrong prototype, and a loss of clean neighbourhoods"
+    summary = "few shots: triplets with the hardest wrong prototype, clean neighbourhoods"
 
     terms: str = "cross,prototriplet"
     margin: float = 0.5

@@ -20,7 +20,7 @@ class ComplEx(FactModel):
 
     name = "complex"
     paper = Paper("Complex Embeddings for Simple Link Prediction", "Trouillon et al.", 2016, "1606.06357")
-    summary = "baseline: as distmult with complex numbers, so that a relation need not be symmetric"
+    summary = "baseline: distmult in complex numbers, where relations have a direction"
 
     dim: Annotated[int, Ge(1)] = 128
     loss: Literal["crossentropy", "summedsoftplus"] = "crossentropy"
