@@ -18,7 +18,9 @@ BONSAI = Paper("Rich Feature Construction for the Optimization-Generalization Di
 
 
 class EnvironmentPrior(Prior):
-    """What methods on environments share: two hidden layers of `hidden` units (the paper's 390), Adam's `rate` on all examples, `l2`.
+    """What methods on environments share: two hidden layers, and Adam on all examples at once.
+
+    hidden : units of a layer (the paper's 390). rate : of Adam. l2 : weight of the squared length of all weights.
 
     ``Plan.steps`` are those of the last stage; ``Plan.batch`` is not asked. No setting is selected on held-out examples.
     """
@@ -59,7 +61,7 @@ class PooledTraining(EnvironmentPrior):
     """Empirical risk over all environments together."""
 
     plain_of = ("environments",)
-    paper = Paper("Principles of Risk Minimization for Learning Theory", "Vapnik", 1991)
+    paper = Paper("Principles of Risk Minimization for Learning Theory", "Vapnik", 1991, url="https://papers.nips.cc/paper/1991")
     summary = "baseline on environments: plain training on all of them together"
 
     def train(self, task: Task, plan: Plan) -> tuple[Network, list[tuple[float, float]]]:
@@ -71,8 +73,8 @@ class PooledTraining(EnvironmentPrior):
 class InvariantTraining(EnvironmentPrior):
     """An objective from a start without constructed features.
 
-    objective : irm, vrex, sd, iga, fishr, clove or groupdro. weight : of its penalty. start : random weights, or `first_steps` of plain
-    training ("erm"). frozen : the head alone learns.
+    objective : irm, vrex, sd, iga, fishr, clove or groupdro. weight : of its penalty. start : "random" weights, or plain training ("erm").
+    first_steps : of plain training. frozen : the head alone learns.
     """
 
     paper = Paper("Out-of-Distribution Generalization via Risk Extrapolation (REx)", "Krueger et al.", 2020, "2003.00688")

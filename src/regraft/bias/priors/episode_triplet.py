@@ -15,7 +15,10 @@ from regraft.method import Paper
 
 
 class EpisodeTriplet(EpisodicPrior):
-    """Queries as anchors, support as positives and negatives, all triplets of the episode (pytorch-metric-learning's loss)."""
+    """Queries as anchors, support as positives and negatives, all triplets of the episode (pytorch-metric-learning's loss).
+
+    margin : by which negatives must be further away than positives.
+    """
 
     paper = Paper("FaceNet: A Unified Embedding for Face Recognition and Clustering", "Schroff et al.", 2015, "1503.03832")
     summary = "rival on episodes: triplets of a query and two of the support"

@@ -15,7 +15,10 @@ from regraft.method import Paper
 
 
 class NormalisedSoftmax(Prior):
-    """The baseline with the same cosines and temperature, whose class vectors learn."""
+    """The baseline with the same cosines and temperature, whose class vectors learn.
+
+    dim : of a vector. temperature : that cosines are divided by. hidden : units of a layer. smoothing : of labels. rate : AdamW's.
+    """
 
     kinds = ("labels",)
     paper = Paper("NormFace: L2 Hypersphere Embedding for Face Verification", "Wang et al.", 2017, "1704.06369")

@@ -20,7 +20,7 @@ from regraft.method import Paper
 class SymbolModel(Prior):
     """A causal decoder with rotary positions, whose readout has the rows of its input. Its `share` of symbols has random rows.
 
-    hidden : width d. layers, heads : of it. rate : AdamW's.
+    rows : how random rows are drawn, "gaussian" or "orthonormal". hidden : width d. layers, heads : of it. rate : AdamW's.
     """
 
     kinds = ("symbols",)

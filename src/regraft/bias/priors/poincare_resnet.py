@@ -16,9 +16,10 @@ from regraft.method import Paper
 
 
 class ImagePrior(Prior):
-    """What both networks share: three groups of `blocks` residual blocks with `width`, twice and four times as many channels.
+    """What both networks share: three groups of residual blocks, each with twice as many channels as the one before.
 
-    rate : AdamW's. The paper has width 8 and 3 or 5 blocks (depth 20 and 32), batches of 128 and Adam with 1e-3.
+    width : channels of the first group. blocks : of a group. rate : AdamW's. The paper has width 8 and 3 or 5 blocks (depth 20 and 32),
+    batches of 128 and Adam with 1e-3.
     """
 
     kinds = ("labels",)
@@ -45,10 +46,10 @@ class ImagePrior(Prior):
 
 
 class PoincareResNetPrior(ImagePrior):
-    """`regraft.bias.PoincareResNet` in the ball of curvature -c, which is fixed or `learnable`.
+    """`regraft.bias.PoincareResNet` in the ball of curvature -c.
 
-    init : "eye" is the paper's identity, "hnn++" what it replaces. mean : of batch norms, "midpoint" or the slow "frechet". norms : False
-    leaves batch norms out.
+    c : as above. learnable : whether c learns too. init : "eye" is the paper's identity, "hnn++" what it replaces. mean : of batch
+    norms, "midpoint" or the slow "frechet". norms : False leaves batch norms out.
     """
 
     name = "poincare-resnet"

@@ -50,7 +50,10 @@ def learned(model: torch.nn.Module, task: Task, curve: list[tuple[float, float]]
 
 
 class PrototypicalNetwork(EpisodicPrior):
-    """Prototypical network: softmax over -|q - P_c|^2 / temperature."""
+    """Prototypical network: softmax over -|q - P_c|^2 / temperature.
+
+    temperature : as above.
+    """
 
     plain_of = ("episodes",)
     paper = Paper("Prototypical Networks for Few-shot Learning", "Snell et al.", 2017, "1703.05175")

@@ -14,11 +14,12 @@ from regraft.bias.tasks.task import Task
 
 
 class RichFeatureConstruction(EnvironmentPrior):
-    """Discovery in `rounds`, synthesis, then `objective` with `weight` on the head alone (`frozen`, RFC(cf)) or on all (RFC).
+    """Discovery, synthesis, then an objective on the head alone (RFC(cf)) or on all weights (RFC).
 
-    first_steps : of round 0, which must have taken the easiest feature only (51 on ColoredMNIST, 151 on its inverse). round_steps,
-    synthesis_steps : of later rounds and of synthesis. balance : how synthesis draws. batch : None for all examples at once; else group
-    weights with step `eta`, the authors' way on large data.
+    rounds : of discovery. objective : irm, vrex, sd, iga, fishr, clove, groupdro or erm. weight : of its penalty. frozen : the head alone
+    learns. first_steps : of round 0, which must have taken the easiest feature only (51 on ColoredMNIST, 151 on its inverse). round_steps :
+    of later rounds. synthesis_steps : of synthesis. balance : how synthesis draws. batch : None for all examples at once; else group
+    weights, the authors' way on large data. eta : their step.
     """
 
     paper = BONSAI

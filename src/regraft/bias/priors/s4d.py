@@ -23,8 +23,9 @@ class S4d(Prior):
     r"""Blocks of :math:`x' = A x + B u,\ y = C x + D u` with A diagonal, started as `init` says (section 4).
 
     init : "lin", "inv", "legs", "real", "mixed" ("lin" and "inv"), or the ablations "rand", "inv2", "quad". disc : "zoh" or "bilinear".
-    hidden : channels H. d_state : N, both of a conjugate pair counted. layers : blocks. dt_min, dt_max : range of the steps.
-    mix : "glu", or "linear" as in the paper's ablations. rate, decay : of AdamW; ssm_rate : of step, A and B, which have no decay.
+    hidden : channels H. d_state : N, both of a conjugate pair counted. layers : blocks. dt_min, dt_max : range of the steps. mix :
+    "glu", or "linear" as in the paper's ablations. dropout : after each layer. rate, decay : of AdamW; ssm_rate : of step, A and B,
+    which have no decay.
     """
 
     kinds = ("sequences",)

@@ -11,10 +11,11 @@ from regraft.method import Paper
 
 
 class SusanaLosses(EpisodicPrior):
-    """The mean of `terms`, of cross, prototriplet, suppicnn, queryicnn and fullicnn (`regraft.bias.episodes.losses.EpisodeLoss`).
+    """The mean of some losses of an episode (`regraft.bias.episodes.losses.EpisodeLoss`).
 
-    margin : of the proto-triplet. k : neighbours of ICNN. query_protos : queryicnn looks among prototypes. compat : "released" drops the
-    nearest neighbour of a query too, and takes suppicnn with one shot.
+    terms : of cross, prototriplet, suppicnn, queryicnn and fullicnn, with commas. temperature : of cross. margin : of the proto-
+    triplet. k : neighbours of ICNN. query_protos : queryicnn looks among prototypes. compat : "released" drops the nearest neighbour of
+    a query too, and takes suppicnn with one shot.
     """
 
     paper = Paper(
