@@ -133,7 +133,7 @@ def _told(graph: Graph, kinds: Kinds, known: Any, seed: int) -> list[dict[str, A
     degrees = resolve("node-embedder", "log-degree").fit(graph, seed).transform(graph)["identity"]
     arms = {**kinds, "log-degree alone": degrees}
     if len(kinds) > 1:
-        arms["both"] = np.concatenate(list(kinds.values()), 1)
+        arms["identity and position"] = np.concatenate(list(kinds.values()), 1)
     rows = []
     for name, vectors in arms.items():
         sample = judge(vectors, known)

@@ -30,7 +30,7 @@ def report_of(
     lead = f"{graph.size:,} nodes and {edges:,} edges, as {' and '.join(f'{v.shape[1]} numbers of {kind}' for kind, v in kinds.items())}."
     if rows:
         best = max(rows, key=lambda row: row["accuracy"])
-        lead += f" {best['vectors']} names {best['accuracy']:.1%} of test nodes rightly after a fifth were learned from; "
+        lead += f" By {best['vectors']}, {best['accuracy']:.1%} of test nodes are named rightly after a fifth were learned from; "
         lead += f"the most frequent class is {share:.1%}."
     report = Report(title, lead)
     if rows:
