@@ -140,3 +140,9 @@ def test_the_face_is_loaded_when_it_is_asked_for():
     assert all(callable(getattr(regraft, name)) for name in regraft.__all__)
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         regraft.nothing_of_the_kind  # noqa: B018
+
+
+def test_the_names_of_test_files_differ():
+    """pytest imports them by their names alone, and leaves out the second of two."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

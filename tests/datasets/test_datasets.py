@@ -38,8 +38,9 @@ def test_every_listed_file_has_a_fixed_address_and_a_hash() -> None:
         assert entry.licence
         assert entry.files
         for file in entry.files.values():
-            if entry.address:  # of a distribution: the file's own hash is its address
-                assert file.url == f"{entry.address}/{file.sha256}"
+            if entry.address:  # of a distribution: the file's own hash is its address; of a package: its name has a version
+                versioned = re.search(r"-\d+\.\d+\.\d+\.", file.name) is not None
+                assert file.url == f"{entry.address}/{file.name if versioned else file.sha256}"
             else:
                 assert file.url.startswith(f"https://raw.githubusercontent.com/{entry.repository}/{entry.commit}/")
             assert not re.search(r"[\s#?%]", file.url)

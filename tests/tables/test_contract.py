@@ -15,7 +15,7 @@ from toys.stages import steps_of, trained
 
 N, D, ASKED = 600, 16, 0.4
 ABOVE = {"int16": 0.6}  # whose floor is above what is asked
-METHODS = [cls for cls in members("table") if cls.__module__.startswith("regraft.")]  # without those that other tests define
+METHODS = members("table")
 COUNTS = torch.arange(N, 0, -1)
 BOUNDS = {"opt-embed", "auto-dim"}  # whose closed form is the most that they take, until it is found what they need
 BRIEF = {"generations": 2, "keep": 1, "mutations": 3, "crossings": 2}

@@ -225,11 +225,11 @@ def _normal(package: str) -> str:
 
 
 def _subclasses(root: type[Described]) -> list[type[Described]]:
-    """Every concrete class below `root`."""
+    """Every concrete class below `root` that is public."""
     pending, found = [root], []
     while pending:
         cls = pending.pop()
         pending.extend(cls.__subclasses__())
-        if not inspect.isabstract(cls) and hasattr(cls, "summary") and cls not in found:
+        if not (inspect.isabstract(cls) or cls.__name__.startswith("_")) and hasattr(cls, "summary") and cls not in found:
             found.append(cls)
     return found

@@ -123,11 +123,11 @@ def compare(
     if len(set(models)) < len(models):
         raise ParameterError("the same model twice: give each once, or with another way of encoding (MODEL@mean)")
     candidates = {name: Candidate.parse(written) for name, written in _named(models).items()}
+    if out is not None:
+        check_out(out, [Path(one.source) for one in candidates.values() if Path(one.source).is_dir()])
     opened = [open_any(name) for name in tasks.split(",") if name.strip()]
     if not opened:
         raise ParameterError(f"no task given: choose from {', '.join(NAMED)}, or give a file or folder")
-    if out is not None:
-        check_out(out, [Path(one.source) for one in candidates.values() if Path(one.source).is_dir()])
     first, *others = candidates.items()
     bench = TaskBench(opened, first, max_tokens=max_tokens, batch_size=batch_size, device=device)
     outcomes = run(bench, [Arm(*one) for one in others], 0, Kept(out, ROWS))

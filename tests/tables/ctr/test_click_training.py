@@ -51,7 +51,7 @@ def trainer(method=None, budget=1.0, folder=None, settings=None, seed=0, **sched
     return Trainer(model, TRAIN, VALIDATION, Schedule(**schedule), folder)
 
 
-class Staged(HashEmbedding):
+class _Staged(HashEmbedding):
     """Notes what it is told; its scale is architecture, its shift moves by itself, and it halves after the first stage."""
 
     name = "staged"
@@ -114,7 +114,7 @@ def test_the_same_seed_is_the_same_training():
 
 
 def test_stages_in_turn():
-    one = trainer(Staged, 0.7)
+    one = trainer(_Staged, 0.7)
     begun = {name: value.clone() for name, value in one.begun.items()}
     assert begun
     seen = {}
@@ -139,7 +139,7 @@ def test_stages_in_turn():
 
 
 def test_architecture_learns_on_validation_rows_only_where_it_is_searched():
-    one = trainer(Staged, 0.7)
+    one = trainer(_Staged, 0.7)
     asked = []
     validation = VALIDATION.batch
     one.validation = Rows(VALIDATION.ids, VALIDATION.numbers, VALIDATION.labels)
@@ -151,13 +151,13 @@ def test_architecture_learns_on_validation_rows_only_where_it_is_searched():
 
 
 def test_it_goes_on_where_it_was_killed(tmp_path):
-    whole = trainer(Staged, 0.7)
+    whole = trainer(_Staged, 0.7)
     curve = whole.fit().curve
 
     class KilledError(Exception):
         pass
 
-    one = trainer(Staged, 0.7, tmp_path / "state")
+    one = trainer(_Staged, 0.7, tmp_path / "state")
     stage, begun = Trainer._stage, []
 
     def killed(number, bar):
@@ -172,7 +172,7 @@ def test_it_goes_on_where_it_was_killed(tmp_path):
     assert not list(tmp_path.rglob("*.pt"))
     folder = tmp_path / "state"
     again = trainer(HashEmbedding, 0.7, folder)
-    again.stages = Staged.stages
+    again.stages = _Staged.stages
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("regraft.tables.ctr.training.load_table", lambda _: whole.model.tables.tables[0])
         again._resume()
