@@ -4,6 +4,7 @@ Without `ref_emb` a batch is its own support: a class's prototype is then the me
 class is left out. Distances in both new losses are not squared; in the logits of the cross-entropy they are.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -39,7 +40,7 @@ def prototypes(support: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return marks.T @ support / marks.sum(0)[:, None], names
 
 
-class _Prototypical(BaseMetricLossFunction):  # type: ignore[misc]
+class _Prototypical(BaseMetricLossFunction, ABC):  # type: ignore[misc]
     """A loss of distances from points to prototypes."""
 
     def get_default_distance(self) -> Any:
@@ -79,9 +80,9 @@ class _Prototypical(BaseMetricLossFunction):  # type: ignore[misc]
         found: Tensor = self.distance.pairwise_distance(x, y)
         return 1 - found if self.distance.is_inverted else found
 
+    @abstractmethod
     def per_point(self, away: Tensor, at: Tensor) -> Tensor:
         """(n,) from (n, classes) distances and (n,) the place of each point's class."""
-        raise NotImplementedError
 
 
 class ProtoTripletLoss(_Prototypical):

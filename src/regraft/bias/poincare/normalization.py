@@ -51,7 +51,7 @@ class PoincareBatchNorm(nn.Module):
         x = exp0(t, c, 1)
         own = self.training or self.batch_stats
         if own and t.numel() == t.shape[1]:
-            raise ParameterError("a batch of one point has no spread: give more, or use eval()")
+            raise ParameterError("a batch of one point has no spread: give more, or ask for evaluation mode")
         center = self.center(x, c).view(shape) if own else exp0(self.running_mean, c).view(shape)
         away = mobius_add(-center, x, c, 1)
         tangent = log0(away, c, 1)  # |log0| = d / 2

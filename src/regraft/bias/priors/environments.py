@@ -1,5 +1,6 @@
 """The baseline on environments, and rivals: plain training, an objective from a random or a trained start, predict-then-interpolate."""
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 import numpy as np
@@ -44,8 +45,9 @@ class EnvironmentPrior(Prior):
         network, curve = self.train(task, plan)
         return judged(network, task, curve)
 
+    @abstractmethod
     def train(self, task: Task, plan: Plan) -> tuple[Network, list[tuple[float, float]]]:
-        raise NotImplementedError
+        """The trained network, and its curve."""
 
 
 def judged(network: Network, task: Task, curve: list[tuple[float, float]]) -> Learned:

@@ -9,12 +9,12 @@ from regraft.bias.episodes.encoders import embed, encoder_of
 from regraft.bias.episodes.few_shot import Loss
 from regraft.bias.learning import fit
 from regraft.bias.prior import Learned, Plan
-from regraft.bias.priors.prototypical_network import EpisodicPrior, learned
+from regraft.bias.priors.prototypical_network import EpisodicPrior, TrainedByEpisodes, learned
 from regraft.bias.tasks.task import Task
 from regraft.method import Paper
 
 
-class EpisodeTriplet(EpisodicPrior):
+class EpisodeTriplet(TrainedByEpisodes):
     """Queries as anchors, support as positives and negatives, all triplets of the episode (pytorch-metric-learning's loss).
 
     margin : by which negatives must be further away than positives.
@@ -35,9 +35,6 @@ class ClassPretraining(EpisodicPrior):
 
     paper = Paper("A Closer Look at Few-shot Classification", "Chen et al.", 2019, "1904.04232")
     summary = "rival on episodes: ordinary classification, then nearest prototypes"
-
-    def loss(self) -> Loss:
-        raise NotImplementedError("classes are learned in batches")
 
     def learn(self, task: Task, plan: Plan) -> Learned:
         torch.manual_seed(plan.seed)

@@ -1,5 +1,6 @@
 """A residual network in the Poincare ball, and the same network with plain parts."""
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 import torch
@@ -27,8 +28,9 @@ class ImagePrior(Prior):
     blocks: Annotated[int, Ge(1)] = 1
     rate: float = 1e-3
 
+    @abstractmethod
     def network(self, channels: int, classes: int) -> nn.Module:
-        raise NotImplementedError
+        """An untrained one."""
 
     @property
     def widths(self) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """The baseline on episodes: cross-entropy over prototypes."""
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 import torch
@@ -32,9 +33,13 @@ class EpisodicPrior(Prior):
     queries: Annotated[int, Ge(1)] = 5
     rate: float = 1e-3
 
+
+class TrainedByEpisodes(EpisodicPrior):
+    """Base of methods on episodes that differ by their loss alone."""
+
+    @abstractmethod
     def loss(self) -> Loss:
         """Of queries, their labels, support, its labels."""
-        raise NotImplementedError
 
     def learn(self, task: Task, plan: Plan) -> Learned:
         torch.manual_seed(plan.seed)
@@ -49,7 +54,7 @@ def learned(model: torch.nn.Module, task: Task, curve: list[tuple[float, float]]
     return Learned(judge(model, task), learned_numbers(model), model, curve, wide)
 
 
-class PrototypicalNetwork(EpisodicPrior):
+class PrototypicalNetwork(TrainedByEpisodes):
     """Prototypical network: softmax over -|q - P_c|^2 / temperature.
 
     temperature : as above.

@@ -6,11 +6,11 @@ from annotated_types import Ge
 
 from regraft.bias.episodes.few_shot import Loss
 from regraft.bias.episodes.losses import EpisodeLoss
-from regraft.bias.priors.prototypical_network import EpisodicPrior
+from regraft.bias.priors.prototypical_network import TrainedByEpisodes
 from regraft.method import Paper
 
 
-class SusanaLosses(EpisodicPrior):
+class SusanaLosses(TrainedByEpisodes):
     """The mean of some losses of an episode (`regraft.bias.episodes.losses.EpisodeLoss`).
 
     terms : of cross, prototriplet, suppicnn, queryicnn and fullicnn, with commas. temperature : of cross. margin : of the proto-

@@ -4,6 +4,7 @@ Enters: ids (b, fields) and numbers (b, k), which the reader has put on a logari
 is said by its row, so that the budget of the tables covers all of it. Widths by default are the bench's (its section 5 and code).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from regraft.errors import ParameterError
 from regraft.tables.fields import FieldTables
 
 
-class CtrModel(nn.Module):
+class CtrModel(nn.Module, ABC):
     """What the models share. `tables` : of the fields. `numbers` : how many numeric features there are."""
 
     def __init__(self, tables: FieldTables, numbers: int = 0) -> None:
@@ -35,9 +36,9 @@ class CtrModel(nn.Module):
             raise ParameterError(f"numbers of shape {tuple(numbers.shape)}: give ({len(ids)}, {self.numbers})")
         return self.head(self.tables(ids), numbers)
 
+    @abstractmethod
     def head(self, rows: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Logits (b,) of rows (b, fields, d) and numbers (b, k)."""
-        raise NotImplementedError
 
 
 class Dlrm(CtrModel):
