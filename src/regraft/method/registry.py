@@ -129,6 +129,13 @@ _ALL = [
         example="regraft graph classify --nodes F --edges F --labels F --method {name} --out DIR",
     ),
     Family(
+        key="concept-method",
+        module="concepts.methods",
+        base="ConceptMethod",
+        summary="how a frozen text-to-image model is taught a concept",
+        example="regraft concept learn PIPELINE --images DIR --word '<my-cat>' --init cat --method {name} --out DIR",
+    ),
+    Family(
         key="word-model",
         module="text.words.models",
         base="WordModel",

@@ -1,0 +1,1 @@
+"""Kinds of concept, one file each."""
