@@ -41,7 +41,7 @@ HOW = Drawing(steps=20, guidance=3.0, seed=1000, batch=24)
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One hidden digit. `lesson` : the pictures to learn from. `held_out` : others of the same digit and coloring. `judge` : of drawings."""
+    """One hidden digit. `lesson` : pictures to learn from. `held_out` : others of the same digit and coloring. `judge` : of drawings."""
 
     digit: int
     lesson: Lesson
