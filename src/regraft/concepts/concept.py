@@ -19,6 +19,7 @@ FACTS = "concept.json"
 KINDS = {  # what `concept.json` says: the module below `kinds` with the class of that kind
     "word": "word:WordConcept",
     "finetuned": "finetuned:FinetunedConcept",
+    "adapter": "adapter:AdapterConcept",
 }
 
 
