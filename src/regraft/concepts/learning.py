@@ -49,10 +49,13 @@ def descend(
     plan: Plan,
     *,
     weight_decay: float = 1e-2,
+    clip: float | None = None,
     after: Callable[[int], None] | None = None,
     told: str | None = None,
 ) -> Run:
     """AdamW on the mean of `loss_of` over a step's batches; `after(step)` follows each step of the optimizer.
+
+    `clip` : length to which the gradient of all parameters together is cut.
 
     Raises `ParameterError` where no gradient reaches any parameter at the first step: then nothing would ever be learned.
     """
@@ -80,6 +83,8 @@ def descend(
             for grad in grads if accelerator.num_processes > 1 else ():
                 grad.copy_(accelerator.reduce(grad, "mean"))
             if _finite([torch.tensor(total), *grads]):
+                if clip is not None:
+                    torch.nn.utils.clip_grad_norm_(parameters.values(), clip)
                 optimizer.step()
                 if after is not None:
                     after(number)
