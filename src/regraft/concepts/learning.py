@@ -179,10 +179,11 @@ def learn_rows(
 
 
 def moved(start: Rows, end: Rows) -> dict[str, float]:
-    """Length of the rows before and after, its ratio, and the cosine between them, means over pieces of the first tower."""
+    """Length of the rows before and after, its ratio, and the cosine between them, means over pieces that both have, of the first tower."""
     key = next(iter(start))
-    a, b = start[key].float(), end[key].float()
-    cosine = torch.cosine_similarity(a, b, dim=1).mean() if a.shape == b.shape else torch.tensor(float("nan"))
+    both = min(len(start[key]), len(end[key]))
+    a, b = start[key][:both].float(), end[key][:both].float()
+    cosine = torch.cosine_similarity(a, b, dim=1).mean()
     lengths = [float(one.norm(dim=1).mean()) for one in (a, b)]
     return {
         "norm_start": lengths[0],
