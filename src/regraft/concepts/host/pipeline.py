@@ -68,9 +68,9 @@ def open_pipeline(name: str | Path, *, device: str = "cpu", dtype: torch.dtype =
     try:
         if path.is_file():
             kind = StableDiffusionXLPipeline if path.stat().st_size > 6e9 else StableDiffusionPipeline
-            pipeline = kind.from_single_file(str(path), torch_dtype=dtype)
+            pipeline = kind.from_single_file(str(path), dtype=dtype)
         else:
-            pipeline = DiffusionPipeline.from_pretrained(str(path if path.exists() else name), torch_dtype=dtype, use_safetensors=True)
+            pipeline = DiffusionPipeline.from_pretrained(str(path if path.exists() else name), dtype=dtype, use_safetensors=True)
     except Exception as error:  # diffusers raises whatever its reader did
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{name}: no pipeline of diffusers can be opened there: {first}") from None

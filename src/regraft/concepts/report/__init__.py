@@ -1,0 +1,1 @@
+"""What only the pages of concepts show: contact sheets, and identity beside prompt match."""

@@ -1,0 +1,46 @@
+"""The page of one taught concept: was anything learned, what it was taught by, what it draws, how the loss went."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import torch
+
+from regraft.concepts.method import Learned, Lesson
+from regraft.concepts.report.sheets import sheet, strip
+from regraft.report import Report
+from regraft.report.figures import PALETTE
+
+
+def report_of(
+    lesson: Lesson,
+    learned: Learned,
+    detected: str,
+    drawn: Mapping[str, torch.Tensor],
+    prompts: Sequence[str],
+    figures: Mapping[str, Any],
+) -> Report:
+    """The page. `drawn` : images by the word that stood in the prompts."""
+    lead = (
+        f"{detected[:1].upper()}{detected[1:]}. {learned.parameters:,} numbers were learned from {len(lesson.pictures.images)} picture(s)"
+    )
+    lead += f"; {learned.stopped}." if learned.stopped else "."
+    report = Report(f"The concept {lesson.word}", " ".join([lead, *(f"{note}." for note in lesson.pictures.notes)]))
+    if drawn:
+        caption = "Each column has the same noise. The first row is what the pipeline draws of the word that learning began with."
+        report.add_html("What it draws", sheet(drawn, prompts), caption)
+    report.add_html("What it was taught by", strip(lesson.pictures.images[:12]))
+    if len(learned.curve) > 1:
+        caption = "Each point is the mean over the steps since the last; which moments of noise were drawn makes most of its ups and downs."
+        report.add_figure("How the loss went", curve(learned.curve), caption)
+    report.add_table("In numbers", [dict(figures)])
+    return report
+
+
+def curve(points: Sequence[tuple[float, float]]) -> go.Figure:
+    """One line of losses over steps."""
+    at, value = zip(*points, strict=True)
+    figure = go.Figure(go.Scatter(x=at, y=value, mode="lines", line={"color": PALETTE[0]}))
+    figure.update_xaxes(title="step")
+    figure.update_yaxes(title="loss")
+    return figure.update_layout(height=320)

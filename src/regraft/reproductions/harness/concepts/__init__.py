@@ -1,0 +1,1 @@
+"""Concepts for `toy-t2i` and what their reproductions measure."""
