@@ -214,7 +214,7 @@ def test_what_would_be_read_otherwise_than_it_was_learned_is_refused():
     concept = taught(pipeline)
     with together(pipeline, [concept]), torch.no_grad():
         context = context_of(pipeline, [concept], ["a <my-cat>"])
-        with pytest.raises(ParameterError, match="prompts go through `context_of`"):
+        with pytest.raises(ParameterError, match="no prompt is as `context_of` gave it"):
             pipeline.unet(torch.zeros(1, 4, 8, 8), 5, context.embeds + 0.1)
         with pytest.raises(ParameterError, match="cannot stand beside <my-cat>"):
             concept.conditioned(pipeline, ["a <my-cat>"], context.with_embeds(context.embeds + 0.1))

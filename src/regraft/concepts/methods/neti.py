@@ -1,6 +1,6 @@
 """NeTI: a small network gives a word its vector for every time of denoising and every layer that reads it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt

@@ -165,7 +165,7 @@ class Readers:
         if not any(one is not None for one in found):
             words = " and ".join(self.networks)
             raise ParameterError(
-                f"{words} in the pipeline: prompts go through `context_of` and on to the U-Net as it gives them, unchanged"
+                f"{words}: no prompt is as `context_of` gave it: what changes prompts behind it (--remove) cannot stand beside this concept"
             )
         self._seen = given, version, found
         return found
