@@ -18,6 +18,7 @@ from regraft.errors import CheckpointError
 FACTS = "concept.json"
 KINDS = {  # what `concept.json` says: the module below `kinds` with the class of that kind
     "word": "word:WordConcept",
+    "output-rows": "output_rows:OutputRows",
 }
 
 

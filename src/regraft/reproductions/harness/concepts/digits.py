@@ -35,10 +35,6 @@ UNSEEN = (
     "a photo of a blue {} on a gray background",
     "a photo of a yellow {} on a brown background",
 )
-    "a photo of a green {} on a white background",
-    "a photo of a blue {} on a gray background",
-    "a photo of a yellow {} on a brown background",
-)
 BEHIND = ("a {} on a white background", "a drawing of the {} on a brown background", "a picture of a {} in plain style")
 HOW = Drawing(steps=20, guidance=3.0, seed=1000, batch=24)
 
