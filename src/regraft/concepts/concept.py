@@ -21,6 +21,7 @@ KINDS = {  # what `concept.json` says: the module below `kinds` with the class o
     "finetuned": "finetuned:FinetunedConcept",
     "adapter": "adapter:AdapterConcept",
     "mapper": "mapper:MapperConcept",
+    "output-rows": "output_rows:OutputRows",
 }
 
 

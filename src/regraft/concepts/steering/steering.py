@@ -49,10 +49,15 @@ def steered(
     `task` gives the strength, and what of the unwanted phrases is taken, where the caller does not say. Raises `ParameterError`: unknown
     method or setting, a strength out of range, a phrase that is empty.
     """
-    if blank := [one for one in unwanted if not one.strip()]:
-        raise ParameterError(f"--remove {blank[0]!r}: give a word or a phrase to take out of the prompt")
+    check_phrases(unwanted)
     usual, choices = PRESETS[task]
     given = {**(choices if method == "decor" else {}), **(settings or {})}
     steering: PromptSteering = resolve(FAMILY, method, given)
     context = context_of(pipeline, concepts, prompts)
     return steering(pipeline, prompts, context, list(unwanted), usual if strength is None else strength)
+
+
+def check_phrases(unwanted: Sequence[str]) -> None:
+    """Raises `ParameterError` for a phrase without a word."""
+    if blank := [one for one in unwanted if not one.strip()]:
+        raise ParameterError(f"--remove {blank[0]!r}: give a word or a phrase to take out of the prompt")
