@@ -12,7 +12,7 @@ from regraft.errors import CheckpointError, InputError
 from regraft.graph.facts.compare import compare
 from regraft.graph.facts.data import Facts, open_facts
 from regraft.graph.facts.job import load, train
-from regraft.graph.facts.learning import Schedule, figures, learn, ranks
+from regraft.graph.facts.learning import Schedule, figures, hits, learn, ranks
 from regraft.method import resolve
 
 SMALL = {"dim": 8}
@@ -118,6 +118,7 @@ class TestLearning:
     def test_figures(self):
         found = figures(np.array([[1.0, 2.0], [4.0, 20.0]]))
         assert found["mrr"] == pytest.approx((1 + 0.5 + 0.25 + 0.05) / 4)
+        assert hits(np.array([[1.0, 2.0], [4.0, 20.0]]), 8) == [(1, 0.25), (2, 0.5), (3, 0.5), (4, 0.75), (5, 0.75), (6, 0.75), (8, 0.75)]
         assert (found["hits@1"], found["hits@3"], found["hits@10"], found["mean_rank"]) == (0.25, 0.5, 0.75, 6.75)
 
     def test_the_same_seed_gives_the_same_and_the_best_epoch_stays(self, folder):
@@ -208,11 +209,16 @@ def test_models_beside_each_other(folder, tmp_path):
     assert done.rows[0]["method"] == "transe"
     assert {row["method"] for row in done.rows[1:]} == {"nfe:variant=1", "nfe:variant=point"}
     assert all(row["error"] is None and row["behind_first_low"] <= row["behind_first"] <= row["behind_first_high"] for row in done.rows[2:])
+    for row in done.rows:
+        assert dict(map(tuple, row["hits"]))[10] == row["hits@10"]
+        assert [share for _, share in row["hits"]] == sorted(share for _, share in row["hits"])
     lines = (out / "rows.jsonl").read_text("utf-8")
     again = compare(folder, models=["nfe:variant=1", "nfe:variant=point"], settings=small, schedule=ONCE, seeds=2, out=out)
     assert again.rows == done.rows
     assert (out / "rows.jsonl").read_text("utf-8") == lines
-    assert "held-out facts" in (out / "comparison.html").read_text("utf-8")
+    page = (out / "comparison.html").read_text("utf-8")
+    assert "held-out facts" in page
+    assert "among the first k" in page
 
 
 def test_the_command_line(folder, tmp_path):
