@@ -196,7 +196,10 @@ class TestVerbs:
         done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "out"), "--json"])
         assert done.exit_code == 0, done.output
         assert {row["vectors"] for row in json.loads(done.stdout)["rows"]} == {"position", "log-degree alone"}
-        assert "Places: near nodes" in (tmp_path / "out" / "report.html").read_text()
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert "Places: near nodes" in page
+        assert "What vectors tell of labels" in page
+        assert "held-out" not in page
         more = CliRunner().invoke(
             app, ["graph", "nodes", "apply", str(tmp_path / "edges.txt"), "--model", str(tmp_path / "out"), "--out", str(tmp_path / "more")]
         )

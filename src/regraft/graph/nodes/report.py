@@ -45,6 +45,7 @@ def report_of(
     report = Report(title, lead)
     if held:
         report.add_figure("Held-out edges", roc(links), "How many edges are found while how many other pairs are taken for edges.")
+    if rows:
         how = "Logistic regression on 20 % of the nodes, judged on 70 %; 10 splits, the same for all; 95 % interval over nodes and splits."
         report.add_table("What vectors tell of labels", rows, how, best={"accuracy": "high"})
     if held:
@@ -80,8 +81,8 @@ def map_of(vectors: npt.NDArray[np.float32], graph: Graph, classes: Sequence[str
             text = [escape(graph.names[row]) for row in shown[rows]]
             marker = {"color": PALETTE[color % len(PALETTE)], "size": 5, "symbol": SYMBOLS[color // len(PALETTE) % len(SYMBOLS)]}
             figure.add_scatter(x=places[rows, 0], y=places[rows, 1], mode="markers", text=text, name=escape(name), marker=marker)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
+    figure.update_xaxes(visible=False, tickvals=[])
+    figure.update_yaxes(visible=False, tickvals=[])
     return figure.update_layout(height=520)
 
 
