@@ -1,4 +1,4 @@
-"""The page of a trained model of facts: how validation went, and how wide entities are."""
+"""The page of a trained model of facts: how validation went, how wide entities are, and what relations turned out to be."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from regraft.graph.facts.data import Facts
 from regraft.graph.facts.learning import Learned
+from regraft.graph.facts.rules import turned_out
 from regraft.report import Report
 from regraft.report.figures import PALETTE
 
@@ -29,6 +30,10 @@ def report_of(facts: Facts, learned: Learned, found: Mapping[str, float], spread
             for one in dict.fromkeys([*order[:SHOWN], *order[-SHOWN:]])
         ]
         report.add_table("Widest and narrowest entities", rows, "Facts of training that an entity is in.")
+    if rules := turned_out(facts, learned.model):
+        how = "Of the learned maps. twice: after itself; back: the relation that leads back best; one after another: the two that make it "
+        how += "best. A gap of 0: both sides are the same; 1: as far apart as two entities. backwards: share of facts, to compare."
+        report.add_table("What the relations turned out to be", rules, how)
     report.add_table("Test facts", [dict(found)], "Filtered, ties lost, both directions.")
     if facts.notes:
         report.add_table("Notes", [{"note": note} for note in facts.notes])
