@@ -7,7 +7,7 @@ import torch
 from regraft.graph.facts.data import Facts
 from regraft.graph.facts.flows.flow import Affine
 from regraft.graph.facts.report.training import report_of
-from regraft.graph.facts.rules import Maps, both_ways, turned_out
+from regraft.graph.facts.rules import Maps, turned_out
 from regraft.method import resolve
 from regraft.reproductions.harness.graph.made_rules import grid
 
@@ -74,15 +74,20 @@ class TestGaps:
 
 class TestTurnedOut:
     def test_a_model_that_knows_all_rules(self, known):
+        rows = {(row["rule"], row["relations"]): row for row in turned_out(*known)}
+        exact = {one for one, row in rows.items() if row["gap"] < 1e-3}
+        assert exact >= {("symmetric", "mirror"), ("inverse", "east, west")}
+        assert exact & {("composed", "east, north = northeast"), ("composed", "north, east = northeast")}
+        assert all(rows[one]["holds"] == 1 for one in exact)
+        assert ("symmetric", "north") not in exact
+        assert ("inverse", "west, east") not in rows  # told once
+        assert [row["gap"] for row in rows.values()] == sorted(row["gap"] for row in rows.values())
+
+    def test_how_much_of_a_rule_holds(self, known):
         facts, model = known
-        rows = {row["relation"]: row for row in turned_out(facts, model)}
-        assert rows["mirror"]["twice"] == pytest.approx(0, abs=1e-3)
-        assert rows["mirror"]["backwards"] == 1
-        assert min(row["twice"] for name, row in rows.items() if name != "mirror") > 0.3
-        assert (rows["east"]["back"], rows["west"]["back"]) == ("west", "east")
-        assert set(rows["northeast"]["one_after_another"].split(", ")) == {"east", "north"}
-        assert rows["northeast"]["gap_after"] == pytest.approx(0, abs=1e-3)
-        assert [row["facts"] for row in rows.values()] == sorted((row["facts"] for row in rows.values()), reverse=True)
+        short = facts.train[~((facts.train[:, 1] == 1) & (facts.train[:, 0] < 8))]  # 4 of the 12 steps to the west
+        rows = {row["relations"]: row for row in turned_out(Facts("short", facts.entities, facts.relations, short, short, short), model)}
+        assert rows["east, west"]["holds"] == pytest.approx(8 / 12)
 
     def test_the_page_has_them(self, known):
         from regraft.graph.facts.learning import Learned
@@ -95,20 +100,18 @@ class TestTurnedOut:
 
     def test_models_without_such_maps(self, known):
         facts, _ = known
-        assert turned_out(facts, resolve("fact-model", "distmult", {"dim": 4}).build(facts.factory(True))) == []
-        assert turned_out(facts, resolve("fact-model", "rotate", {"dim": 4}).build(facts.factory(True)))
+        assert turned_out(facts, resolve("fact-model", "distmult", {"dim": 4}).build(facts.factory(True))) is None
+        assert turned_out(facts, resolve("fact-model", "rotate", {"dim": 4}).build(facts.factory(True))) is not None
 
     @pytest.mark.parametrize("variant", [1, 2, 3, "point", "spread", "translation"])
     def test_every_variant_and_a_single_relation(self, variant):
         rows = torch.tensor([[0, 0, 1], [1, 0, 2], [2, 0, 0]])
         facts = Facts("ring", ("a", "b", "c"), ("next",), rows, rows, rows)
-        found = turned_out(facts, resolve("fact-model", "nfe", {"variant": variant, "dim": 4}).build(facts.factory(True)))
-        assert list(found[0]) == ["relation", "facts", "backwards", "twice"]
-        assert np.isfinite(found[0]["twice"])
-
-    def test_facts_that_hold_backwards(self):
-        rows = torch.tensor([[0, 0, 1], [1, 0, 0], [2, 0, 1], [0, 1, 1], [3, 3, 3]])
-        assert both_ways(rows, 5).tolist() == pytest.approx([2 / 3, 0, 0, 1, 0])
+        model = resolve("fact-model", "nfe", {"variant": variant, "dim": 4}).build(facts.factory(True))
+        maps = Maps.of(model)
+        assert maps.compositions().shape == (1, 1, 1)
+        assert torch.isfinite(maps.symmetry()).all()
+        assert all(row["rule"] == "symmetric" and row["holds"] == 0 for row in turned_out(facts, model))
 
 
 class TestMadeFacts:

@@ -8,13 +8,16 @@ that have nothing to do with each other.
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from regraft.graph.facts.data import Facts
 from regraft.graph.facts.flows.flow import Affine
 
-MOST = 100  # relations, those with most facts, among which compositions are looked for
+MOST = 100  # relations, those with most facts, among which rules are looked for
+NEAR = 0.75  # gaps below are told of
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,48 +88,58 @@ class Maps:
         return torch.cat([torch.view_as_real(one).flatten(1) if one.is_complex() else one for one in parts], 1)
 
 
-def turned_out(facts: Facts, model: Any) -> list[dict[str, Any]]:
-    """A row a relation, of the 100 with most facts where there are more; nothing for models without such maps.
+def turned_out(facts: Facts, model: Any) -> list[dict[str, Any]] | None:
+    """Rules that the learned maps come near to, a row each, the nearest first; None of models without such maps.
 
-    facts : of training. backwards : share of them whose head and tail may change places. twice : gap between the map put after itself and
-    nothing. back : the relation that leads back best. one_after_another : the two others that make it best. gap_back, gap_after : of both.
+    rule : symmetric, inverse or composed. relations : which; of composed ones "r, s = t" says that s after r is t. gap : as in `Maps.gaps`,
+    below 0.75. holds : the share of what the rule would say of facts in training that is there. For each relation only the best rule of a
+    kind is looked at, and at most the 100 relations with most facts.
     """
     maps = Maps.of(model)
     if maps is None:
-        return []
+        return None
     counts = torch.bincount(facts.train[:, 1], minlength=len(facts.relations))
     shown = counts.argsort(descending=True, stable=True)[:MOST]
     maps = Maps(Affine(maps.relations.loc[shown], maps.relations.scale[shown]), maps.means, maps.stds)
-    names, backwards = [facts.relations[one] for one in shown.tolist()], both_ways(facts.train, len(facts.relations))
     with torch.no_grad():
         twice, back, after = maps.symmetry(), maps.inversions(), maps.compositions()
-    count = len(names)
-    own = torch.arange(count)
+    own = torch.arange(len(shown))
     back[own, own] = torch.inf  # said by `twice`
     after[own, :, own] = after[:, own, own] = torch.inf
-    rows = []
-    for number, name in enumerate(names):
-        row = {
-            "relation": name,
-            "facts": int(counts[shown[number]]),
-            "backwards": float(backwards[shown[number]]),
-            "twice": float(twice[number]),
-        }
-        if count > 1:
-            other = int(back[number].argmin())
-            row |= {"back": names[other], "gap_back": float(back[number, other])}
-        if count > 2:
-            first, second = divmod(int(after[:, :, number].argmin()), count)
-            row |= {"one_after_another": f"{names[first]}, {names[second]}", "gap_after": float(after[first, second, number])}
-        rows.append(row)
-    return rows
+    found: list[tuple[str, float, list[int]]] = [("symmetric", float(twice[one]), [one, one]) for one in own.tolist()]
+    for one in own.tolist():
+        other = int(back[one].argmin())
+        if one < other or int(back[other].argmin()) != one:
+            found.append(("inverse", float(back[one, other]), [one, other]))
+        first, second = divmod(int(after[:, :, one].argmin()), len(own))
+        found.append(("composed", float(after[first, second, one]), [first, second, one]))
+    near = sorted((one for one in found if one[1] < NEAR), key=lambda one: one[1])
+    tables = _tables(facts, shown)
+    return [
+        {"rule": rule, "relations": _said(facts, shown, which), "gap": gap, "holds": _share(tables, which)} for rule, gap, which in near
+    ]
 
 
-def both_ways(rows: Tensor, relations: int) -> Tensor:
-    """(relations,) share of facts (n, 3) whose head and tail may change places; 0 of a relation without facts."""
-    size = int(rows[:, [0, 2]].max()) + 1
-    codes = (rows[:, 1] * size + rows[:, 0]) * size + rows[:, 2]
-    turned = (rows[:, 1] * size + rows[:, 2]) * size + rows[:, 0]
-    there = torch.isin(turned, codes).float()
-    total = torch.bincount(rows[:, 1], minlength=relations)
-    return torch.bincount(rows[:, 1], weights=there, minlength=relations) / total.clamp(min=1)
+def _said(facts: Facts, shown: Tensor, which: list[int]) -> str:
+    names = list(dict.fromkeys(facts.relations[int(shown[one])] for one in which[:2])) if len(which) == 2 else []
+    if names:
+        return ", ".join(names)
+    first, second, third = (facts.relations[int(shown[one])] for one in which)
+    return f"{first}, {second} = {third}"
+
+
+def _tables(facts: Facts, shown: Tensor) -> list[csr_array]:
+    """(E, E) of booleans a relation: which heads have which tails."""
+    rows, size = facts.train.numpy(), len(facts.entities)
+    found = []
+    for one in shown.tolist():
+        own = rows[rows[:, 1] == one]
+        found.append(csr_array((np.ones(len(own), dtype=bool), (own[:, 0], own[:, 2])), shape=(size, size)))
+    return found
+
+
+def _share(tables: list[csr_array], which: list[int]) -> float:
+    """How much of what the rule says is there: of turned facts, or of two steps."""
+    first, *others = (tables[one] for one in which)
+    says = first.T.tocsr() if len(others) == 1 else first @ others[0]
+    return float(says.multiply(others[-1]).nnz / max(says.nnz, 1))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from regraft.graph.facts.data import Facts
 from regraft.graph.facts.learning import Learned
-from regraft.graph.facts.rules import turned_out
+from regraft.graph.facts.rules import NEAR, turned_out
 from regraft.report import Report
 from regraft.report.figures import PALETTE
 
@@ -30,10 +30,13 @@ def report_of(facts: Facts, learned: Learned, found: Mapping[str, float], spread
             for one in dict.fromkeys([*order[:SHOWN], *order[-SHOWN:]])
         ]
         report.add_table("Widest and narrowest entities", rows, "Facts of training that an entity is in.")
-    if rules := turned_out(facts, learned.model):
-        how = "Of the learned maps. twice: after itself; back: the relation that leads back best; one after another: the two that make it "
-        how += "best. A gap of 0: both sides are the same; 1: as far apart as two entities. backwards: share of facts, to compare."
-        report.add_table("What the relations turned out to be", rules, how)
+    rules = turned_out(facts, learned.model)
+    if rules is not None:
+        how = (
+            "Read off the learned maps. gap: 0 where both sides of the rule are the same map, 1 where they send an entity as far apart as "
+        )
+        how += "two entities are; holds: how much of what the rule says of facts is in training."
+        report.add_table("What the relations turned out to be", rules or [{"rule": f"none with a gap below {NEAR}"}], how)
     report.add_table("Test facts", [dict(found)], "Filtered, ties lost, both directions.")
     if facts.notes:
         report.add_table("Notes", [{"note": note} for note in facts.notes])
