@@ -13,6 +13,7 @@ from regraft.graph.facts.compare import compare
 from regraft.graph.facts.data import Facts, open_facts
 from regraft.graph.facts.job import load, train
 from regraft.graph.facts.learning import Schedule, figures, hits, learn, ranks
+from regraft.graph.facts.lines import read_facts
 from regraft.method import resolve
 
 SMALL = {"dim": 8}
@@ -79,14 +80,27 @@ class TestReading:
             ("a\tr\tb\na\tr\n", "line 2: 2 names"),
             ("a\tr\tb\tc\n", "line 1: 4 names"),
             ("a\t\tb\n", "line 1: an empty relation"),
+            ("\n a b c\n\n\ta\n", "line 4: 1 name:"),
+            ("a b c d e\n", "line 1: 5 names"),
+            ("a\tr\tb\n\na\tr\tb\tc\td\te\n", "line 3: 6 names"),
+            ("a\tr\tb\na r b\n", "line 2: 1 name:"),
+            ("a\tr\tb\xe9\n", "not UTF-8"),
             ("\n", "no facts"),
             ("a\tr\tb\n", "too few to split"),
         ],
     )
     def test_bad_files(self, tmp_path, text, said):
-        (tmp_path / "facts.tsv").write_text(text, encoding="utf-8")
+        (tmp_path / "facts.tsv").write_text(text, encoding="latin-1")
         with pytest.raises(InputError, match=said):
             open_facts(tmp_path / "facts.tsv")
+
+    def test_lines_as_they_come(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("regraft.graph.facts.lines.BLOCK", 3)
+        lines = ["\ufeffb\tis\ta", "", " b \tis\ta\t", 'NA\tnull\t"quoted', "a\tis\tNA", "  ", "a b\tis\ta", "a\tis\tNA", "#1\tis\ta"]
+        (tmp_path / "facts.tsv").write_text("\n".join(lines), encoding="utf-8")
+        found = read_facts([tmp_path / "facts.tsv"])
+        rows = [(found.entities[head], found.relations[relation], found.entities[tail]) for head, relation, tail in found.parts[0]]
+        assert rows == [("b", "is", "a"), ("NA", "null", '"quoted'), ("a", "is", "NA"), ("a b", "is", "a"), ("#1", "is", "a")]
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(InputError, match="choose umls"):
