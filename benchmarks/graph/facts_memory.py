@@ -68,9 +68,8 @@ def model(options) -> int:
     learned = learn(NFE(dim=options.dim), facts, Schedule(epochs=1))
     ranks(learned.model, facts.test, [facts.train, facts.valid])
     seconds, most = time.process_time() - start, peak()
-    print(
-        f"NFE-2, {ENTITIES:,} entities of 3 x {options.dim} numbers, {options.facts:,} facts and {TEST:,} ranked: {seconds:.0f} s, {most:.2f} GB in all"
-    )
+    what = f"NFE-2, {ENTITIES:,} entities of 3 x {options.dim} numbers, {options.facts:,} facts and {TEST:,} ranked"
+    print(f"{what}: {seconds:.0f} s, {most:.2f} GB in all", flush=True)
     return told(most <= MODEL_BOUND)
 
 

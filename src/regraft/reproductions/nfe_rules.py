@@ -49,7 +49,7 @@ HELD = Declared("facts that follow: NFE-1 is at most 0.05 behind rotations", "Ro
 
 
 def reproduce(quick: bool) -> Findings:
-    """All of it: about five minutes on one thread, half of one with `quick`."""
+    """All of it: two processor minutes, a third of one with `quick`."""
     seeds = range(1, 2 if quick else 4)
     named: dict[str, list[dict[str, np.ndarray[Any, Any]]]] = {}
     held: dict[str, list[Ranks]] = {}

@@ -101,4 +101,5 @@ def _once(rows: npt.NDArray[np.int32], relations: int, entities: int) -> Ids:
     """Each fact where it stands first."""
     codes = (rows[:, 0].astype(np.int64) * relations + rows[:, 1]) * entities + rows[:, 2]
     first = np.sort(np.unique(codes, return_index=True)[1])
-    return rows[first].astype(np.int64)
+    found: Ids = rows[first].astype(np.int64)
+    return found
