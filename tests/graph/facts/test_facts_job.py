@@ -216,6 +216,25 @@ class TestKept:
             load(tmp_path)
 
 
+class TestChoosing:
+    def test_validation_decides(self, folder, tmp_path):
+        choices = {"gamma": [0.0, 4.0], "dim": [1, 8]}
+        schedule = Schedule(epochs=3, batch=16, rate=0.05)
+        report, told = train(folder, out=tmp_path / "out", settings={"variant": 1}, choices=choices, schedule=schedule)
+        assert [(row["gamma"], row["dim"]) for row in told["tried"]] == [(0.0, 1), (0.0, 8), (4.0, 1), (4.0, 8)]
+        best = max(told["tried"], key=lambda row: row["validation_mrr"])
+        kept = load(tmp_path / "out").method
+        assert (kept.gamma, kept.dim, kept.variant) == (best["gamma"], best["dim"], 1)
+        assert len({row["validation_mrr"] for row in told["tried"]}) > 1
+        assert "Chosen by validation" in [section.title for section in report.sections]
+
+    @pytest.mark.parametrize("given", ["gamma", "gamma=", "gamma=1,,2", "gama=1,2", "gamma=a,b"])
+    def test_what_cannot_be_chosen(self, folder, tmp_path, given):
+        call = ["graph", "facts", "train", "--dataset", str(folder), "--out", str(tmp_path / "out"), "--choose", given]
+        assert CliRunner().invoke(app, call).exit_code == 2
+        assert not (tmp_path / "out").exists()
+
+
 def test_models_beside_each_other(folder, tmp_path):
     out = tmp_path / "out"
     small = dict.fromkeys(("nfe", "transe"), SMALL)

@@ -50,6 +50,11 @@ class Learned:
     curve: list[tuple[float, float]]
     epoch: int
 
+    @property
+    def validation(self) -> float:
+        """MRR of validation facts at the best epoch."""
+        return max(value for _, value in self.curve)
+
 
 def learn(method: FactModel, facts: Facts, schedule: Schedule, seed: int = 0) -> Learned:
     """Train `method` on `facts.train`. Raises `InputError` where the loss is no number."""

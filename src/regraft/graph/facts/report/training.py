@@ -1,6 +1,7 @@
 """The page of a trained model of facts: how validation went, how wide entities are, and what relations turned out to be."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 import torch
@@ -15,12 +16,16 @@ from regraft.report.figures import PALETTE
 SHOWN = 12  # entities at either end
 
 
-def report_of(facts: Facts, learned: Learned, found: Mapping[str, float], spreads: Tensor | None) -> Report:
-    """`found` are figures of the test facts; `spreads` (entities,) or None."""
+def report_of(
+    facts: Facts, learned: Learned, found: Mapping[str, float], spreads: Tensor | None, tried: Sequence[Mapping[str, Any]] = ()
+) -> Report:
+    """`found` are figures of the test facts; `spreads` (entities,) or None; `tried` settings and what each reached on validation facts."""
     lead = f"{learned.method.name} finds the missing end of {len(facts.test):,} held-out facts of {facts.name} with MRR {found['mrr']:.3f}"
     lead += f"; the right answer is first in {found['hits@1']:.0%} and among ten in {found['hits@10']:.0%}."
     report = Report(f"Facts of {facts.name}", lead)
     report.add_figure("Validation", validation(learned), f"Epoch {learned.epoch} is kept.")
+    if tried:
+        report.add_table("Chosen by validation", tried, "No test fact was seen before the choice.", best={"validation_mrr": "high"})
     if spreads is not None:
         degrees = torch.bincount(torch.cat([facts.train[:, 0], facts.train[:, 2]]), minlength=len(facts.entities))
         report.add_figure("Spread of entities", widths(degrees, spreads), "Standard deviation, mean over coordinates, by known facts.")
