@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-
 Scores = npt.NDArray[np.float64]
 
 
