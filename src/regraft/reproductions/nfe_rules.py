@@ -5,7 +5,7 @@ grid have 11 relations: six steps, three mirrors and two without a rule; a quart
 left, backwards. A rule counts as named where the gap between both sides of it (see `regraft.graph.facts.rules`) is the least of all that
 could stand there: a symmetric relation against those that are not, the relation that leads back among ten, the two that make a third among
 ninety pairs. Models have equally many numbers; each takes the best of its epochs by validation MRR. What is expected was declared below
-before the run; sizes of training come from another seed, which no claim uses.
+before the full run; sizes of training, and the rules that are asked for, come from a look at one seed of an earlier draw of such facts.
 """
 
 from typing import Any
