@@ -22,7 +22,7 @@ from regraft.concepts.toy import WEIGHTS
 from regraft.method import resolve
 from regraft.reproductions.harness.concepts.digits import HIDDEN, judged, task
 
-BATCH, RATES = 4, (5e-3, 1e-2, 2e-2)
+BATCH, RATES = 4, (5e-3, 2e-2)
 WRAPPER = """
 import json, runpy, sys, types
 try:
