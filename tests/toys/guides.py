@@ -171,6 +171,10 @@ def graph_facts(folder: Path, _: Path) -> None:
         (folder / "facts" / f"{name}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
+def concept_split(_: Path, __: Path) -> None:
+    """Its images are scikit-learn's."""
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -178,6 +182,7 @@ TOYS = {
     "bias-sequences": bias_sequences,
     "bias-symbols": bias_symbols,
     "clinical-notes": clinical_notes,
+    "concept-split": concept_split,
     "graph-facts": graph_facts,
     "grow-depth": grow_depth,
     "grow-width": grow_width,

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from regraft.concepts.split.cost import cost_of, factor_parameters
-from regraft.concepts.split.drawing import draw
+from regraft.concepts.split.drawing import Sampling, draw
 from regraft.concepts.split.gated import gated
 from regraft.concepts.split.judge import Judge
 from regraft.concepts.split.learner import Backbones, shapes
@@ -83,7 +82,13 @@ def pretrained(pictures: Pictures, steps: int, seed: int) -> Backbones:
     found = []
     for learngenes in (None, LEARNGENES):
         split = fresh(SHAPE, pictures.names, learngenes=learngenes, tailors=TAILORS, seed=seed)
-        fit(split, pictures.images, pictures.labels, Plan(steps=steps, seed=seed), title=f"{'plain' if learngenes is None else 'kind'}, seed {seed}")
+        fit(
+            split,
+            pictures.images,
+            pictures.labels,
+            Plan(steps=steps, drop=0.0, seed=seed),
+            title=f"{'plain' if learngenes is None else 'kind'}, seed {seed}",
+        )
         found.append(split)
     return Backbones(*found)
 
@@ -92,16 +97,10 @@ def on_old(backbones: Backbones, each: int, seed: int) -> dict[str, Any]:
     """Images of all old classes by arm, from the same noise."""
     kind, gate = backbones.gated, backbones.gated.gate
     assert gate is not None
-    cut = split_of(bare(backbones.plain), Partition(gate.partition.active, ((0, 0),)), shuffled=False)
-    found = {PLAIN: draw(backbones.plain, each, seed=seed), CUT: draw(cut, each, seed=seed), OWN: draw(kind, each, seed=seed)}
-    for arm in (WRONG, SHARED):
-        parts = []
-        for label in range(len(OLD)):
-            other = torch.full((each,), (label + 1) % len(OLD) if arm == WRONG else -1)
-            with gate.set(gate.partition.onehot(other)):
-                parts.append(draw(kind, each, classes=[label], seed=seed))
-        found[arm] = torch.cat(parts)
-    return found
+    cut, how = split_of(bare(backbones.plain), Partition(gate.partition.active, ((0, 0),)), shuffled=False), Sampling(each, seed=seed)
+    ways = {WRONG: [(label + 1) % len(OLD) for label in range(len(OLD))], SHARED: [-1] * len(OLD)}
+    found = {PLAIN: draw(backbones.plain, how), CUT: draw(cut, how), OWN: draw(kind, how)}
+    return found | {arm: draw(kind, how, tailors=tailors) for arm, tailors in ways.items()}
 
 
 def bare(split: Split) -> Split:
@@ -120,7 +119,7 @@ def on_new(backbones: Backbones, few: Pictures, steps: int, each: int, seed: int
         method = resolve("class-splitter", name)
         ready = method.begin(backbones, few, budget, seed)
         fit(ready.split, few.images, few.labels, Plan(steps=steps, lr=method.lr, drop=0.0, seed=seed), rates=ready.rates, title=name)
-        found[f"{name}"] = draw(ready.split, each, seed=seed)
+        found[name] = draw(ready.split, Sampling(each, seed=seed))
     return found
 
 
@@ -143,6 +142,11 @@ def sample(values: list[Any]) -> Sample:
 
 def rows(drawn: Drawn) -> list[dict[str, Any]]:
     return [
-        {"model": arm, "right": float(np.mean(one["right"])), "distance": float(np.mean(one["distance"])), "judge": float(np.mean(one["judge"]))}
+        {
+            "model": arm,
+            "right": float(np.mean(one["right"])),
+            "distance": float(np.mean(one["distance"])),
+            "judge": float(np.mean(one["judge"])),
+        }
         for arm, one in drawn.items()
     ]

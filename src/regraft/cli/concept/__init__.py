@@ -1,1 +1,5 @@
 """The verbs of `regraft concept`."""
+
+from regraft.cli.concept import split
+
+__all__ = ["split"]

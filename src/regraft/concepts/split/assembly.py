@@ -93,14 +93,14 @@ def renewed(split: Split, names: Sequence[str], *, tailors: int | None = None, l
     if partition is None:
         return rebuilt(split, tuple(names), None, state)
     new = Partition.by_class(partition.learngenes, classes, size)
-    for place, layer in gated(split.transformer).items():
+    for name, layer in gated(split.transformer).items():
         fresh = [_random(layer.out_features, layer.in_features, size, generator) for _ in names]
         for number, model in enumerate(like):
             if model is not None:
                 block = partition.block(model)
                 fresh[number] = (layer.tailors.U[:, block].detach(), layer.tailors.S[block].detach(), layer.tailors.V[:, block].detach())
         for factor, parts in zip("USV", zip(*fresh, strict=True), strict=True):
-            state[f"{place}.tailors.{factor}"] = torch.cat(parts, dim=-1)
+            state[f"{name}.tailors.{factor}"] = torch.cat(parts, dim=-1)
     return rebuilt(split, tuple(names), new, state)
 
 
@@ -124,5 +124,3 @@ def _partition(split: Split) -> Partition:
     if split.partition is None:
         raise ParameterError("a plain model has no learngenes and tailors: give one that `regraft concept split train` wrote")
     return split.partition
-
-

@@ -24,10 +24,10 @@ def cost_of(split: Split, label: int = 0) -> Cost:
     """Of a model as it is; multiplications and additions are counted apart."""
     config: Any = split.transformer.config
     image = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:  # type: ignore[no-untyped-call]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         split.transformer(image, timestep=torch.zeros(1, dtype=torch.long), class_labels=torch.tensor([label]))
     size = sum(one.numel() * one.element_size() for one in split.transformer.state_dict().values())
-    return Cost(split.parameters, size / 1e6, counter.get_total_flops() / 1e6)  # type: ignore[no-untyped-call]
+    return Cost(split.parameters, size / 1e6, counter.get_total_flops() / 1e6)
 
 
 def factor_parameters(shapes: Sequence[tuple[int, int]], rank: int) -> int:

@@ -3,6 +3,8 @@
 import base64
 import io
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,22 +12,44 @@ import torch
 from torch import Tensor
 
 from regraft.concepts.split.model import Split
+from regraft.errors import ParameterError
 from regraft.report import escape
 
 ZOOM = 48  # pixels of the longer side that a small image is shown with
 
 
-def draw(split: Split, each: int, *, classes: Sequence[int] | None = None, steps: int = 20, guidance: float = 1.0, seed: int = 0) -> Tensor:
-    """(classes, each, C, H, W) from -1 to 1, of all classes or of `classes` (ids). The same seed begins with the same noise a class.
+@dataclass(frozen=True)
+class Sampling:
+    """`each` images a class in `steps` of DDIM, from the noise of `seed` for every class; `guidance` above 1 draws against no class."""
 
-    Each class is drawn by itself: its own components alone are multiplied.
+    each: int = 16
+    steps: int = 20
+    guidance: float = 1.0
+    seed: int = 0
+
+
+def draw(split: Split, how: Sampling, *, classes: Sequence[int] | None = None, tailors: Sequence[int] | None = None) -> Tensor:
+    """(classes, each, C, H, W) from -1 to 1, of all classes or of `classes` (ids).
+
+    `tailors` : whose tailors act for each class, where they are not its own; -1: nobody's. Each class is drawn by itself, so that its own
+    components alone are multiplied.
     """
     pipeline, rows = split.pipeline(), []
-    for label in range(len(split.names)) if classes is None else classes:
-        generator = torch.Generator().manual_seed(seed)
-        found = pipeline([label] * each, guidance_scale=guidance, generator=generator, num_inference_steps=steps, output_type="pt").images
-        rows.append(found * 2 - 1)
+    settings = {"guidance_scale": how.guidance, "num_inference_steps": how.steps, "output_type": "pt"}
+    classes = range(len(split.names)) if classes is None else classes
+    for place, label in enumerate(classes):
+        generator = torch.Generator().manual_seed(how.seed)
+        with nullcontext() if tailors is None else _lent(split, tailors[place], how):
+            images = pipeline([label] * how.each, generator=generator, **settings).images
+        rows.append(images * 2 - 1)
     return torch.stack(rows)
+
+
+def _lent(split: Split, label: int, how: Sampling) -> AbstractContextManager[None]:
+    """The gate of another class."""
+    if split.gate is None or how.guidance > 1:
+        raise ParameterError("tailors of another class: only of a gated model, drawn without guidance")
+    return split.gate.set(split.gate.partition.onehot(torch.full((how.each,), label)))
 
 
 def sheet(rows: dict[str, Tensor], columns: Sequence[str] = ()) -> str:

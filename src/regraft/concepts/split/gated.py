@@ -41,9 +41,9 @@ class Gate:
 
     def choose(self, *labels: Tensor) -> None:
         """By labels (B,), one tensor a family. A batch of one class multiplies that class's components alone."""
-        known = [given.unique() for given in labels]
+        known = [set(given.tolist()) for given in labels]
         if len(labels) == 1 and len(known[0]) == 1:
-            self.values, self.block = None, self.partition.block(int(known[0]))
+            self.values, self.block = None, self.partition.block(known[0].pop())
         else:
             self.values, self.block = self.partition.onehot(*labels), None
 

@@ -43,7 +43,9 @@ class Judge:
         return np.asarray(found == np.repeat(labels, drawn.shape[1]), dtype=np.float64)
 
     def distances(self, drawn: Tensor, labels: list[int] | None = None) -> Floats:
-        """(classes,) Fréchet distance of each class to the real one."""
+        """(classes,) Fréchet distance of each class to the real one; NaN of a single image."""
+        if drawn.shape[1] < 2:
+            return np.full(len(drawn), np.nan)
         labels = list(range(len(drawn))) if labels is None else labels
         return np.array(
             [frechet(self.scores.transform(_flat(one)), self.real[self.labels == label]) for one, label in zip(drawn, labels, strict=True)]

@@ -1,4 +1,4 @@
-"""The contract of how a model that was trained on some classes learns others: two backbones enter, a model that is ready to learn leaves."""
+"""The contract of how a model that knows some classes learns others: two backbones enter, a model that is ready to learn leaves."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

@@ -99,7 +99,7 @@ class Split:
 
     Attributes
     ----------
-    transformer : diffusers' DiT. gate : of its layers; None for a plain one. names : of its classes, in the order of their ids; the id behind
+    transformer : diffusers' DiT. gate : of its layers; None for a plain one. names : of its classes, in the order of ids; the id behind
         them is no class. patterns : of the layers that are factorised. scheduler : of noise. vae : None where it draws pixels.
     """
 
@@ -120,7 +120,7 @@ class Split:
 
     def pipeline(self) -> Any:
         """diffusers' DiTPipeline. Ask it for `output_type="np"`, or images in shades of grey by "pil"."""
-        labels = {number: name for number, name in enumerate(self.names)}
+        labels = dict(enumerate(self.names))
         found = DiTPipeline(self.transformer, self.vae or PixelDecoder(), self.scheduler, labels)
         found.set_progress_bar_config(disable=True)
         return found
@@ -148,7 +148,9 @@ def fresh(
         transformer = DiTTransformer2DModel(**shape.config(len(names)))
     scheduler = scheduler_for(pixels=vae is None)
     plain = Split(transformer, None, names, patterns, scheduler, vae)
-    return split_of(plain, None if learngenes is None else Partition.by_class(learngenes, len(names), tailors), shuffled=shuffled, seed=seed)
+    return split_of(
+        plain, None if learngenes is None else Partition.by_class(learngenes, len(names), tailors), shuffled=shuffled, seed=seed
+    )
 
 
 def copied(split: Split) -> Split:
@@ -221,6 +223,8 @@ def load(folder: str | Path) -> Split:
         transformer.load_state_dict(load_file(folder / "transformer" / FACTORS))
         return attached(Split(transformer.eval(), gate, names, patterns, scheduler, vae))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder}: no {Path(error.filename or ABOUT).name}: give a folder that `regraft concept split` wrote") from None
+        raise CheckpointError(
+            f"{folder}: no {Path(error.filename or ABOUT).name}: give a folder that `regraft concept split` wrote"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: cannot be opened as a split model ({str(error).splitlines()[0]})") from None

@@ -24,7 +24,8 @@ def noise_losses(model: Any, scheduler: Any, images: Tensor, labels: Tensor, gen
     noisy = scheduler.add_noise(images, noise, steps)
     predicted = model(noisy, timestep=steps, class_labels=labels).sample
     if predicted.shape[1] == images.shape[1]:
-        return (predicted - noise).square().flatten(1).mean(1)
+        error: Tensor = (predicted - noise).square().flatten(1).mean(1)
+        return error
     epsilon, between = predicted.chunk(2, dim=1)
     bound = variational(scheduler, images, noisy, epsilon.detach(), between, steps)
     found: Tensor = (epsilon - noise).square().flatten(1).mean(1) + VLB * scheduler.config.num_train_timesteps * bound

@@ -54,10 +54,11 @@ class Partition:
         return slice(start + label * size, start + (label + 1) * size) if 0 <= label < blocks else slice(0, 0)
 
     def onehot(self, *labels: Tensor) -> Tensor:
-        """(B, tailors): 1 on the block of each example's label, 0 elsewhere; none for a label outside the blocks. A tensor (B,) a family."""
+        """(B, tailors): 1 on the block of each example's label, 0 elsewhere; 0 all over for a label that is none. A tensor a family."""
         self._check(len(labels))
         found = [
-            (given[:, None] == torch.arange(blocks, device=given.device)).float() for given, (blocks, _) in zip(labels, self.families, strict=True)
+            (given[:, None] == torch.arange(blocks, device=given.device)).float()
+            for given, (blocks, _) in zip(labels, self.families, strict=True)
         ]
         return self.soft(*found)
 

@@ -21,7 +21,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """`images` (n, C, H, W), `labels` (n,) ids among `names`. `latent` : values of an encoder, no pixels. `source` : where they are from."""
+    """`images` (n, C, H, W), `labels` (n,) ids among `names`. `latent` : of an encoder, no pixels. `source` : where they are from."""
 
     images: Tensor
     labels: Tensor
@@ -108,7 +108,13 @@ def _from_folder(folder: Path, side: int | None) -> Pictures:
         if one.shape != shape:
             raise InputError(f"{path}: {one.shape}, others are {shape}: {'' if latent else 'add --side, or '}give ones of one size")
     labels = [number for number, one in enumerate(classes) for _ in files[one]]
-    return Pictures(torch.from_numpy(np.stack([one for _, one in arrays])), torch.tensor(labels), tuple(one.name for one in classes), latent, str(folder))
+    return Pictures(
+        torch.from_numpy(np.stack([one for _, one in arrays])),
+        torch.tensor(labels),
+        tuple(one.name for one in classes),
+        latent,
+        str(folder),
+    )
 
 
 def _image(path: Path, side: int | None) -> Any:

@@ -75,7 +75,9 @@ def fit(
     fused = all(one.is_floating_point() for one in learning.values())
     optimizer = torch.optim.AdamW(groups if rates else list(learning.values()), lr=plan.lr, weight_decay=0.0, fused=fused)
     average = EMAModel(learning.values(), decay=plan.ema)
-    kept = learning | {f"average.{name}": nn.Parameter(one, requires_grad=False) for name, one in zip(learning, average.shadow_params, strict=True)}
+    kept = learning | {
+        f"average.{name}": nn.Parameter(one, requires_grad=False) for name, one in zip(learning, average.shadow_params, strict=True)
+    }
     identity = _identity(plan, images, labels, learning)
     found = None if state is None else load_state(state, kept, optimizer, identity)
     start, curve = (0, []) if found is None else (found["step"], [(float(x), float(y)) for x, y in found["curve"]])
