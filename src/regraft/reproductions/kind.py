@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from regraft.concepts.split.cost import cost_of, factor_parameters
-from regraft.concepts.split.drawing import Sampling, draw
-from regraft.concepts.split.gated import gated
-from regraft.concepts.split.judge import Judge
+from regraft.concepts.split.images.drawing import Sampling, draw
+from regraft.concepts.split.images.judge import Judge
+from regraft.concepts.split.images.pictures import Pictures, open_pictures
+from regraft.concepts.split.layers.cost import cost_of, factor_parameters
+from regraft.concepts.split.layers.gated import gated
+from regraft.concepts.split.layers.partition import Partition
 from regraft.concepts.split.learner import Backbones, shapes
 from regraft.concepts.split.learners.kind import Kind
 from regraft.concepts.split.model import Shape, Split, copied, fresh, split_of
-from regraft.concepts.split.partition import Partition
-from regraft.concepts.split.pictures import Pictures, open_pictures
 from regraft.concepts.split.training import Plan, fit
 from regraft.method import resolve
 from regraft.progress import step

@@ -10,9 +10,9 @@ from torch import nn
 
 from regraft.concepts.split import Partition, SoftGate, dense, extract, factorise, load, merged, without
 from regraft.concepts.split.assembly import renewed
-from regraft.concepts.split.cost import cost_of, dense_flops, factor_flops, factor_parameters
-from regraft.concepts.split.drawing import Sampling, draw
-from regraft.concepts.split.gated import Gate, GatedLinear, decay, gated
+from regraft.concepts.split.images.drawing import Sampling, draw
+from regraft.concepts.split.layers.cost import cost_of, dense_flops, factor_flops, factor_parameters
+from regraft.concepts.split.layers.gated import Gate, GatedLinear, decay, gated
 from regraft.concepts.split.model import Shape, Split, copied, fresh, save, split_of
 from regraft.concepts.split.objective import noise_loss
 from regraft.errors import CheckpointError, ParameterError

@@ -11,16 +11,16 @@ from typer.testing import CliRunner
 
 from regraft.cli import app
 from regraft.concepts.split import load
-from regraft.concepts.split.cost import factor_parameters
-from regraft.concepts.split.drawing import Sampling, draw, picture
-from regraft.concepts.split.gated import gated
+from regraft.concepts.split.images.drawing import Sampling, draw, picture
+from regraft.concepts.split.images.judge import Judge, frechet
+from regraft.concepts.split.images.pictures import chosen, open_pictures
 from regraft.concepts.split.job import Body, add_class, begun, train
-from regraft.concepts.split.judge import Judge, frechet
+from regraft.concepts.split.layers.cost import factor_parameters
+from regraft.concepts.split.layers.gated import gated
 from regraft.concepts.split.learner import Backbones, shapes
 from regraft.concepts.split.learners.kind import Kind, nearest
 from regraft.concepts.split.model import Shape, copied, fresh
 from regraft.concepts.split.objective import variational
-from regraft.concepts.split.pictures import chosen, open_pictures
 from regraft.concepts.split.training import Plan, fit
 from regraft.errors import EvaluationError, InputError, OutputError, ParameterError
 from regraft.method import list_methods, resolve

@@ -50,14 +50,15 @@ class Learning:
     ema: Annotated[float, typer.Option(min=0, help="Decay of the averaged parameters, which are what is kept.")] = 0.9999
     drop: Annotated[float, typer.Option(min=0, help="Share of labels that are dropped, for guidance.")] = 0.1
     decay: Annotated[float, typer.Option(min=0, help="Weight decay of components that act.")] = 0.0
+    lr: Annotated[float | None, typer.Option("--lr", help="Rate of AdamW; default 0.001, and 0.002 for classes that are put on.")] = None
     save_every: Annotated[int, typer.Option(min=1, help="Steps between states, from which a killed run goes on.")] = 200
     seed: o.Seed = 0
 
-    def plan(self, steps: int, lr: float) -> Any:
-        """As the job takes it."""
+    def plan(self, steps: int, lr: float = 1e-3) -> Any:
+        """As the job takes it; `lr` where the user gives none."""
         from regraft.concepts.split.training import Plan
 
-        return Plan(steps=steps, lr=lr, **vars(self))
+        return Plan(**{**vars(self), "steps": steps, "lr": lr if self.lr is None else self.lr})
 
 
 @o.options
@@ -72,9 +73,27 @@ class Drawing:
 
     def sampling(self, seed: int = 0) -> Any:
         """As the job takes it."""
-        from regraft.concepts.split.drawing import Sampling
+        from regraft.concepts.split.images.drawing import Sampling
 
         return Sampling(self.each, self.draw_steps, self.guidance, seed)
+
+
+@o.options
+class Trial:
+    """How new classes are learned, to compare."""
+
+    panel: ClassVar[str] = "Comparison"
+
+    pretrain: Annotated[int, typer.Option("--pretrain", min=1, help="Steps of each backbone.")] = 2500
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of each method on the new classes.")] = 100
+    shots: Annotated[int, typer.Option(min=1, help="Images of each new class; the others judge.")] = 60
+    seeds: Annotated[int, typer.Option(min=1, help="How many times each method learns.")] = 3
+
+    def job(self) -> Any:
+        """As the job takes it."""
+        from regraft.concepts.split import compare
+
+        return compare.Trial(self.shots, self.steps, self.seeds)
 
 
 @verb(group=split)
@@ -86,7 +105,6 @@ def train(
     *,
     classes: Annotated[str | None, typer.Option("--classes", help="Some of them: 0-5, or cat,dog.")] = None,
     steps: Steps = 2500,
-    lr: Annotated[float, typer.Option("--lr", help="Rate of AdamW.")] = 1e-3,
     plain: Annotated[bool, typer.Option("--plain", help="No components: an ordinary DiT, for comparison.")] = False,
     held_out: Annotated[float, typer.Option(min=0, max=0.9, help="Share of images that judge what is drawn.")] = 0.2,
     side: Side = None,
@@ -97,7 +115,7 @@ def train(
     """Train a DiT whose matrices hold what all classes share and what is each one's own; the same call goes on after a kill."""
     from regraft.concepts.split import job
 
-    given = {"body": body.job(plain=plain), "plan": learning.plan(steps, lr), "sampling": drawing.sampling(learning.seed)}
+    given = {"body": body.job(plain=plain), "plan": learning.plan(steps), "sampling": drawing.sampling(learning.seed)}
     return _told(job.train(source, out, classes=classes, side=side, held_out=held_out, overwrite=overwrite, **given), out, json_output)
 
 
@@ -129,7 +147,6 @@ def add_class(
     classes: Annotated[str | None, typer.Option("--classes", help="Some of them.")] = None,
     initial: Annotated[str, typer.Option("--initial", help="New tailors begin random, or as those of the nearest class.")] = "random",
     steps: Steps = 300,
-    lr: Annotated[float, typer.Option("--lr", help="Rate of AdamW.")] = 2e-3,
     held_out: Annotated[float, typer.Option(min=0, max=0.9, help="Share of images that judge what is drawn.")] = 0.2,
     out: Out,
     overwrite: o.Overwrite = False,
@@ -138,7 +155,7 @@ def add_class(
     """Put classes on: fresh tailors learn, what classes share is frozen, and old classes draw what they drew."""
     from regraft.concepts.split import job
 
-    given = {"plan": learning.plan(steps, lr), "sampling": drawing.sampling(learning.seed), "initial": initial}
+    given = {"plan": learning.plan(steps, 2e-3), "sampling": drawing.sampling(learning.seed), "initial": initial}
     return _told(job.add_class(model, images, out, classes=classes, held_out=held_out, overwrite=overwrite, **given), out, json_output)
 
 
@@ -148,15 +165,12 @@ def compare(
     body: Body,
     learning: Learning,
     drawing: Drawing,
+    trial: Trial,
     *,
     classes: Annotated[str, typer.Option("--classes", help="What both backbones learn first: 0-5, or cat,dog.")],
     new: Annotated[str, typer.Option("--new", help="Classes to learn then.")],
     methods: Annotated[str, typer.Option("--methods", help="Names separated by commas, or all.")] = "all",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, method.field=value. Repeatable.")] = None,
-    pretrain: Annotated[int, typer.Option("--pretrain", min=1, help="Steps of each backbone.")] = 2500,
-    steps: Steps = 100,
-    shots: Annotated[int, typer.Option(min=1, help="Images of each new class; the others judge.")] = 60,
-    seeds: Annotated[int, typer.Option(min=1, help="How many times each method learns.")] = 3,
     side: Side = None,
     out: Annotated[Path, typer.Option("--out", help="Directory for backbones, the page and the JSON; the same call resumes.")],
     json_output: o.Json = False,
@@ -166,9 +180,8 @@ def compare(
     from regraft.method.settings_text import by_method
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    given = {"body": body.job(), "plan": learning.plan(pretrain, 1e-3), "sampling": drawing.sampling(learning.seed), "side": side}
-    trial = run.Trial(shots, steps, seeds)
-    done = run.compare(source, out, classes=classes, new=new, methods=names, settings=by_method(settings or []), trial=trial, **given)
+    given = {"body": body.job(), "plan": learning.plan(trial.pretrain), "sampling": drawing.sampling(learning.seed), "side": side}
+    done = run.compare(source, out, classes=classes, new=new, methods=names, settings=by_method(settings or []), trial=trial.job(), **given)
     if not json_output:
         done.report.print()
     return {"rows": done.rows}

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from regraft.concepts.split.gated import gated
+from regraft.concepts.split.layers.gated import gated
+from regraft.concepts.split.layers.partition import Partition
 from regraft.concepts.split.model import TABLE, Split, rebuilt
-from regraft.concepts.split.partition import Partition
 from regraft.errors import ParameterError
 
 

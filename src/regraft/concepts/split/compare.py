@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from regraft.comparison import Arm, Bench, Kept, Outcome, check_out, ranked, run, save
-from regraft.concepts.split.cost import factor_parameters
-from regraft.concepts.split.drawing import Sampling, draw
+from regraft.concepts.split.images.drawing import Sampling, draw
+from regraft.concepts.split.images.judge import Judge
+from regraft.concepts.split.images.pictures import Pictures, open_pictures
 from regraft.concepts.split.job import Body, begun
-from regraft.concepts.split.judge import Judge
+from regraft.concepts.split.layers.cost import factor_parameters
 from regraft.concepts.split.learner import Backbones, ClassLearner, shapes
 from regraft.concepts.split.model import load
 from regraft.concepts.split.model import save as save_split
-from regraft.concepts.split.pictures import Pictures, open_pictures
 from regraft.concepts.split.report import RIGHT, report_of_comparison
 from regraft.concepts.split.training import Plan, fit
 from regraft.errors import InputError, ParameterError

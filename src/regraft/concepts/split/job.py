@@ -15,13 +15,13 @@ from diffusers import AutoencoderKL, DiTTransformer2DModel
 
 from regraft import provenance
 from regraft.concepts.split import assembly
-from regraft.concepts.split.drawing import Sampling, draw
-from regraft.concepts.split.gated import PATTERNS, matching
-from regraft.concepts.split.judge import Judge
+from regraft.concepts.split.images.drawing import Sampling, draw
+from regraft.concepts.split.images.judge import Judge
+from regraft.concepts.split.images.pictures import Pictures, open_pictures
+from regraft.concepts.split.layers.gated import PATTERNS, matching
+from regraft.concepts.split.layers.partition import Partition
 from regraft.concepts.split.learner import Backbones, ClassLearner
 from regraft.concepts.split.model import ABOUT, Shape, Split, fresh, load, save, scheduler_for, split_of
-from regraft.concepts.split.partition import Partition
-from regraft.concepts.split.pictures import Pictures, open_pictures
 from regraft.concepts.split.report import costs, parts_of, report_of_extraction, report_of_training
 from regraft.concepts.split.training import Plan, fit
 from regraft.errors import CheckpointError, InputError, ParameterError
@@ -158,7 +158,7 @@ def extract(
     model: Path, out: Path, *, classes: str, dense: bool = False, sampling: Sampling | None = None, overwrite: bool = False
 ) -> Done:
     """The part of `model` that draws `classes`, without training. Raises `InputError`: a class that it has not, `dense` for several."""
-    from regraft.concepts.split.pictures import chosen
+    from regraft.concepts.split.images.pictures import chosen
 
     check_output(out, overwrite=overwrite, sources=[model])
     whole = load(model)

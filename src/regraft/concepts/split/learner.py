@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regraft.concepts.split.gated import matching
+from regraft.concepts.split.images.pictures import Pictures
+from regraft.concepts.split.layers.gated import matching
 from regraft.concepts.split.model import TABLE, Split
-from regraft.concepts.split.pictures import Pictures
 from regraft.method import Method
 
 

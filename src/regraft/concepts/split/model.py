@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from regraft.concepts.split.gated import PATTERNS, Gate, factorise, hollow
-from regraft.concepts.split.partition import Partition
+from regraft.concepts.split.layers.gated import PATTERNS, Gate, factorise, hollow
+from regraft.concepts.split.layers.partition import Partition
 from regraft.errors import CheckpointError, ParameterError
 
 ABOUT, FACTORS = "split.json", "factors.safetensors"

@@ -7,9 +7,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from regraft.comparison import Metric, Outcome, tables_of
-from regraft.concepts.split.cost import cost_of
-from regraft.concepts.split.drawing import Sampling, draw, sheet
-from regraft.concepts.split.judge import Judge
+from regraft.concepts.split.images.drawing import Sampling, draw, sheet
+from regraft.concepts.split.images.judge import Judge
+from regraft.concepts.split.layers.cost import cost_of
 from regraft.concepts.split.model import Split
 from regraft.report import Report, escape
 from regraft.report.figures import PALETTE, line_colors

@@ -14,7 +14,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from regraft.concepts.split.gated import decay, gated
+from regraft.concepts.split.layers.gated import decay, gated
 from regraft.concepts.split.model import Split
 from regraft.concepts.split.objective import noise_loss
 from regraft.errors import EvaluationError, ParameterError

@@ -1,8 +1,8 @@
 """Full fine-tuning: everything learns."""
 
 from regraft.concepts.split.assembly import renewed
+from regraft.concepts.split.images.pictures import Pictures
 from regraft.concepts.split.learner import Backbones, ClassLearner, Ready, learning
-from regraft.concepts.split.pictures import Pictures
 from regraft.method import Paper
 
 

@@ -5,12 +5,12 @@ from typing import Literal
 import torch
 
 from regraft.concepts.split.assembly import renewed
-from regraft.concepts.split.cost import factor_parameters
-from regraft.concepts.split.gated import gated
+from regraft.concepts.split.images.pictures import Pictures
+from regraft.concepts.split.layers.cost import factor_parameters
+from regraft.concepts.split.layers.gated import gated
 from regraft.concepts.split.learner import Backbones, ClassLearner, Ready, learning
 from regraft.concepts.split.model import Split
 from regraft.concepts.split.objective import noise_losses
-from regraft.concepts.split.pictures import Pictures
 from regraft.errors import ParameterError
 from regraft.method import Paper
 

@@ -1,8 +1,8 @@
 """LoRA: a low-rank change of each matrix of a plain model, by peft."""
 
 from regraft.concepts.split.assembly import renewed
+from regraft.concepts.split.images.pictures import Pictures
 from regraft.concepts.split.learner import Backbones, ClassLearner, Ready, adapter
-from regraft.concepts.split.pictures import Pictures
 from regraft.method import Paper
 
 

@@ -1,8 +1,8 @@
 """PiSSA: low-rank adapters that begin as the largest singular components of each matrix, by peft."""
 
 from regraft.concepts.split.assembly import renewed
+from regraft.concepts.split.images.pictures import Pictures
 from regraft.concepts.split.learner import Backbones, ClassLearner, Ready, adapter
-from regraft.concepts.split.pictures import Pictures
 from regraft.method import Paper
 
 

@@ -1,10 +1,10 @@
 """SVDiff: only the singular values of each matrix learn."""
 
 from regraft.concepts.split.assembly import renewed
+from regraft.concepts.split.images.pictures import Pictures
+from regraft.concepts.split.layers.partition import Partition
 from regraft.concepts.split.learner import Backbones, ClassLearner, Ready, learning, shapes
 from regraft.concepts.split.model import split_of
-from regraft.concepts.split.partition import Partition
-from regraft.concepts.split.pictures import Pictures
 from regraft.errors import ParameterError
 from regraft.method import Paper
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from regraft.concepts.split.pictures import Pictures
+from regraft.concepts.split.images.pictures import Pictures
 from regraft.errors import InputError
 
 SCORES = 20

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from regraft.concepts.split.partition import Partition
+from regraft.concepts.split.layers.partition import Partition
 from regraft.errors import ParameterError
 
 PATTERNS = ("*.attn*.to_q", "*.attn*.to_k", "*.attn*.to_v", "*.attn*.to_out.0", "*.ff.net.0.proj", "*.ff.net.2")  # of a diffusers DiT

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from regraft.concepts.split.layers.partition import Partition
 from regraft.concepts.split.model import Split
-from regraft.concepts.split.partition import Partition
 
 
 @dataclass(frozen=True)
