@@ -1,10 +1,10 @@
 """KIND, tested again: does a gate by class leave what classes share in one part of a transformer, and does that part learn new classes?
 
 The paper trains DiT-B/2 and DiT-L/2 on latents of 150 merged classes of ImageNet; here DiTs of 4 layers, 96 wide, learn 8 x 8 digits in
-pixels: 0 to 5 from the start (120 images each, 1,800 steps of 32), 6 to 9 from 60 images each (100 steps of 64). Numbers of components are not known of the paper: 48
-learngenes and 8 tailors a class, of 96, are this library's. An image is right where a support vector machine, fitted on images that no
-model saw, takes it for the class that was asked for. What is expected was declared before any full run; sizes come from a look at one
-seed that is none of these.
+pixels: 0 to 5 from the start (120 images each, 1,800 steps of 32), 6 to 9 from 60 images each (100 steps of 64). Numbers of components are
+not known of the paper: 48 learngenes and 8 tailors a class, of 96, are this library's. An image is right where a support vector machine,
+fitted on images that no model saw, takes it for the class that was asked for. What is expected was declared before any full run; sizes come
+from looks at one seed that is none of these.
 """
 
 from collections.abc import Mapping
