@@ -20,7 +20,7 @@ from regraft.concepts.split.layers.gated import gated
 from regraft.concepts.split.layers.partition import Partition
 from regraft.concepts.split.learner import Backbones, shapes
 from regraft.concepts.split.learners.kind import Kind
-from regraft.concepts.split.model import Shape, Split, copied, fresh, split_of
+from regraft.concepts.split.model import Shape, Split, bare, fresh, split_of
 from regraft.concepts.split.training import Plan, fit
 from regraft.method import resolve
 from regraft.progress import step
@@ -101,14 +101,6 @@ def on_old(backbones: Backbones, each: int, seed: int) -> dict[str, Any]:
     ways = {WRONG: [(label + 1) % len(OLD) for label in range(len(OLD))], SHARED: [-1] * len(OLD)}
     found = {PLAIN: draw(backbones.plain, how), CUT: draw(cut, how), OWN: draw(kind, how)}
     return found | {arm: draw(kind, how, tailors=tailors) for arm, tailors in ways.items()}
-
-
-def bare(split: Split) -> Split:
-    """A copy of a plain model without its hooks."""
-    split = copied(split)
-    split.transformer._forward_pre_hooks.clear()
-    split.transformer._forward_pre_hooks_with_kwargs.clear()
-    return split
 
 
 def on_new(backbones: Backbones, few: Pictures, steps: int, each: int, seed: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel
+from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
 from regraft.concepts.split import Partition, SoftGate, dense, extract, factorise, load, merged, without
@@ -313,6 +314,20 @@ class TestCost:
         shapes = [(layer.out_features, layer.in_features) for layer in gated(split.transformer).values()]
         lost = cost_of(split).parameters - cost_of(extract(split, ["a"])).parameters
         assert lost == factor_parameters(shapes, 2 * 3) + 2 * 2 * 16  # and a row a block in tables of classes
+
+
+def test_cross_attention_is_factorised_too():
+    torch.manual_seed(0)
+    block = nn.Sequential(BasicTransformerBlock(16, 2, 8, cross_attention_dim=12, activation_fn="gelu-approximate"))
+    x, text = torch.randn(2, 4, 16), torch.randn(2, 3, 12)
+    before = block[0](x, encoder_hidden_states=text)
+    gate = factorise(nn.ModuleDict({"blocks": block}), Partition(6, ((2, 3),)))
+    assert len(gated(block)) == 4 + 4 + 2
+    gate.choose(torch.tensor([0, 1]))
+    found = block[0](x, encoder_hidden_states=text)
+    assert not torch.allclose(found, before)
+    gate.choose(torch.tensor([1, 1]))
+    torch.testing.assert_close(block[0](x, encoder_hidden_states=text)[1], found[1], atol=1e-5, rtol=1e-4)
 
 
 def test_a_gate_is_for_any_module():

@@ -242,7 +242,12 @@ class TestLearners:
         before = {name: one.detach().clone() for name, one in ready.split.transformer.named_parameters()}
         learns = {name for name, one in ready.split.transformer.named_parameters() if one.requires_grad}
         rows = 3 * 16  # of the table of classes
-        wanted = {"kind": budget + rows, "svdiff": 6 * 16 + rows, "full": sum(one.numel() for one in before.values())}
+        wanted = {
+            "kind": budget + rows,
+            "largest-components": budget + rows,
+            "svdiff": 6 * 16 + rows,
+            "full": sum(one.numel() for one in before.values()),
+        }
         each = sum(m + n for m, n in shapes(backbones.plain))
         assert ready.trainable == wanted.get(method, round(budget / each) * each + rows)
         fit(ready.split, new.images, new.labels, replace(QUICK, drop=0.0), rates=ready.rates)
@@ -345,6 +350,7 @@ class TestVerbs:
         refused("at most 2 a class", "train", folder, *SMALL, "--tailors", "8", "--learngenes", "8", *steps, *out)
         refused("multiple of heads", "train", folder, "--width", "15", *out)
         refused("not a DiT", "train", folder, "--start", folder, *out)
+        refused("no such device", "train", folder, *SMALL, "--device", "nowhere", *out)
         refused("not an AutoencoderKL", "train", folder, "--vae", folder, *out)
         refused(
             "is among --classes and --new", "compare", "digits", "--classes", "0-2", "--new", "2-3", *SMALL, *out,

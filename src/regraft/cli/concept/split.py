@@ -53,6 +53,7 @@ class Learning:
     lr: Annotated[float | None, typer.Option("--lr", help="Rate of AdamW; default 0.001, and 0.002 for classes that are put on.")] = None
     save_every: Annotated[int, typer.Option(min=1, help="Steps between states, from which a killed run goes on.")] = 200
     seed: o.Seed = 0
+    device: o.Device = "cpu"
 
     def plan(self, steps: int, lr: float = 1e-3) -> Any:
         """As the job takes it; `lr` where the user gives none."""
@@ -175,7 +176,7 @@ def compare(
     out: Annotated[Path, typer.Option("--out", help="Directory for backbones, the page and the JSON; the same call resumes.")],
     json_output: o.Json = False,
 ) -> dict[str, Any]:
-    """Learn new classes with KIND, LoRA, PiSSA and SVDiff beside full fine-tuning, as many parameters each."""
+    """Learn new classes with KIND, LoRA, PiSSA, SVDiff and others beside full fine-tuning, as many parameters each."""
     from regraft.concepts.split import compare as run
     from regraft.method.settings_text import by_method
 

@@ -150,6 +150,7 @@ def pretrained(pictures: Pictures, body: Body, plan: Plan, out: Path) -> Any:
     if not place.is_dir():
         split = begun(pictures, body, plan.seed)
         fit(split, pictures.images, pictures.labels, plan, state=out / f"{place.name}.training", title=f"pretraining, {name}")
+        split.transformer.to("cpu")
         with atomic_directory(place) as folder:
             save_split(split, folder)
     return load(place)

@@ -253,6 +253,7 @@ def _learned(
     judge = _judge(real, learned)
     with step("drawing"):
         rows, images = parts_of(split, judge, sampling)
+    split.transformer.to("cpu")
     report = report_of_training(split, rows, images, curve, judge)
     result = split if split is whole else assembly.merged(whole, split)
     if result is not split:

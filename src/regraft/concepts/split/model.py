@@ -159,6 +159,14 @@ def copied(split: Split) -> Split:
     return dataclasses.replace(split, transformer=transformer, gate=gate)
 
 
+def bare(split: Split) -> Split:
+    """A copy that reads no labels, to be made another."""
+    found = copied(split)
+    found.transformer._forward_pre_hooks.clear()
+    found.transformer._forward_pre_hooks_with_kwargs.clear()
+    return found
+
+
 def split_of(plain: Split, partition: Partition | None, *, shuffled: bool = True, seed: int = 0) -> Split:
     """`plain`, whose transformer is changed in place: factorised by `partition` (None: as it is), labels read by `Labels`."""
     gate = None if partition is None else factorise(plain.transformer, partition, plain.patterns, shuffled=shuffled, seed=seed)

@@ -18,6 +18,7 @@ from regraft.concepts.split.layers.gated import decay, gated
 from regraft.concepts.split.model import Split
 from regraft.concepts.split.objective import noise_loss
 from regraft.errors import EvaluationError, ParameterError
+from regraft.language.loading import check_placement
 from regraft.progress import progress_bar
 from regraft.training.state import load_state, save_state
 
@@ -32,7 +33,7 @@ class Plan:
     Attributes
     ----------
     ema : of the averaged parameters, less in the first steps. drop : share of labels that are dropped, which trains the null class. decay :
-        of components that act, and of nothing else. save_every : steps between states.
+        of components that act, and of nothing else. save_every : steps between states. device : where it is trained, and drawn.
     """
 
     steps: int = 2500
@@ -43,6 +44,7 @@ class Plan:
     decay: float = 0.0
     seed: int = 0
     save_every: int = 200
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.lr <= 0 or not 0 <= self.drop < 1 or not 0 <= self.ema < 1 or self.decay < 0:
@@ -68,7 +70,11 @@ def fit(
     Raises `EvaluationError` where a loss or a gradient is not finite; the last good state is then in `state`. `OutputError`: a state of
     another run.
     """
-    model, learning = split.transformer, {name: one for name, one in split.transformer.named_parameters() if one.requires_grad}
+    check_placement("auto", plan.device)
+    model, learning = (
+        split.transformer.to(plan.device),
+        {name: one for name, one in split.transformer.named_parameters() if one.requires_grad},
+    )
     if not learning:
         raise ParameterError(f"{title}: nothing is left to learn")
     groups = [{"params": [one], "lr": plan.lr * rates.get(name, 1.0)} for name, one in learning.items()]
@@ -123,7 +129,7 @@ def _batch(images: Tensor, labels: Tensor, null: int, plan: Plan, step: int) -> 
     generator = _generator(plan.seed, step, 0)
     rows = torch.randint(len(images), (plan.batch,), generator=generator)
     dropped = torch.rand(plan.batch, generator=generator) < plan.drop
-    return images[rows], torch.where(dropped, null, labels[rows])
+    return images[rows].to(plan.device), torch.where(dropped, null, labels[rows]).to(plan.device)
 
 
 def _generator(seed: int, step: int, use: int) -> torch.Generator:
@@ -133,7 +139,7 @@ def _generator(seed: int, step: int, use: int) -> torch.Generator:
 
 def _identity(plan: Plan, images: Tensor, labels: Tensor, learning: Mapping[str, nn.Parameter]) -> dict[str, object]:
     """What a state must agree in: the rate may change, which is what one does after a loss that was not finite."""
-    settings = {key: value for key, value in asdict(plan).items() if key not in ("lr", "save_every")}
+    settings = {key: value for key, value in asdict(plan).items() if key not in ("lr", "save_every", "device")}
     data = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()[:16]
     start = {name: [list(one.shape), float(one.detach().double().sum())] for name, one in learning.items()}
     found: dict[str, object] = json.loads(json.dumps({"plan": settings, "data": data, "model": start}))

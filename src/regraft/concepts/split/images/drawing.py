@@ -34,13 +34,14 @@ def draw(split: Split, how: Sampling, *, classes: Sequence[int] | None = None, t
     `tailors` : whose tailors act for each class, where they are not its own; -1: nobody's. Each class is drawn by itself, so that its own
     components alone are multiplied.
     """
-    pipeline, rows = split.pipeline(), []
+    device = split.transformer.device
+    pipeline, rows = split.pipeline().to(device), []
     settings = {"guidance_scale": how.guidance, "num_inference_steps": how.steps, "output_type": "pt"}
     classes = range(len(split.names)) if classes is None else classes
     for place, label in enumerate(classes):
         generator = torch.Generator().manual_seed(how.seed)
         with nullcontext() if tailors is None else _lent(split, tailors[place], how):
-            images = pipeline([label] * how.each, generator=generator, **settings).images
+            images = pipeline([label] * how.each, generator=generator, **settings).images.cpu()
         rows.append(images * 2 - 1)
     return torch.stack(rows)
 
@@ -49,7 +50,7 @@ def _lent(split: Split, label: int, how: Sampling) -> AbstractContextManager[Non
     """The gate of another class."""
     if split.gate is None or how.guidance > 1:
         raise ParameterError("tailors of another class: only of a gated model, drawn without guidance")
-    return split.gate.set(split.gate.partition.onehot(torch.full((how.each,), label)))
+    return split.gate.set(split.gate.partition.onehot(torch.full((how.each,), label, device=split.transformer.device)))
 
 
 def sheet(rows: dict[str, Tensor], columns: Sequence[str] = ()) -> str:
