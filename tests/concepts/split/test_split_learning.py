@@ -26,7 +26,7 @@ from regraft.errors import EvaluationError, InputError, OutputError, ParameterEr
 from regraft.method import list_methods, resolve
 
 SHAPE = Shape(side=8, channels=1, layers=1, heads=2, width=16)
-SMALL = ["--layers", "1", "--heads", "2", "--width", "16", "--learngenes", "6", "--tailors", "3"]
+SMALL = ["--layers", "1", "--heads", "2", "--width", "16", "--learngenes", "6", "--tailors", "3", "--draw-steps", "2"]
 QUICK = Plan(steps=6, batch=8, save_every=2)
 
 
@@ -275,7 +275,7 @@ class TestLearners:
 
     def test_the_nearest_class_of_known_images_is_their_own(self, split, digits):
         three = digits.of(digits.names[:3])
-        fit(split, three.images, three.labels, Plan(steps=150, batch=32, lr=3e-3))
+        fit(split, three.images, three.labels, Plan(steps=90, batch=32, lr=4e-3))
         assert nearest(split, digits.of(["2", "0"]), 0) == [2, 0]
         ready = Kind(initial="nearest").begin(Backbones(split, split), digits.of(["2", "0"]), 0, 0)
         assert torch.equal(draw(ready.split, Sampling(1, steps=2)), draw(split, Sampling(1, steps=2), classes=[2, 0]))
@@ -294,10 +294,28 @@ class TestVerbs:
         assert not (tmp_path / "whole.training").exists()
         record = json.loads((whole / "regraft.json").read_text("utf-8"))
         assert record["method"]["parameters"]["body"]["learngenes"] == 6
-        done = cli("extract", whole, "--classes", "right", "--dense", "--each", "1", "--out", tmp_path / "one", "--json")
+        done = cli(
+            "extract", whole, "--classes", "right", "--dense", "--each", "1", "--draw-steps", "2", "--out", tmp_path / "one", "--json"
+        )
         before, after = json.loads(done.stdout)["costs"]
         assert after["mb"] < before["mb"]
-        done = cli("add-class", whole, "--images", folder, "--classes", "whole", "--steps", "3", "--each", "1", "--out", more, "--json")
+        done = cli(
+            "add-class",
+            whole,
+            "--images",
+            folder,
+            "--classes",
+            "whole",
+            "--steps",
+            "3",
+            "--each",
+            "1",
+            "--draw-steps",
+            "2",
+            "--out",
+            more,
+            "--json",
+        )
         assert done.exit_code == 0, done.output
         old, new = load(whole), load(more)
         assert new.names == ("left", "right", "whole")
@@ -332,7 +350,7 @@ class TestVerbs:
             "--steps",
             "2",
         ]
-        call += ["--seeds", "2", "--each", "4", "--draw-steps", "2", "--out", tmp_path / "c", "--json"]
+        call += ["--seeds", "2", "--each", "4", "--out", tmp_path / "c", "--json"]
         done = cli(*call)
         assert done.exit_code == 0, done.output
         rows = json.loads(done.stdout)["rows"]
