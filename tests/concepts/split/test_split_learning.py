@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, DiTTransformer2DModel
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -333,6 +334,20 @@ class TestVerbs:
         assert not torch.allclose(found, wanted, atol=1e-6)  # one of sixteen components is left out
         assert (found - wanted).abs().max() < 0.2
         refused("is factorised already", "train", folder, *SMALL, "--start", _saved(start, tmp_path), "--out", tmp_path / "x")
+
+    def test_diffusers_own_models_are_a_start(self, folder, tmp_path):
+        torch.manual_seed(0)
+        known = DiTTransformer2DModel(**SHAPE.config(5))
+        known.save_pretrained(tmp_path / "dit" / "transformer")
+        DDIMScheduler(beta_schedule="linear").save_pretrained(tmp_path / "dit" / "scheduler")
+        pictures = open_pictures(folder)
+        start = begun(pictures, Body(learngenes=7, tailors=3, start=tmp_path / "dit"), 0)
+        assert start.scheduler.config.beta_schedule == "linear"
+        assert start.names == ("left", "right", "whole")
+        for name, layer in gated(start.transformer).items():
+            torch.testing.assert_close(layer.weight(), known.get_submodule(name).weight.detach(), atol=1e-5, rtol=1e-4)
+        alone = begun(pictures, Body(learngenes=7, tailors=3, start=tmp_path / "dit" / "transformer"), 0)
+        assert alone.scheduler.config.clip_sample
 
     def test_compared_and_taken_up_again(self, tmp_path):
         call = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiTTransformer2DModel
+from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 
 from regraft import provenance
 from regraft.concepts.split import assembly
@@ -114,12 +114,15 @@ def begun(pictures: Pictures, body: Body, seed: int, vae: Any = None) -> Split:
     like = [old.names.index(name) if name in old.names else None for name in pictures.names]
     new = assembly.renewed(old, pictures.names, like=like, seed=seed)
     partition = None if learngenes is None else Partition.by_class(learngenes, len(pictures.names), body.tailors)
-    scheduler = scheduler_for(pixels=not pictures.latent)
+    scheduler = old.scheduler or scheduler_for(pixels=not pictures.latent)
     return split_of(dataclasses.replace(new, scheduler=scheduler, vae=vae), partition, shuffled=not body.ordered, seed=seed)
 
 
 def open_plain(folder: Path, patterns: tuple[str, ...] = PATTERNS) -> Split:
-    """A plain DiT: one that `train --plain` wrote, or diffusers' (a pipeline, or its transformer alone). Raises `CheckpointError`."""
+    """A plain DiT: one that `train --plain` wrote, or diffusers' (a pipeline, or a transformer alone: no scheduler then).
+
+    Raises `CheckpointError`.
+    """
     if (folder / ABOUT).is_file():
         found = load(folder)
         if found.gate is not None:
@@ -132,7 +135,8 @@ def open_plain(folder: Path, patterns: tuple[str, ...] = PATTERNS) -> Split:
         raise CheckpointError(f"{folder}: not a DiT of diffusers ({str(error).splitlines()[0]})") from None
     names = tuple(str(one) for one in range(transformer.config.num_embeds_ada_norm))
     matching(transformer, patterns)
-    return Split(transformer, None, names, patterns, scheduler_for(pixels=False))
+    noise = folder / "scheduler"
+    return Split(transformer, None, names, patterns, DDIMScheduler.from_pretrained(noise) if noise.is_dir() else None)
 
 
 def open_vae(folder: Path) -> Any:

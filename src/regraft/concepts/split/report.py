@@ -19,7 +19,7 @@ Curve = Sequence[tuple[float, float]]
 
 
 def parts_of(split: Split, judge: Judge | None, how: Sampling) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row and images for each way to draw: as it is, with tailors of the next class, with learngenes alone. The judge counts both."""
+    """A row and images for each way to draw: as it is, with tailors of the next class, with learngenes alone."""
     classes, ways = len(split.names), dict[str, list[int] | None]({"own tailors": None})
     if split.gate is not None and how.guidance <= 1:
         if classes > 1:
