@@ -36,7 +36,7 @@ CLAIMS = [
     (Declared("old classes: KIND's distance is within 5 % of the plain model's", PLAIN, Expectation(high=0.05), **DISTANCE), OWN),
     (Declared("old classes: KIND's distance is 25 % or more below the plain model's cut to as many components", CUT,
               Expectation(high=-0.25), **DISTANCE), OWN),
-    (Declared("old classes: KIND draws no fewer than 1 point less of the classes asked for", PLAIN, Expectation(low=-0.01), **RIGHT), OWN),
+    (Declared("old classes: KIND draws the class asked for at most 1 point less often", PLAIN, Expectation(low=-0.01), **RIGHT), OWN),
 ]  # fmt: skip
 DIVERTED = Declared("with another class's tailors less than 10 % are of the class asked for", "none", Expectation(high=0.10), **RIGHT)
 TRANSFER = {
