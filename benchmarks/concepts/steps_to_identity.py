@@ -28,7 +28,9 @@ import json, runpy, sys, types
 try:
     import torchvision.transforms as transforms
 except Exception:
-    import importlib.machinery
+    import importlib.machinery, transformers.image_utils
+    from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
     transforms = types.ModuleType("torchvision.transforms")
     whole = types.ModuleType("torchvision")
     whole.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)

@@ -193,6 +193,10 @@ def graph_classify(folder: Path, _: Path) -> None:
     (folder / "kinds.csv").write_text(f"id,facebook_id,page_name,page_type\n{''.join(rows)}", encoding="utf-8")
 
 
+def concept_split(_: Path, __: Path) -> None:
+    """Its images are scikit-learn's."""
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -200,6 +204,7 @@ TOYS = {
     "bias-sequences": bias_sequences,
     "bias-symbols": bias_symbols,
     "clinical-notes": clinical_notes,
+    "concept-split": concept_split,
     "graph-classify": graph_classify,
     "graph-facts": graph_facts,
     "graph-nodes": graph_nodes,

@@ -149,6 +149,13 @@ _ALL = [
         summary="how vectors of words are learned from plain text",
         example="regraft text words CORPUS --model {name} --out DIR",
     ),
+    Family(
+        key="class-splitter",
+        module="concepts.split.learners",
+        base="ClassLearner",
+        summary="how a diffusion transformer learns classes that it has never seen",
+        example="regraft concept split compare digits --classes 0-5 --new 6-9 --methods {name} --out DIR",
+    ),
 ]
 FAMILIES = {family.key: family for family in _ALL}
 
