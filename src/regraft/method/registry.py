@@ -129,6 +129,13 @@ _ALL = [
         example="regraft graph classify --nodes F --edges F --labels F --method {name} --out DIR",
     ),
     Family(
+        key="embedding-decoder",
+        module="concepts.decode.decoders",
+        base="EmbeddingDecoder",
+        summary="images of the embeddings of a frozen encoder",
+        example="regraft concept decode train IMAGES EMBEDDINGS.npy --method {name} --out DIR",
+    ),
+    Family(
         key="word-model",
         module="text.words.models",
         base="WordModel",
