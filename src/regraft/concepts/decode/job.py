@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.utils import logging
 from torch import Tensor
 
 from regraft.concepts.decode.decoder import EmbeddingDecoder, Examples, Plan
@@ -33,6 +34,7 @@ def open_pipeline(folder: str | Path, device: str = "cpu") -> EmbeddingToImagePi
     """What `regraft concept decode train` wrote. Raises `InputError`: nothing of the kind."""
     if not Path(folder, "model_index.json").is_file():
         raise InputError(f"--model {folder}: holds no pipeline (model_index.json): give what `regraft concept decode train` wrote")
+    logging.disable_progress_bar()
     try:
         found = EmbeddingToImagePipeline.from_pretrained(folder)
     except (OSError, ValueError, TypeError, AttributeError) as error:

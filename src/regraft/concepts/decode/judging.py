@@ -49,15 +49,29 @@ def _with_gradients(images: Tensor) -> Floats:
 
 
 def frechet(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    r"""Squared Fréchet distance of normal distributions fitted to (n, d) and (m, d): :math:`\lVert \mu_a - \mu_b \rVert^2 +
-    \operatorname{tr}(C_a + C_b - 2 (C_a C_b)^{1/2})`.
-    """  # fmt: skip
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    one, two = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (a, b))
-    values, vectors = np.linalg.eigh(one)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    shared = np.sqrt(np.linalg.eigvalsh(root @ two @ root).clip(0)).sum()
-    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(one) + np.trace(two) - 2 * shared)
+    r"""Squared Fréchet distance of normal distributions fitted to (n, d) and (m, d).
+
+    .. math:: \lVert \mu_a - \mu_b \rVert^2 + \operatorname{tr}(C_a + C_b - 2 (C_a C_b)^{1/2})
+    """
+    one, two = (_moments(np.asarray(rows, dtype=np.float64), np.ones((1, len(rows)))) for rows in (a, b))
+    return float(_between(one, two)[0])
+
+
+def _moments(rows: Floats, times: Floats) -> tuple[Floats, Floats]:
+    """Means (draws, d) and covariances (draws, d, d) of `rows` (n, d), each drawn `times` (draws, n)."""
+    count = times.sum(1)[:, None]
+    mean = times @ rows / count
+    square = np.stack([(rows * own[:, None]).T @ rows for own in times])
+    return mean, (square - count[:, :, None] * mean[:, :, None] * mean[:, None]) / (count[:, :, None] - 1)
+
+
+def _between(one: tuple[Floats, Floats], two: tuple[Floats, Floats]) -> Floats:
+    """(draws,) distances of means and covariances."""
+    values, vectors = np.linalg.eigh(one[1])
+    root = (vectors * np.sqrt(values.clip(0))[:, None]) @ vectors.swapaxes(1, 2)
+    shared = np.sqrt(np.linalg.eigvalsh(root @ two[1] @ root).clip(0)).sum(1)
+    traces = np.trace(one[1] + two[1], axis1=1, axis2=2)
+    return np.asarray(((one[0] - two[0]) ** 2).sum(1) + traces - 2 * shared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +94,15 @@ class Distance:
         return self.resample(np.arange(self.documents), np.arange(self.seeds))
 
     def resample(self, documents: npt.NDArray[np.int64], seeds: npt.NDArray[np.int64]) -> float:
-        return float(np.mean([frechet(self.real[documents], self.drawn[seed][documents]) for seed in seeds]))
+        times = np.bincount(documents, minlength=self.documents)[None]
+        return float(self.resample_many(times, np.asarray(seeds)[None])[0])
+
+    def resample_many(self, times: npt.NDArray[np.int64], seeds: npt.NDArray[np.int64]) -> Floats:
+        """(draws,) distances over documents drawn `times` (draws, n) and over `seeds` (draws, seeds)."""
+        weights = times.astype(np.float64)
+        real = _moments(self.real.astype(np.float64), weights)
+        by_seed = np.stack([_between(real, _moments(one.astype(np.float64), weights)) for one in self.drawn], 1)
+        return np.asarray(np.take_along_axis(by_seed, seeds, 1).mean(1))
 
 
 class DistanceMetric(Metric):

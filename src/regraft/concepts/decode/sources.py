@@ -77,8 +77,8 @@ def class_number(classes: Sequence[str], label: str) -> int:
 class GridSource(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has no types
     r"""p(grid | condition): a transformer that tells the clean grid from a noisy one.
 
-    Each cell is a token (its standardized embedding, its place, the time), the condition one token beside them; the loss is the squared
-    error of the clean grid. The paper draws grids from features of a text model by a small diffusion model; its architecture is not
+    Each cell is a token: the sum of its standardized embedding, its place, the time and the condition. The loss is the squared error of
+    the clean grid. The paper draws grids from features of a text model by a small diffusion model; its architecture is not
     published with the code, so this one is ours.
 
     Parameters
@@ -101,7 +101,7 @@ class GridSource(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers ha
     ) -> None:
         super().__init__()
         self.into, self.out = nn.Linear(size, width), nn.Linear(width, size)
-        self.places = nn.Parameter(torch.randn(rows * columns + 1, width) * 0.02)
+        self.places = nn.Parameter(torch.randn(rows * columns, width) * 0.02)
         self.asked, self.times = nn.Linear(condition, width), nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.nothing = nn.Parameter(torch.zeros(width))
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
@@ -114,9 +114,8 @@ class GridSource(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers ha
         asked = self.asked(condition)
         if dropped is not None:
             asked = torch.where(dropped[:, None], self.nothing, asked)
-        time = self.times(_waves(t, self.config.width))[:, None]
-        tokens = torch.cat([asked[:, None], self.into(grids)], 1) + self.places + time
-        found: Tensor = self.out(self.body(tokens))[:, 1:]
+        given = asked + self.times(_waves(t, self.config.width))
+        found: Tensor = self.out(self.body(self.into(grids) + self.places + given[:, None]))
         return found
 
     @classmethod
@@ -187,7 +186,7 @@ class GridSource(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers ha
 
 
 def _schedule() -> Any:
-    return DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False)
+    return DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False, timestep_spacing="trailing")
 
 
 def _waves(t: Tensor, width: int) -> Tensor:
