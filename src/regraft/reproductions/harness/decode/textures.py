@@ -13,12 +13,12 @@ from torch import Tensor
 from regraft.errors import InputError
 
 SOURCES = ("ihc.png", "brick.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "retina.jpg")
-SIDE, ACROSS = 16, 128
+SIDE, ACROSS = 8, 128
 
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """`images` (n, 3, 16, 16) in [0, 1], and the number of the source of each."""
+    """`images` (n, 3, 8, 8) in [0, 1], and the number of the source of each."""
 
     images: Tensor
     labels: npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ def crops(images: list[Tensor], each: int, *, held_out: bool, seed: int) -> Crop
 
 
 def grids(images: list[Tensor], rows: int, columns: int, stride: int, seed: int) -> Tensor:
-    """(images, rows, columns, 3, 16, 16): neighbouring held-out crops, `stride` pixels from each other."""
+    """(images, rows, columns, 3, 8, 8): neighbouring held-out crops, `stride` pixels from each other."""
     draw = np.random.default_rng(seed)
     edge, found = 2 * ACROSS // 3, []
     for image in images:
