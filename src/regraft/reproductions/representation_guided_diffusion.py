@@ -2,7 +2,7 @@
 than one that knows the class, does a grid of embeddings become one image, do variations help a classifier with few labels?
 
 The paper trains latent models on millions of histology and satellite patches. Here: 8 x 8 pixels of eight real images (histology, three
-textures, a star field, a retina, a temple, a flower), U-Nets of two levels, 500 steps of 32 images, and scikit-learn's digits. The
+textures, a star field, a retina, a temple, a flower), U-Nets of two levels, 600 steps of 32 images, and scikit-learn's digits. The
 U-Net tells the velocity instead of the noise, or a run this short would not learn what the condition says. The encoder learned by VICReg
 on the same training crops. Gates are those of the method's description, written before any run.
 """
@@ -63,7 +63,7 @@ class Size:
     """How much is done."""
 
     seeds: int = 3
-    steps: int = 500
+    steps: int = 600
     crops: int = 250
     held: int = 24
     encoder: int = 200
