@@ -10,7 +10,18 @@ from scipy.spatial import geometric_slerp
 
 from regraft.concepts.decode.conditioner import EmbeddingConditioner
 from regraft.concepts.decode.job import cells
-from regraft.concepts.decode.large import Canvas, _moments, decode_large, draw_large, in_grids, origins, placed, slerp, window_weight
+from regraft.concepts.decode.large import (
+    Canvas,
+    _moments,
+    decode_large,
+    draw_large,
+    draw_latents,
+    in_grids,
+    origins,
+    placed,
+    slerp,
+    window_weight,
+)
 from regraft.concepts.decode.pipeline import EmbeddingToImagePipeline
 from regraft.errors import InputError, ParameterError
 
@@ -200,3 +211,9 @@ def test_what_does_not_fit():
         draw_large(pipeline(), np.zeros((2, 2, 4)))
     with pytest.raises(InputError, match="row 3: holds values that are not finite"):
         draw_large(pipeline(), np.where(np.arange(20).reshape(2, 2, 5) == 17, np.nan, 0.0))
+
+
+def test_no_graph_grows_with_the_canvas():
+    found = draw_latents(pipeline(), rows(2, 2, 5), Canvas(steps=2))
+    assert found.shape == (3, 2 * SIDE, 2 * SIDE)
+    assert not found.requires_grad

@@ -128,6 +128,7 @@ def draw_large(
     return decode_large(pipeline, latents, canvas)
 
 
+@torch.no_grad()
 def draw_latents(
     pipeline: EmbeddingToImagePipeline, grid: Any, canvas: Canvas, *, generator: Any = None, noise: Tensor | None = None
 ) -> Tensor:
@@ -141,7 +142,7 @@ def draw_latents(
     places = placed(cells, window, stride, pipeline.conditioner.config.levels).reshape(-1, size)
     corners = [(top, left) for top in tops for left in lefts]
     shape = (pipeline.unet.config.in_channels, rows * window, columns * window)
-    x = (torch.randn(shape, generator=generator) if noise is None else noise).to(device)
+    x = (torch.randn(shape, generator=generator) if noise is None else noise.clone()).to(device)
     count = torch.zeros(shape[1:], device=device)
     for top, left in corners:
         count[top : top + window, left : left + window] += 1
@@ -165,8 +166,13 @@ def draw_latents(
                     total[:, top : top + window, left : left + window] += one
                 bar.advance(len(some))
             total /= count
-            left_in = (x - alpha**0.5 * total) / (1 - alpha) ** 0.5
-            x = total if canvas.average == "update" else _next(total, left_in, before, sigma, fresh)
+            if canvas.average == "update":
+                x = total
+                continue
+            rest = (max(0.0, 1 - before - sigma**2) / (1 - alpha)) ** 0.5
+            x.sub_(total, alpha=alpha**0.5).mul_(rest).add_(total, alpha=before**0.5)  # DDIM, in place, with the noise that is left in x
+            if fresh is not None:
+                x.add_(fresh, alpha=sigma)
     return x
 
 
