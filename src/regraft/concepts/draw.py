@@ -22,12 +22,14 @@ from regraft.progress import step
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is drawn. `concepts` : paths. `remove` : words whose meaning is taken out, by `strength` in [0, 1]. `truncate` : of mappers."""
+    """What is drawn. `concepts` : paths. `remove` : words whose meaning is taken out, by `strength` in [0, 1],
+    with the method `steer`. `truncate` : of mappers."""
 
     prompt: str
     concepts: tuple[str, ...] = ()
     remove: str | None = None
     strength: float = 0.7
+    steer: str = "decor"
     truncate: int | None = None
     count: int = 1
 
@@ -52,7 +54,7 @@ def draw(
     steer = None
     if asked.remove is not None:
         check_phrases([asked.remove])
-        method: PromptSteering = resolve(FAMILY, "decor")
+        method: PromptSteering = resolve(FAMILY, asked.steer)
         unwanted, strength = [asked.remove], asked.strength
 
         def steer(opened: Any, prompts: Sequence[str], context: Conditioning) -> Conditioning:

@@ -143,6 +143,13 @@ _ALL = [
         example="regraft concept draw PIPELINE --prompt TEXT --remove WORDS --steer {name} --out image.png",
     ),
     Family(
+        key="embedding-decoder",
+        module="concepts.decode.decoders",
+        base="EmbeddingDecoder",
+        summary="images of the embeddings of a frozen encoder",
+        example="regraft concept decode train IMAGES EMBEDDINGS.npy --method {name} --out DIR",
+    ),
+    Family(
         key="word-model",
         module="text.words.models",
         base="WordModel",
