@@ -18,7 +18,10 @@ from regraft.errors import CheckpointError
 FACTS = "concept.json"
 KINDS = {  # what `concept.json` says: the module below `kinds` with the class of that kind
     "word": "word:WordConcept",
+    "finetuned": "finetuned:FinetunedConcept",
+    "adapter": "adapter:AdapterConcept",
     "mapper": "mapper:MapperConcept",
+    "output-rows": "output_rows:OutputRows",
 }
 
 

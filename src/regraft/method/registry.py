@@ -136,6 +136,13 @@ _ALL = [
         example="regraft concept learn PIPELINE --images DIR --word '<my-cat>' --init cat --method {name} --out DIR",
     ),
     Family(
+        key="prompt-steering",
+        module="concepts.steering.methods",
+        base="PromptSteering",
+        summary="how something unwanted is taken out of a prompt for a text-to-image model",
+        example="regraft concept draw PIPELINE --prompt TEXT --remove WORDS --steer {name} --out image.png",
+    ),
+    Family(
         key="word-model",
         module="text.words.models",
         base="WordModel",

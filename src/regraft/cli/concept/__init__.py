@@ -1,5 +1,5 @@
 """The verbs of `regraft concept`."""
 
-from regraft.cli.concept import compare, draw, example, learn
+from regraft.cli.concept import compare, draw, edit, example, learn
 
-__all__ = ["compare", "draw", "example", "learn"]
+__all__ = ["compare", "draw", "edit", "example", "learn"]

@@ -2,7 +2,7 @@
 
 `attr` : both colors of the prompt are there. `joint` : and the digit is the concept's. `identity` : of a prompt without colors.
 `loss` : on held-out pictures with noise that is always the same. `ctx` : cosine of what the text tower says behind the word to what it says
-behind "digit".
+behind "digit". Digits are not mirrored: methods that flip pictures are run with ``flip=0``.
 """
 
 from collections.abc import Sequence
@@ -35,17 +35,13 @@ UNSEEN = (
     "a photo of a blue {} on a gray background",
     "a photo of a yellow {} on a brown background",
 )
-    "a photo of a green {} on a white background",
-    "a photo of a blue {} on a gray background",
-    "a photo of a yellow {} on a brown background",
-)
 BEHIND = ("a {} on a white background", "a drawing of the {} on a brown background", "a picture of a {} in plain style")
 HOW = Drawing(steps=20, guidance=3.0, seed=1000, batch=24)
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One hidden digit. `lesson` : the pictures to learn from. `held_out` : others of the same digit and coloring. `judge` : of drawings."""
+    """One hidden digit. `lesson` : pictures to learn from. `held_out` : others of the same digit and coloring. `judge` : of drawings."""
 
     digit: int
     lesson: Lesson
