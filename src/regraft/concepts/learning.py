@@ -65,7 +65,7 @@ def descend(
 
     optimizer = torch.optim.AdamW(parameters.values(), lr=method.lr, weight_decay=weight_decay)
     steps = plan.steps if plan.steps is not None else method.steps
-    return optimize(parameters, drawn, optimizer, replace(plan, steps=steps), told or method.name, after=after)
+    return optimize(parameters, drawn, optimizer, replace(plan, steps=steps), told or method.name, clip=clip, after=after)
 
 
 def optimize(
@@ -75,9 +75,12 @@ def optimize(
     plan: Plan,
     told: str,
     *,
+    clip: float | None = None,
     after: Callable[[int], str | None] | None = None,
 ) -> Run:
     """`plan.steps` of an optimizer on a loss `drawn(step, generator)`; what `after(step)` says, if anything, ends the run.
+
+    `clip` : length to which the gradient of all parameters together is cut.
 
     Raises `ParameterError` where no gradient reaches any parameter at the first step.
     """

@@ -33,11 +33,11 @@ class Seen:
 
 
 def read(judge: Judge, images: torch.Tensor) -> Seen:
-    """Images (n, 3, h, w) in [-1, 1], each half uncolored by itself: the other half is taken to be background."""
-    _, _, background = uncolored(images)
-    half, empty = images.shape[2] // 2, (background * 2 - 1)[:, :, None, None]
-    rows = torch.arange(images.shape[2])[:, None]
-    parts = [uncolored(torch.where(mine, images.float(), empty)) for mine in (rows < half, rows >= half)]
+    """Images (n, 3, h, w) in [-1, 1], each half uncolored beside its own reflection."""
+    half = images.shape[2] // 2
+    upper, lower = images.float()[:, :, :half], images.float()[:, :, half:]
+    parts = [uncolored(torch.cat([one, one.flip(2)], 2)) for one in (upper, lower.flip(2))]
     stroke = torch.cat([parts[0][0][:, :half], parts[1][0][:, half:]], 1)
+    _, _, background = uncolored(images)
     tones = [np.array(named(fg, FOREGROUNDS)) for _, fg, _ in parts]
     return Seen(judge.scores(stroke).argmax(1).numpy(), *tones, np.array(named(background, BACKGROUNDS)))
