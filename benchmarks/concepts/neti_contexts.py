@@ -1,9 +1,9 @@
 """What a prompt costs with NeTI before it is drawn: one pass of the text tower a time with all layers in it, beside one pass a layer.
 
-One pass a layer and time through the stock encoder is what the released code does: 16 layers x 50 times are 800 passes a prompt. Both ways run
-the same mapper on random weights and must give the same keys and values. `stable-diffusion` is the tower of Stable Diffusion 1 (12 layers
-of 768, 77 places), `toy` that of toy-t2i (3 of 64, 16 places), with its prompt's beginning of 5 places. `kept` is a second image of the same
-prompt. The bound: one pass a time is at least as fast in both shapes, and kept contexts cost at most a hundredth.
+One pass of the stock encoder for each layer and time is what the released code does: 16 layers x 50 times are 800 passes a prompt. Both
+ways run the same mapper on random weights and must give the same keys and values. `stable-diffusion` is the tower of Stable Diffusion 1
+(12 layers of 768, 77 places), `toy` that of toy-t2i (3 of 64, 16 places); five places stand before the word. `kept` is another image of the
+same prompt. The bounds: a pass a time takes at most a third in the small shape and no more in the large one, kept contexts a hundredth.
 
     python benchmarks/run.py neti_contexts [--times 2] [--toy-times 50] [--runs 3] [--device cpu] [--json FILE]
 """
@@ -126,7 +126,7 @@ def main() -> int:
     for row in rows:
         slow = row["a pass a layer"]
         row |= {"ratio": slow / row["a pass a time"], "ratio_kept": slow / row["kept"]}
-        holds &= row["ratio"] >= 1 and row["ratio_kept"] >= 100 and row["apart"] < 1e-3
+        holds &= row["ratio"] >= (3 if row["shape"] == "toy" else 1) and row["ratio_kept"] >= 100 and row["apart"] < 1e-3
         print(
             f"{row['shape']:18} {row['layers']:3} layers x {row['times']:3} times: a pass a layer {slow:7.3f} s,"
             f" a pass a time {row['a pass a time']:7.3f} s (x{row['ratio']:.1f}), kept x{row['ratio_kept']:.0f}, apart {row['apart']:.1e}"

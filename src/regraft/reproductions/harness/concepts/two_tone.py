@@ -39,5 +39,5 @@ def read(judge: Judge, images: torch.Tensor) -> Seen:
     parts = [uncolored(torch.cat([one, one.flip(2)], 2)) for one in (upper, lower.flip(2))]
     stroke = torch.cat([parts[0][0][:, :half], parts[1][0][:, half:]], 1)
     _, _, background = uncolored(images)
-    tones = [np.array(named(fg, FOREGROUNDS)) for _, fg, _ in parts]
-    return Seen(judge.scores(stroke).argmax(1).numpy(), *tones, np.array(named(background, BACKGROUNDS)))
+    above, below = (np.array(named(fg, FOREGROUNDS)) for _, fg, _ in parts)
+    return Seen(judge.scores(stroke).argmax(1).numpy(), above, below, np.array(named(background, BACKGROUNDS)))
