@@ -15,7 +15,7 @@ from regraft.graph.nodes.embedders.netmf import mutual
 from regraft.graph.nodes.features import Walked, projection
 from regraft.graph.nodes.job import apply, load, train
 from regraft.graph.nodes.judge import judge
-from regraft.graph.walks import anonymous, codes, visits, walk
+from regraft.graph.walks import _walk, anonymous, codes, visits, walk
 from regraft.method import resolve
 
 TINY = {"length": 4, "walks": 60, "read": 3, "dim": 16, "bins": 4, "heads": 2, "layers": 1, "rounds": 12, "batch": 16}
@@ -34,6 +34,13 @@ class TestWalks:
         assert all(dense[a, b] for row in found for a, b in pairwise(row))
         assert np.array_equal(found, walk(karate, starts, 6, seed=3))
         assert not np.array_equal(found, walk(karate, starts, 6, seed=4))
+
+    @pytest.mark.parametrize("count", [1, 63, 64, 131])
+    def test_walks_that_step_in_turn_are_the_same(self, count):
+        graph = networkx.gnp_random_graph(40, 0.08, seed=1)  # some nodes are alone
+        matrix, starts = open_graph(graph).adjacency, np.arange(count) % 40
+        given = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), np.zeros(1), False, starts.astype(np.int32))
+        assert np.array_equal(walk(open_graph(graph), starts, 9, seed=5), _walk(*given, 9, np.uint64(5), 1.0, 1.0))
 
     def test_visits_are_those_of_the_transition_matrix(self):
         graph = open_graph(networkx.path_graph(5))
@@ -196,7 +203,10 @@ class TestVerbs:
         done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "out"), "--json"])
         assert done.exit_code == 0, done.output
         assert {row["vectors"] for row in json.loads(done.stdout)["rows"]} == {"position", "log-degree alone"}
-        assert "Places: near nodes" in (tmp_path / "out" / "report.html").read_text()
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert "Places: near nodes" in page
+        assert "What vectors tell of labels" in page
+        assert "held-out" not in page
         more = CliRunner().invoke(
             app, ["graph", "nodes", "apply", str(tmp_path / "edges.txt"), "--model", str(tmp_path / "out"), "--out", str(tmp_path / "more")]
         )

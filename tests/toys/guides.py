@@ -171,6 +171,28 @@ def graph_facts(folder: Path, _: Path) -> None:
         (folder / "facts" / f"{name}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
+def graph_nodes(folder: Path, _: Path) -> None:
+    import networkx
+
+    for place, size in (("usa", 16), ("europe", 14)):
+        graph = networkx.planted_partition_graph(5, size, 0.4, 0.02, seed=size)
+        edges = [f"{place}{a} {place}{b}\n" for a, b in graph.edges]
+        middle = np.median([degree for _, degree in graph.degree])
+        labels = [f"{place}{node},{int(degree > middle)}\n" for node, degree in graph.degree if degree]
+        (folder / f"{place}.txt").write_text("".join(edges), encoding="utf-8")
+        (folder / f"{place}-traffic.csv").write_text(f"node,label\n{''.join(labels)}", encoding="utf-8")
+
+
+def graph_classify(folder: Path, _: Path) -> None:
+    draw, kinds = random.Random(0), ("company", "government")
+    pages = {str(page): draw.choices(range(10 * (page % 2), 10 * (page % 2) + 15), k=5) for page in range(120)}
+    (folder / "pages.json").write_text(json.dumps(pages), encoding="utf-8")
+    links = [f"{page},{(page + 2 * draw.randrange(1, 9)) % 120}\n" for page in range(120)]
+    (folder / "links.csv").write_text(f"id_1,id_2\n{''.join(links)}", encoding="utf-8")
+    rows = [f"{page},{1000 + page},page {page},{kinds[page % 2]}\n" for page in range(120)]
+    (folder / "kinds.csv").write_text(f"id,facebook_id,page_name,page_type\n{''.join(rows)}", encoding="utf-8")
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -178,7 +200,9 @@ TOYS = {
     "bias-sequences": bias_sequences,
     "bias-symbols": bias_symbols,
     "clinical-notes": clinical_notes,
+    "graph-classify": graph_classify,
     "graph-facts": graph_facts,
+    "graph-nodes": graph_nodes,
     "grow-depth": grow_depth,
     "grow-width": grow_width,
     "low-resource-language": low_resource_language,

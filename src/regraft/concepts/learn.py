@@ -32,6 +32,7 @@ from regraft.output import atomic_directory, check_output
 from regraft.progress import step
 from regraft.report import Report
 
+TOLD = ("method", "word", "verdict", "learned", "notes", "stopped")  # what the page says in words
 PLAIN = "a photo of a {}"
 PREVIEW = (PLAIN, "a drawing of the {}", "a {} on a white background", "a {} on a red background", "two of {}", "a {} in the snow")
 
@@ -98,7 +99,7 @@ def learn(
     prompts = known(lesson.pipeline, PREVIEW, lesson.init)[:preview]
     drawn = _drawn(lesson, learned, prompts, drawing or Drawing(steps=25))
     about = _figures(lesson, learned, found, way, plan) | {"seconds": round(cost.seconds, 2), "peak_mb": round(cost.peak_mb)}
-    report = report_of(lesson, learned, str(found), drawn, prompts, {k: v for k, v in about.items() if not isinstance(v, list)})
+    report = report_of(lesson, learned, str(found), drawn, prompts, {k: v for k, v in about.items() if k not in TOLD})
     with atomic_directory(out, overwrite=overwrite, sources=[materials.images]) as folder:
         learned.concept.save(folder)
         report.save_html(folder / "report.html")

@@ -12,7 +12,8 @@ from regraft.errors import CheckpointError, InputError
 from regraft.graph.facts.compare import compare
 from regraft.graph.facts.data import Facts, open_facts
 from regraft.graph.facts.job import load, train
-from regraft.graph.facts.learning import Schedule, figures, learn, ranks
+from regraft.graph.facts.learning import Schedule, figures, hits, learn, ranks
+from regraft.graph.facts.lines import read_facts
 from regraft.method import resolve
 
 SMALL = {"dim": 8}
@@ -79,14 +80,27 @@ class TestReading:
             ("a\tr\tb\na\tr\n", "line 2: 2 names"),
             ("a\tr\tb\tc\n", "line 1: 4 names"),
             ("a\t\tb\n", "line 1: an empty relation"),
+            ("\n a b c\n\n\ta\n", "line 4: 1 name:"),
+            ("a b c d e\n", "line 1: 5 names"),
+            ("a\tr\tb\n\na\tr\tb\tc\td\te\n", "line 3: 6 names"),
+            ("a\tr\tb\na r b\n", "line 2: 1 name:"),
+            ("a\tr\tb\xe9\n", "not UTF-8"),
             ("\n", "no facts"),
             ("a\tr\tb\n", "too few to split"),
         ],
     )
     def test_bad_files(self, tmp_path, text, said):
-        (tmp_path / "facts.tsv").write_text(text, encoding="utf-8")
+        (tmp_path / "facts.tsv").write_text(text, encoding="latin-1")
         with pytest.raises(InputError, match=said):
             open_facts(tmp_path / "facts.tsv")
+
+    def test_lines_as_they_come(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("regraft.graph.facts.lines.BLOCK", 3)
+        lines = ["\ufeffb\tis\ta", "", " b \tis\ta\t", 'NA\tnull\t"quoted', "a\tis\tNA", "  ", "a b\tis\ta", "a\tis\tNA", "#1\tis\ta"]
+        (tmp_path / "facts.tsv").write_text("\n".join(lines), encoding="utf-8")
+        found = read_facts([tmp_path / "facts.tsv"])
+        rows = [(found.entities[head], found.relations[relation], found.entities[tail]) for head, relation, tail in found.parts[0]]
+        assert rows == [("b", "is", "a"), ("NA", "null", '"quoted'), ("a", "is", "NA"), ("a b", "is", "a"), ("#1", "is", "a")]
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(InputError, match="choose umls"):
@@ -118,6 +132,7 @@ class TestLearning:
     def test_figures(self):
         found = figures(np.array([[1.0, 2.0], [4.0, 20.0]]))
         assert found["mrr"] == pytest.approx((1 + 0.5 + 0.25 + 0.05) / 4)
+        assert hits(np.array([[1.0, 2.0], [4.0, 20.0]]), 8) == [(1, 0.25), (2, 0.5), (3, 0.5), (4, 0.75), (5, 0.75), (6, 0.75), (8, 0.75)]
         assert (found["hits@1"], found["hits@3"], found["hits@10"], found["mean_rank"]) == (0.25, 0.5, 0.75, 6.75)
 
     def test_the_same_seed_gives_the_same_and_the_best_epoch_stays(self, folder):
@@ -201,6 +216,25 @@ class TestKept:
             load(tmp_path)
 
 
+class TestChoosing:
+    def test_validation_decides(self, folder, tmp_path):
+        choices = {"gamma": [0.0, 4.0], "dim": [1, 8]}
+        schedule = Schedule(epochs=3, batch=16, rate=0.05)
+        report, told = train(folder, out=tmp_path / "out", settings={"variant": 1}, choices=choices, schedule=schedule)
+        assert [(row["gamma"], row["dim"]) for row in told["tried"]] == [(0.0, 1), (0.0, 8), (4.0, 1), (4.0, 8)]
+        best = max(told["tried"], key=lambda row: row["validation_mrr"])
+        kept = load(tmp_path / "out").method
+        assert (kept.gamma, kept.dim, kept.variant) == (best["gamma"], best["dim"], 1)
+        assert len({row["validation_mrr"] for row in told["tried"]}) > 1
+        assert "Chosen by validation" in [section.title for section in report.sections]
+
+    @pytest.mark.parametrize("given", ["gamma", "gamma=", "gamma=1,,2", "gama=1,2", "gamma=a,b"])
+    def test_what_cannot_be_chosen(self, folder, tmp_path, given):
+        call = ["graph", "facts", "train", "--dataset", str(folder), "--out", str(tmp_path / "out"), "--choose", given]
+        assert CliRunner().invoke(app, call).exit_code == 2
+        assert not (tmp_path / "out").exists()
+
+
 def test_models_beside_each_other(folder, tmp_path):
     out = tmp_path / "out"
     small = dict.fromkeys(("nfe", "transe"), SMALL)
@@ -208,11 +242,16 @@ def test_models_beside_each_other(folder, tmp_path):
     assert done.rows[0]["method"] == "transe"
     assert {row["method"] for row in done.rows[1:]} == {"nfe:variant=1", "nfe:variant=point"}
     assert all(row["error"] is None and row["behind_first_low"] <= row["behind_first"] <= row["behind_first_high"] for row in done.rows[2:])
+    for row in done.rows:
+        assert dict(map(tuple, row["hits"]))[10] == row["hits@10"]
+        assert [share for _, share in row["hits"]] == sorted(share for _, share in row["hits"])
     lines = (out / "rows.jsonl").read_text("utf-8")
     again = compare(folder, models=["nfe:variant=1", "nfe:variant=point"], settings=small, schedule=ONCE, seeds=2, out=out)
     assert again.rows == done.rows
     assert (out / "rows.jsonl").read_text("utf-8") == lines
-    assert "held-out facts" in (out / "comparison.html").read_text("utf-8")
+    page = (out / "comparison.html").read_text("utf-8")
+    assert "held-out facts" in page
+    assert "among the first k" in page
 
 
 def test_the_command_line(folder, tmp_path):

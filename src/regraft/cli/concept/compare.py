@@ -39,7 +39,7 @@ def compare(
     from regraft.concepts.compare import COMPOSED, Trial
     from regraft.concepts.compare import compare as run
     from regraft.concepts.host.captions import read_templates
-    from regraft.concepts.judges.judge import judge_of
+    from regraft.concepts.judges.choice import judge_of
     from regraft.concepts.method import Plan
     from regraft.method.settings_text import by_method
 

@@ -33,6 +33,9 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Directory for the model, its names and the page.")],
     model: Annotated[str, typer.Option("--model", help="See `regraft methods --family fact-model`.")] = "nfe",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the model, field=value. Repeatable.")] = None,
+    choose: Annotated[
+        list[str] | None, typer.Option("--choose", help="Values of a parameter to choose from by validation, field=a,b. Repeatable.")
+    ] = None,
     training: Training,
     seed: o.Seed = 0,
     overwrite: o.Overwrite = False,
@@ -48,6 +51,7 @@ def train(
         out=out,
         model=model,
         settings=parse_settings(settings or []),
+        choices=_choices(choose or []),
         schedule=Schedule(**vars(training)),
         seed=seed,
         overwrite=overwrite,
@@ -112,3 +116,16 @@ def ask(
         report.add_table("Answers", answers, "spread: of the answer's distribution; known: the part of the data that has the fact.")
         report.print()
     return {"answers": answers}
+
+
+def _choices(given: list[str]) -> dict[str, list[Any]]:
+    from regraft.errors import ParameterError
+    from regraft.method.settings_text import parse_settings
+
+    found: dict[str, list[Any]] = {}
+    for one in given:
+        field, equals, values = one.partition("=")
+        if not equals or not all(value.strip() for value in values.split(",")):
+            raise ParameterError(f"--choose {one}: write it as field=value,value")
+        found[field.strip()] = [next(iter(parse_settings([f"{field}={value}"]).values())) for value in values.split(",")]
+    return found

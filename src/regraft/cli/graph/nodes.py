@@ -24,6 +24,9 @@ def train(
     settings: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, field=value. Repeatable.")] = None,
     labels: Labels = None,
     label: Label = None,
+    held_out: Annotated[
+        float | None, typer.Option("--held-out", help="A share of the edges to learn without: how well vectors tell them is measured.")
+    ] = None,
     seed: o.Seed = 0,
     out: Out,
     overwrite: o.Overwrite = False,
@@ -34,7 +37,9 @@ def train(
     from regraft.method import parse_settings
 
     given = parse_settings(settings or [])
-    done = job.train(edges, out, method=method, settings=given, labels=labels, label=label, seed=seed, overwrite=overwrite)
+    done = job.train(
+        edges, out, method=method, settings=given, labels=labels, label=label, held_out=held_out, seed=seed, overwrite=overwrite
+    )
     return _told(done, out, json_output)
 
 

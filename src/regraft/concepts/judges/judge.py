@@ -1,4 +1,4 @@
-"""The contract of a judge, and which one a pipeline has."""
+"""The contract of a judge, and what its scores come to."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-
-from regraft.concepts.toy import NAME
 
 Scores = npt.NDArray[np.float64]
 
@@ -30,19 +28,6 @@ class Judge(ABC):
     @abstractmethod
     def match(self, images: torch.Tensor, prompts: Sequence[str]) -> Scores:
         """How much each image (n,) shows what else its prompt asks for; `prompts` have the initial word in the place of the concept's."""
-
-
-def judge_of(pipeline: str, given: str | None, references: torch.Tensor, device: str = "cpu") -> Judge | None:
-    """The judge that is `given` (a CLIP model), or the toy's own; None where there is neither. `references` : images of the concept."""
-    if given is not None:
-        from regraft.concepts.judges.clip import ClipJudge
-
-        return ClipJudge.open(given, references, device)
-    if pipeline == NAME:
-        from regraft.concepts.judges.colored_digits import DigitJudge
-
-        return DigitJudge.of(references)
-    return None
 
 
 def scores(judge: Judge | None, images: torch.Tensor, prompts: Sequence[str]) -> dict[str, Scores]:

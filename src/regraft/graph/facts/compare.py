@@ -13,7 +13,7 @@ from regraft.comparison import Arm, Bench, Kept, Metric, Outcome, check_out, ran
 from regraft.errors import ParameterError
 from regraft.evaluation.paired import Sample
 from regraft.graph.facts.data import Facts, open_facts
-from regraft.graph.facts.learning import Learned, Ranks, Schedule, figures, learn, ranks
+from regraft.graph.facts.learning import Learned, Ranks, Schedule, figures, hits, learn, ranks
 from regraft.graph.facts.model import FactModel
 from regraft.graph.facts.report.comparison import report_of
 from regraft.meter import metered
@@ -34,7 +34,7 @@ class FactBench(Bench):
         self.facts, self.plain, self.schedule, self.seeds = facts, plain, schedule, seeds
 
     def fingerprint(self, *, trained: bool) -> str:
-        given = [self.facts.sha256, asdict(self.schedule), self.seeds, str(self.plain)]
+        given = ["hits", self.facts.sha256, asdict(self.schedule), self.seeds, str(self.plain)]
         return hashlib.sha256(json.dumps(given).encode()).hexdigest()
 
     def baseline(self) -> Outcome:
@@ -51,6 +51,7 @@ class FactBench(Bench):
                     found.append(ranks(learned[-1].model, self.facts.test, [self.facts.train, self.facts.valid]))
         outcome.sample = sample_of(found)
         outcome.row |= {name: float(np.mean([figures(one)[name] for one in found])) for name in figures(found[0])}
+        outcome.row["hits"] = list(map(list, hits(np.stack(found), len(self.facts.entities))))
         outcome.row |= {"parameters": sum(one.numel() for one in learned[0].model.parameters())}
         outcome.row |= {"epoch": float(np.mean([one.epoch for one in learned]))}
         outcome.row |= {"seconds": cost.seconds / self.seeds, "peak_mb": cost.peak_mb}

@@ -1,13 +1,13 @@
 """Facts to learn from: sets by name, a folder with train, valid and test, or one file that is split.
 
-Leaves: names of entities and relations, and (n, 3) ids of head, relation, tail.
+Leaves: names of entities and relations, and (n, 3) ids of head, relation, tail. Files are read by `regraft.graph.facts.lines`.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from regraft.datasets import fetch
 from regraft.errors import InputError
+from regraft.graph.facts.lines import Ids, Named, read_facts
 
 if TYPE_CHECKING:
     from pykeen.triples import CoreTriplesFactory
@@ -68,76 +69,57 @@ def open_facts(given: str | Path, *, seed: int = 0) -> Facts:
     if name == "wn18rr":
         return _numbered(name)
     if name in NAMED:
-        return _named(name, [read_rows(fetch(name, f"{split}.txt")) for split in SPLITS])
+        return _together(name, read_facts([fetch(name, f"{split}.txt") for split in SPLITS]))
     path = Path(given)
     if path.is_dir():
         files = [path / f"{split}.txt" for split in SPLITS]
         if lost := [file.name for file in files if not file.is_file()]:
             raise InputError(f"{path}: has no {lost[0]}: a folder of facts has train.txt, valid.txt and test.txt")
-        return _named(path.name, [read_rows(file) for file in files])
+        return _together(path.name, read_facts(files))
     if path.is_file():
-        return _named(path.name, _split(path, read_rows(path), seed))
+        found = read_facts([path])
+        return _together(path.name, Named(found.entities, found.relations, _split(path, found.parts[0], seed)))
     raise InputError(f"{given}: no such set, folder or file: choose {', '.join((*HOSTED, *NAMED))}, or give a path")
 
 
-def read_rows(path: Path) -> np.ndarray[Any, Any]:
-    """(n, 3) of names, each fact once. Raises `InputError`: a line without three names, an empty name, no facts."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text: give lines of head, relation, tail") from None
-    tabs = any("\t" in line for line in lines)
-    found: dict[tuple[str, ...], None] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        row = tuple(cell.strip() for cell in (line.split("\t") if tabs else line.split()))
-        if len(row) != 3:
-            raise InputError(f"{path}, line {number}: {len(row)} name{'s' * (len(row) != 1)}: write head, relation, tail with tabs between")
-        if "" in row:
-            raise InputError(f"{path}, line {number}: an empty {('head', 'relation', 'tail')[row.index('')]}: give each a name")
-        found[row] = None
-    if not found:
-        raise InputError(f"{path}: no facts: write head, relation, tail a line")
-    return np.array(list(found), dtype=object)
-
-
-def _named(name: str, parts: Sequence[np.ndarray[Any, Any]]) -> Facts:
-    """Ids in the order of names that train has."""
-    entities = {one: number for number, one in enumerate(sorted({*parts[0][:, 0], *parts[0][:, 2]}))}
-    relations = {one: number for number, one in enumerate(sorted({*parts[0][:, 1]}))}
-    ids, notes = [], []
-    for split, rows in zip(SPLITS, parts, strict=True):
-        kept = [
-            (entities[head], relations[relation], entities[tail])
-            for head, relation, tail in rows
-            if head in entities and relation in relations and tail in entities
-        ]
+def _together(name: str, found: Named) -> Facts:
+    """Ids in the order of the names that train has, without facts that have others."""
+    train = found.parts[0]
+    entities, entity = _sorted(found.entities, train[:, [0, 2]])
+    relations, relation = _sorted(found.relations, train[:, 1])
+    parts, notes = [], []
+    for split, rows in zip(SPLITS, found.parts, strict=True):
+        ids = np.stack([entity[rows[:, 0]], relation[rows[:, 1]], entity[rows[:, 2]]], 1)
+        kept = ids[(ids >= 0).all(1)]
         if len(kept) < len(rows):
             notes.append(f"{len(rows) - len(kept)} of {len(rows)} facts of {split} have an entity or relation that train has not: left out")
-        if not kept:
+        if not len(kept):
             raise InputError(f"{name}: no fact of {split} has only entities and relations of train")
-        ids.append(torch.tensor(kept, dtype=torch.int64))
-    return Facts(name, tuple(entities), tuple(relations), ids[0], ids[1], ids[2], tuple(notes))
+        parts.append(torch.from_numpy(kept))
+    return Facts(name, entities, relations, parts[0], parts[1], parts[2], tuple(notes))
 
 
-def _split(path: Path, rows: np.ndarray[Any, Any], seed: int) -> list[np.ndarray[Any, Any]]:
+def _sorted(names: Sequence[str], used: Ids) -> tuple[tuple[str, ...], Ids]:
+    """The names that are `used`, in order, and the new id of each old one; -1 of those that are not."""
+    there = np.unique(used).tolist()
+    order = sorted(there, key=names.__getitem__)
+    found = np.full(len(names), -1, dtype=np.int64)
+    found[order] = np.arange(len(order))
+    return tuple(names[one] for one in order), found
+
+
+def _split(path: Path, rows: Ids, seed: int) -> list[Ids]:
     """8:1:1 by chance; facts that hold an entity or a relation first go to train."""
     if len(rows) < 10:
         raise InputError(f"{path}: {len(rows)} facts are too few to split: give at least 10")
     order = np.random.default_rng(seed).permutation(len(rows))
-    seen: set[tuple[str, str]] = set()
-    first: list[int] = []
-    others: list[int] = []
-    for place in order:
-        names = {("entity", rows[place, 0]), ("relation", rows[place, 1]), ("entity", rows[place, 2])}
-        (others if names <= seen else first).append(place)
-        seen |= names
-    tenth = len(rows) // 10
+    both = rows[order] + np.array([0, rows[:, [0, 2]].max() + 1, 0])  # relations apart from entities
+    first = np.zeros(len(rows), dtype=bool)
+    first[np.unique(both.ravel(), return_index=True)[1] // 3] = True
+    others, tenth = order[~first], len(rows) // 10
     if len(others) < 2 * tenth:
         raise InputError(f"{path}: {len(others)} facts repeat entities and relations, too few to hold out {2 * tenth}: give three files")
-    train, valid, test = [*first, *others[2 * tenth :]], others[:tenth], others[tenth : 2 * tenth]
-    return [rows[train], rows[valid], rows[test]]
+    return [rows[np.concatenate([order[first], others[2 * tenth :]])], rows[others[:tenth]], rows[others[tenth : 2 * tenth]]]
 
 
 def _hosted(name: str) -> Facts:

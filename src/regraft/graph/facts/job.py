@@ -8,6 +8,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -91,26 +92,46 @@ def train(
     out: str | Path,
     model: str = "nfe",
     settings: Mapping[str, Any] | None = None,
+    choices: Mapping[str, Sequence[Any]] | None = None,
     schedule: Schedule | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[Report, dict[str, Any]]:
-    """Train `model` on `dataset`, rank its test facts, and keep it in `out`. Returns the page and its figures."""
+    """Train `model` on `dataset`, rank its test facts, and keep it in `out`. Returns the page and its figures.
+
+    choices : values to try, by parameter of the model; every combination is trained, and the one that ranks validation facts best is kept.
+    """
     from regraft.graph.facts.report.training import report_of
 
     schedule = schedule or Schedule()
     check_output(out, overwrite=overwrite)
-    method: FactModel = resolve("fact-model", model, settings)
+    tried = [dict(zip(choices or (), values, strict=True)) for values in product(*(choices or {}).values())]
+    methods: list[FactModel] = [resolve("fact-model", model, {**(settings or {}), **one}) for one in tried]
     facts = open_facts(dataset, seed=seed)
-    learned = learn(method, facts, schedule, seed)
+    learned, reached = best_of(methods, facts, schedule, seed)
     with step("ranking the test facts"):
         found = ranks(learned.model, facts.test, [facts.train, facts.valid])
-    report = report_of(facts, learned, figures(found), spread(learned.model))
-    told = {"dataset": facts.name, "model": method.name, "epoch": learned.epoch, **figures(found), "notes": list(facts.notes)}
+    rows = [{**one, "validation_mrr": value} for one, value in zip(tried, reached, strict=True)] if choices else []
+    report = report_of(facts, learned, figures(found), spread(learned.model), rows)
+    told = {"dataset": facts.name, "model": learned.method.name, "epoch": learned.epoch, **figures(found), "notes": list(facts.notes)}
+    told |= {"tried": rows} if choices else {}
     with atomic_directory(out, overwrite=overwrite) as folder:
         save(folder, learned, facts, dataset=dataset, schedule=schedule, seed=seed, found=found)
         report.save_html(folder / "report.html")
     return report, {**told, "out": str(out)}
+
+
+def best_of(methods: Sequence[FactModel], facts: Facts, schedule: Schedule, seed: int) -> tuple[Learned, list[float]]:
+    """The one of `methods` that ranks validation facts best, and what each reached; of equals the first."""
+    best: Learned | None = None
+    reached: list[float] = []
+    for method in methods:
+        learned = learn(method, facts, schedule, seed)
+        reached.append(learned.validation)
+        if best is None or learned.validation > best.validation:
+            best = learned
+    assert best is not None
+    return best, reached
 
 
 def save(folder: Path, learned: Learned, facts: Facts, *, dataset: str | Path, schedule: Schedule, seed: int, found: Ranks) -> None:

@@ -23,6 +23,7 @@ from regraft.graph.facts.model import FactModel
 from regraft.progress import Bar, progress_bar
 
 Ranks = npt.NDArray[np.float64]
+CUTS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,11 @@ class Learned:
     model: Any
     curve: list[tuple[float, float]]
     epoch: int
+
+    @property
+    def validation(self) -> float:
+        """MRR of validation facts at the best epoch."""
+        return max(value for _, value in self.curve)
 
 
 def learn(method: FactModel, facts: Facts, schedule: Schedule, seed: int = 0) -> Learned:
@@ -88,6 +94,11 @@ def figures(found: Ranks) -> dict[str, float]:
     """What ranks come to, over both directions."""
     hits = {f"hits@{k}": float((found <= k).mean()) for k in (1, 3, 10)}
     return {"mrr": float((1 / found).mean()), **hits, "mean_rank": float(found.mean())}
+
+
+def hits(found: Ranks, entities: int) -> list[tuple[int, float]]:
+    """(k, share of right answers among the first k), up to all of `entities`."""
+    return [(k, float((found <= k).mean())) for k in CUTS if k <= entities]
 
 
 @contextmanager

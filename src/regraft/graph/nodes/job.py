@@ -19,13 +19,14 @@ from regraft.graph.edges import Graph, read_edges
 from regraft.graph.labels import read_labels
 from regraft.graph.nodes.embedder import Fitted, Kinds, NodeEmbedder
 from regraft.graph.nodes.judge import judge, most_frequent
+from regraft.graph.nodes.links import HeldOut, put_aside, rows_of, scored
 from regraft.graph.nodes.report import report_of
 from regraft.method import parameters, resolve
 from regraft.output import atomic_directory, check_output
 from regraft.progress import step
 from regraft.report import Report
 
-MODEL, WEIGHTS = "embedder.json", "embedder.safetensors"
+MODEL, WEIGHTS, HELD = "embedder.json", "embedder.safetensors", "held-out.txt"
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,23 @@ def train(
     settings: Mapping[str, Any] | None = None,
     labels: Path | None = None,
     label: str | None = None,
+    held_out: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Embedded:
-    """Learn vectors of the nodes of `edges` and write all into `out`. Raises `InputError`: bad files, settings, or `out`."""
+    """Learn vectors of the nodes of `edges` and write all into `out`.
+
+    `held_out` : a share of the edges that vectors are learned without, and then judged by; `held-out.txt` has them.
+    Raises `InputError`: bad files, settings, or `out`; more edges held out than the graph can go without.
+    """
     check_output(out, overwrite=overwrite)
     embedder: NodeEmbedder = resolve("node-embedder", method, settings)
     graph = read_edges(edges)
+    held = None if held_out is None else put_aside(graph, held_out, seed)
+    graph = graph if held is None else held.graph
     with step(f"{method} on {graph.size:,} nodes"):
         fitted = embedder.fit(graph, seed)
-    return _written(fitted, graph, edges, out, labels, label, overwrite, verb="graph nodes train")
+    return _written(fitted, graph, edges, out, labels, label, overwrite, verb="graph nodes train", held=held)
 
 
 def apply(
@@ -92,30 +100,46 @@ def save(fitted: Fitted, folder: Path) -> None:
 
 
 def _written(
-    fitted: Fitted, graph: Graph, edges: Path, out: Path, labels: Path | None, label: str | None, overwrite: bool, *, verb: str
+    fitted: Fitted,
+    graph: Graph,
+    edges: Path,
+    out: Path,
+    labels: Path | None,
+    label: str | None,
+    overwrite: bool,
+    *,
+    verb: str,
+    held: HeldOut | None = None,
 ) -> Embedded:
     with step("vectors of all nodes"):
         kinds = fitted.transform(graph)
     known, classes = _known(graph, labels, label)
     rows = _told(graph, kinds, known, fitted.seed) if known is not None else []
     share = most_frequent(known) if known is not None else 0.0
-    report = report_of(f"Nodes of {edges.name}, by {fitted.method.name}", graph, kinds, rows, classes, known, share)
+    links = {}
+    if held is not None:
+        with step("telling held-out edges from other pairs"):
+            links = scored(held, kinds)
+    report = report_of(f"Nodes of {edges.name}, by {fitted.method.name}", graph, kinds, rows, classes, known, share, links)
     with atomic_directory(out, overwrite=overwrite) as folder:
         for kind, vectors in kinds.items():
             np.save(folder / f"{kind}.npy", vectors)
             (folder / f"{kind}.txt").write_text("\n".join(graph.names) + "\n", encoding="utf-8")
+        if held is not None:
+            (folder / HELD).write_text("".join(f"{graph.names[a]}\t{graph.names[b]}\n" for a, b in held.pairs), encoding="utf-8")
         save(fitted, folder)
         report.save_html(folder / "report.html")
+        parameters = json.loads((folder / MODEL).read_text())["settings"]
         made = provenance.record(
             provenance.Given(edges),
             verb,
             method=fitted.method.name,
-            parameters=json.loads((folder / MODEL).read_text())["settings"],
+            parameters=parameters if held is None else parameters | {"held_out": len(held.pairs)},
             seed=fitted.seed,
         )
         provenance.save(made, folder, [path.name for path in sorted(folder.iterdir())])
     figures = {"nodes": graph.size, "edges": graph.adjacency.nnz // 2, "kinds": {k: list(v.shape) for k, v in kinds.items()}, "rows": rows}
-    return Embedded(graph, kinds, report, figures)
+    return Embedded(graph, kinds, report, figures | ({"links": rows_of(links)} if links else {}))
 
 
 def _known(graph: Graph, labels: Path | None, label: str | None) -> tuple[Any, list[str]]:
