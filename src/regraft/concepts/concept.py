@@ -20,6 +20,8 @@ KINDS = {  # what `concept.json` says: the module below `kinds` with the class o
     "word": "word:WordConcept",
     "finetuned": "finetuned:FinetunedConcept",
     "adapter": "adapter:AdapterConcept",
+    "mapper": "mapper:MapperConcept",
+    "output-rows": "output_rows:OutputRows",
 }
 
 
@@ -87,7 +89,8 @@ def load_concept(path: str | Path, word: str | None = None) -> Concept:
     """A concept from its directory, or a file of learned rows by diffusers, ComfyUI or A1111. Raises `CheckpointError`."""
     place = Path(path)
     if place.is_file():
-        return _class("word").read_file(place, word)  # type: ignore[attr-defined,no-any-return]
+        kind = "mapper" if place.name.startswith("mapper") else "word"  # as NeTI's code calls its files
+        return _class(kind).read_file(place, word)  # type: ignore[attr-defined,no-any-return]
     if not (place / FACTS).is_file():
         raise CheckpointError(f"{path}: no concept there (no {FACTS}, and not a .safetensors file of learned rows)")
     try:

@@ -12,6 +12,7 @@ from regraft.concepts.drawing import draw as draw_images
 from regraft.concepts.host.images import to_pil
 from regraft.concepts.host.pipeline import open_pipeline
 from regraft.concepts.host.words import joined
+from regraft.concepts.steering.steering import steer
 from regraft.errors import OutputError, ParameterError
 from regraft.output import atomic_file
 from regraft.progress import step
@@ -46,7 +47,8 @@ def draw(
         )
     with step("opening the pipeline"):
         opened = open_pipeline(pipeline, device=device, dtype=dtype)
-    images = draw_images(opened, concepts, [asked.prompt] * asked.count, how)
+    change = None if asked.remove is None else steer([asked.remove], asked.strength)
+    images = draw_images(opened, concepts, [asked.prompt] * asked.count, how, steer=change)
     pictures = to_pil(images)
     files = [out] if asked.count == 1 else [out.with_stem(f"{out.stem}-{number}") for number in range(1, asked.count + 1)]
     for file, picture in zip(files, pictures, strict=True):

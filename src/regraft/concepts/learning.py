@@ -4,7 +4,7 @@ Every draw follows the seed and the step alone, so a run that goes on is the run
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,36 @@ def descend(
 
     Raises `ParameterError` where no gradient reaches any parameter at the first step: then nothing would ever be learned.
     """
-    from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=diffusion.pipeline.device.type == "cpu")
+    def drawn(number: int, generator: torch.Generator) -> torch.Tensor:
+        return loss_of(Step(number, diffusion.batch(method.batch, generator), generator))
+
     optimizer = torch.optim.AdamW(parameters.values(), lr=method.lr, weight_decay=weight_decay)
     steps = plan.steps if plan.steps is not None else method.steps
+    return optimize(parameters, drawn, optimizer, replace(plan, steps=steps), told or method.name, clip=clip, after=after)
+
+
+def optimize(
+    parameters: Mapping[str, nn.Parameter],
+    drawn: Callable[[int, torch.Generator], torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    plan: Plan,
+    told: str,
+    *,
+    clip: float | None = None,
+    after: Callable[[int], str | None] | None = None,
+) -> Run:
+    """`plan.steps` of an optimizer on a loss `drawn(step, generator)`; what `after(step)` says, if anything, ends the run.
+
+    Raises `ParameterError` where no gradient reaches any parameter at the first step.
+    """
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=next(iter(parameters.values())).device.type == "cpu")
+    steps = plan.steps or 0
     run, gathered = Run(), []
     begin = _go_on(plan.state, parameters, optimizer)
-    with progress_bar(told or method.name, steps) as bar:
+    with progress_bar(told, steps) as bar:
         bar.update(begin)
         for number in range(begin, steps):
             before = [value.detach().clone() for value in parameters.values()]
@@ -74,12 +96,12 @@ def descend(
             optimizer.zero_grad()
             for part in range(plan.accumulate):
                 generator = _generator(plan.seed, number * plan.accumulate + part, accelerator.process_index)
-                loss = loss_of(Step(number, diffusion.batch(method.batch, generator), generator)) / plan.accumulate
+                loss = drawn(number, generator) / plan.accumulate
                 accelerator.backward(loss)
                 total += float(loss.detach())
             grads = [value.grad for value in parameters.values() if value.grad is not None]
             if number == begin and not any(bool(grad.any()) for grad in grads) and torch.isfinite(torch.tensor(total)):
-                raise ParameterError(f"{method.name}: no gradient reaches what is to be learned: do the captions hold the word?")
+                raise ParameterError(f"{told}: no gradient reaches what is to be learned: do the captions hold the word?")
             for grad in grads if accelerator.num_processes > 1 else ():
                 grad.copy_(accelerator.reduce(grad, "mean"))
             if _finite([torch.tensor(total), *grads]):
@@ -87,19 +109,21 @@ def descend(
                     torch.nn.utils.clip_grad_norm_(parameters.values(), clip)
                 optimizer.step()
                 if after is not None:
-                    after(number)
+                    run.stopped = after(number)
             if not _finite([torch.tensor(total), *grads, *parameters.values()]):
                 for value, good in zip(parameters.values(), before, strict=True):
                     value.data.copy_(good)
                 run.stopped = f"step {number + 1}: the loss is no longer a number; {number} steps are kept. Lower lr, or use float32"
                 break
             gathered.append(total)
-            if (number + 1) % SHOWN_EVERY == 0 or number + 1 == steps:
+            if (number + 1) % SHOWN_EVERY == 0 or number + 1 == steps or run.stopped:
                 run.curve.append((number + 1, sum(gathered) / len(gathered)))
                 gathered = []
             if plan.state is not None and (number + 1) % KEPT_EVERY == 0 and number + 1 < steps:
                 _keep(plan.state, number + 1, parameters, optimizer)
             bar.advance(1)
+            if run.stopped:
+                break
     return run
 
 
@@ -184,10 +208,11 @@ def learn_rows(
 
 
 def moved(start: Rows, end: Rows) -> dict[str, float]:
-    """Length of the rows before and after, its ratio, and the cosine between them, means over pieces of the first tower."""
+    """Length of the rows before and after, its ratio, and the cosine between them, means over pieces that both have, of the first tower."""
     key = next(iter(start))
-    a, b = start[key].float(), end[key].float()
-    cosine = torch.cosine_similarity(a, b, dim=1).mean() if a.shape == b.shape else torch.tensor(float("nan"))
+    both = min(len(start[key]), len(end[key]))
+    a, b = start[key][:both].float(), end[key][:both].float()
+    cosine = torch.cosine_similarity(a, b, dim=1).mean()
     lengths = [float(one.norm(dim=1).mean()) for one in (a, b)]
     return {
         "norm_start": lengths[0],

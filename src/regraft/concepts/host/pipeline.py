@@ -3,7 +3,8 @@
 Enters: a directory, a single file, a Hub id, or `toy-t2i`. Leaves: the frozen pipeline, its text towers, and what it makes of prompts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,20 +63,40 @@ class Conditioning:
 
 def open_pipeline(name: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """The frozen pipeline. Raises `CheckpointError`: nothing there, not a text-to-image pipeline with CLIP towers, weights as a pickle."""
-    from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+    with quiet():
+        from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 
     path = WEIGHTS if str(name) == NAME else Path(name)
     try:
-        if path.is_file():
-            kind = StableDiffusionXLPipeline if path.stat().st_size > 6e9 else StableDiffusionPipeline
-            pipeline = kind.from_single_file(str(path), dtype=dtype)
-        else:
-            pipeline = DiffusionPipeline.from_pretrained(str(path if path.exists() else name), dtype=dtype, use_safetensors=True)
+        with quiet():
+            if path.is_file():
+                kind = StableDiffusionXLPipeline if path.stat().st_size > 6e9 else StableDiffusionPipeline
+                pipeline = kind.from_single_file(str(path), dtype=dtype)
+            else:
+                pipeline = DiffusionPipeline.from_pretrained(str(path if path.exists() else name), dtype=dtype, use_safetensors=True)
     except Exception as error:  # diffusers raises whatever its reader did
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{name}: no pipeline of diffusers can be opened there: {first}") from None
     check(pipeline, str(name))
     return frozen(pipeline.to(device))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the hosts' warnings and progress bars: image processing falls back without torchvision, which nothing here uses."""
+    import diffusers
+    import transformers
+
+    both = (transformers.utils.logging, diffusers.utils.logging)
+    before = [one.get_verbosity() for one in both]
+    for one in both:
+        one.set_verbosity_error()
+        one.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for one, level in zip(both, before, strict=True):
+            one.set_verbosity(level)
 
 
 def check(pipeline: Any, name: str) -> None:

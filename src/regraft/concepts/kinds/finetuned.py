@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from regraft.concepts.concept import Concept
 from regraft.concepts.host.words import Rows
@@ -88,3 +89,19 @@ def weights(unet: Any, given: Mapping[str, torch.Tensor], word: str) -> Iterator
     finally:
         for name, value in own.items():
             value.data = before[name]
+
+
+@contextmanager
+def trainable(unet: Any) -> Iterator[dict[str, nn.Parameter]]:
+    """Its parameters by name, to be learned in float32; afterwards it is frozen, with its own weights, to the bit."""
+    given = dict(unet.named_parameters())
+    before = {name: value.data for name, value in given.items()}
+    for value in given.values():
+        value.data = value.data.float().clone()
+        value.requires_grad_(True)
+    try:
+        yield given
+    finally:
+        for name, value in given.items():
+            value.requires_grad_(False)
+            value.grad, value.data = None, before[name]

@@ -2,7 +2,7 @@
 
 `attr` : both colors of the prompt are there. `joint` : and the digit is the concept's. `identity` : of a prompt without colors.
 `loss` : on held-out pictures with noise that is always the same. `ctx` : cosine of what the text tower says behind the word to what it says
-behind "digit".
+behind "digit". Digits are not mirrored: methods that flip pictures are run with ``flip=0``.
 """
 
 from collections.abc import Sequence
