@@ -1,7 +1,7 @@
 """`regraft concept draw`: images of prompts with taught concepts in them, and with what is unwanted taken out."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -12,6 +12,17 @@ from regraft.cli.concept.group import group
 from regraft.cli.concept.options import Drawn, Pipeline, Where, drawing_of, dtype_of
 
 
+@o.options
+class Steering:
+    """What is taken out of the prompt."""
+
+    panel: ClassVar[str] = "What is taken out"
+
+    remove: Annotated[str | None, typer.Option("--remove", help="Words whose meaning is taken out of the prompt.")] = None
+    strength: Annotated[float, typer.Option("--strength", help="How much of it is taken out.", min=0, max=1)] = 0.7
+    steer: Annotated[str, typer.Option("--steer", help="How it is taken out.", autocompletion=methods_of("prompt-steering"))] = "decor"
+
+
 @verb(group=group)
 def draw(
     pipeline: Pipeline,
@@ -20,9 +31,7 @@ def draw(
         list[str] | None, typer.Option("--concept", help="Directory or .safetensors file of a taught concept. Repeatable.", metavar="DIR")
     ] = None,
     prompt: Annotated[str, typer.Option("--prompt", help="What to draw, with the concepts' words in it.")],
-    remove: Annotated[str | None, typer.Option("--remove", help="Words whose meaning is taken out of the prompt.")] = None,
-    strength: Annotated[float, typer.Option("--strength", help="How much of it is taken out.", min=0, max=1)] = 0.7,
-    steer: Annotated[str, typer.Option("--steer", help="How it is taken out.", autocompletion=methods_of("prompt-steering"))] = "decor",
+    steering: Steering,
     truncate: Annotated[
         int | None, typer.Option("--truncate", help="Of a mapper (neti): fewer are coarser and follow the prompt more.", min=1)
     ] = None,
@@ -38,7 +47,13 @@ def draw(
     from regraft.concepts.draw import draw as run
 
     asked = Asked(
-        prompt=prompt, concepts=tuple(concepts or ()), remove=remove, strength=strength, steer=steer, truncate=truncate, count=count
+        prompt=prompt,
+        concepts=tuple(concepts or ()),
+        remove=steering.remove,
+        strength=steering.strength,
+        steer=steering.steer,
+        truncate=truncate,
+        count=count,
     )
     found = run(pipeline, asked, drawing_of(drawn, seed), out=out, device=where.device, dtype=dtype_of(where.dtype))
     if not json_output:

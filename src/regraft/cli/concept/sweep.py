@@ -62,7 +62,7 @@ def sweep(
     from regraft.concepts.concept import load_concept
     from regraft.concepts.host.images import read_pictures, side_of
     from regraft.concepts.host.pipeline import open_pipeline
-    from regraft.concepts.judges.judge import judge_of
+    from regraft.concepts.judges.choice import judge_of
     from regraft.concepts.steering.sweep import Asked, write_sweep
     from regraft.errors import ParameterError
     from regraft.method.settings_text import parse_settings
