@@ -18,7 +18,6 @@ import numpy as np
 from regraft.concepts.concept import load_concept
 from regraft.concepts.host.images import to_pil
 from regraft.concepts.method import Plan
-from regraft.concepts.toy import WEIGHTS
 from regraft.method import resolve
 from regraft.reproductions.harness.concepts.digits import HIDDEN, judged, task
 
@@ -49,10 +48,11 @@ def peer(python, script, given, steps, rate, seed):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "pictures").mkdir()
+        given.lesson.pipeline.save_pretrained(folder / "pipeline")  # in float32: the script trains in the type of the files
         for number, picture in enumerate(to_pil(given.lesson.pictures.images)):
             picture.save(folder / "pictures" / f"{number}.png")
         options = {
-            "pretrained_model_name_or_path": WEIGHTS, "train_data_dir": folder / "pictures", "placeholder_token": "<peer>",
+            "pretrained_model_name_or_path": folder / "pipeline", "train_data_dir": folder / "pictures", "placeholder_token": "<peer>",
             "initializer_token": given.lesson.init, "resolution": 32, "train_batch_size": BATCH, "max_train_steps": steps,
             "learning_rate": rate, "lr_warmup_steps": 0, "output_dir": folder / "out", "seed": seed, "checkpointing_steps": 10_000,
             "save_steps": 10_000,

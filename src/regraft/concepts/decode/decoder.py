@@ -80,6 +80,8 @@ class EmbeddingDecoder(Method):
     prediction_type : what the U-Net tells, the noise (the paper) or the velocity (Salimans & Ho 2022), which learns
         from the noisiest images too, and so what a condition says in fewer steps.
     lr : of AdamW. warmup : steps until it is reached; constant afterwards. normalize : divide embeddings by their length.
+
+    Returns, when trained, a pipeline of diffusers that draws from conditions.
     """
 
     family = "embedding-decoder"

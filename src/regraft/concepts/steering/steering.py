@@ -24,7 +24,10 @@ PRESETS: dict[Task, tuple[float, dict[str, Any]]] = {  # INFERRED: strength, and
 
 
 class PromptSteering(Method):
-    """Base of every method that takes something out of a prompt's conditioning."""
+    """Base of every method that takes something out of a prompt's conditioning.
+
+    Returns, when called, the conditioning without it.
+    """
 
     family = FAMILY
 

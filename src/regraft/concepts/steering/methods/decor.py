@@ -1,7 +1,7 @@
 """DECOR: unwanted directions are projected out of what the U-Net reads of a prompt."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -53,12 +53,12 @@ class Decor(PromptSteering):
     move_start: bool = True
     protected: str = ""
     rank: PositiveInt | None = None
-    energy: float | None = Field(None, gt=0, le=1)
-    tolerance: float = Field(TOLERANCE, ge=0, lt=1)
+    energy: Annotated[float | None, Field(gt=0, le=1)] = None
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
     blocks: Literal["joint", "each"] = "joint"
     pooled: Literal["left", "projected"] = "left"
     renorm: bool = False
-    flag: float | None = Field(None, ge=0)
+    flag: Annotated[float | None, Field(ge=0)] = None
 
     def __call__(
         self, pipeline: Any, prompts: Sequence[str], context: Conditioning, unwanted: Sequence[str], strength: float
