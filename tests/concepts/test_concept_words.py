@@ -86,6 +86,16 @@ def test_gradients_reach_the_rows_alone():
     assert all(value.grad is None for value in pipeline.text_encoder.parameters())
 
 
+def test_rows_that_move_are_read_as_they_are_now():
+    pipeline = stable_diffusion()
+    rows = {"clip_l": torch.nn.Parameter(torch.zeros(1, 16))}
+    with spliced(pipeline, {"<my-cat>": rows}), torch.no_grad():
+        encode(pipeline, [PROMPT])
+        rows["clip_l"] += torch.randn(1, 16)
+        moved = encode(pipeline, [PROMPT]).embeds
+    assert torch.equal(moved, seen(pipeline, WordConcept("<my-cat>", rows)).embeds)
+
+
 def test_slots_are_all_places_of_the_word():
     pipeline = stable_diffusion()
     with spliced(pipeline, concept(pipeline).words()):

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 Maps = dict[str, torch.Tensor]
+SILENT = {"AttnProcessor2_0", "FusedAttnProcessor2_0", "XFormersAttnProcessor", "SlicedAttnProcessor"}  # do not show whole probabilities
 
 
 @contextmanager
 def recorded(unet: Any, keep: Callable[[torch.Tensor], torch.Tensor] | None = None) -> Iterator[Maps]:
     """Probabilities of the latest pass, by layer: (n, heads, pixels, places), summing to 1 over places; or what `keep` makes of them.
 
-    A processor that another concept has put in is used no less: only the stock ones, which do not show probabilities, are replaced.
+    Stock processors that do not show probabilities (`SILENT`) are replaced meanwhile; one that a concept has put in is used as it is.
     """
     maps: Maps = {}
     with ExitStack() as stack:
@@ -35,7 +36,7 @@ def cross_attention(unet: Any) -> dict[str, Any]:
 @contextmanager
 def _listening(layer: Any, name: str, maps: Maps, keep: Callable[[torch.Tensor], torch.Tensor] | None) -> Iterator[None]:
     """`layer` with its scores taken down; every explicit processor of diffusers asks the layer for them."""
-    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+    from diffusers.models.attention_processor import AttnProcessor
 
     scores, before = layer.get_attention_scores, layer.processor
 
@@ -46,7 +47,7 @@ def _listening(layer: Any, name: str, maps: Maps, keep: Callable[[torch.Tensor],
         return found
 
     layer.get_attention_scores = told
-    if isinstance(before, AttnProcessor2_0):
+    if type(before).__name__ in SILENT:
         layer.set_processor(AttnProcessor())
     try:
         yield

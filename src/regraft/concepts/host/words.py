@@ -69,7 +69,6 @@ def _in_tower(pipeline: Any, tower: Tower, words: Mapping[str, torch.Tensor]) ->
     fresh = [token for word, rows in words.items() for token in tokens_of(word, len(rows))]
     after.add_tokens(fresh)
     places = {after.convert_tokens_to_ids(token): row for row, token in enumerate(fresh)}
-    table = torch.cat(list(words.values())) if words else None
     stand_in = int(before("a", add_special_tokens=False)["input_ids"][0])
     marked: list[torch.Tensor] = []
 
@@ -84,8 +83,9 @@ def _in_tower(pipeline: Any, tower: Tower, words: Mapping[str, torch.Tensor]) ->
 
     def put_in(module: Any, args: Any, looked_up: torch.Tensor) -> torch.Tensor:
         rows = marked[0]
-        if table is None or not bool((rows >= 0).any()):
+        if not words or not bool((rows >= 0).any()):
             return looked_up
+        table = torch.cat(list(words.values()))  # as the rows are now: they may be learning
         chosen = table.to(looked_up)[rows.clamp(min=0)]
         return torch.where((rows >= 0)[..., None], chosen, looked_up)
 
