@@ -18,17 +18,18 @@ import numpy as np
 from regraft.concepts.concept import load_concept
 from regraft.concepts.host.images import to_pil
 from regraft.concepts.method import Plan
-from regraft.concepts.toy import WEIGHTS
 from regraft.method import resolve
 from regraft.reproductions.harness.concepts.digits import HIDDEN, judged, task
 
-BATCH, RATES = 4, (5e-3, 1e-2, 2e-2)
+BATCH, RATES = 4, (5e-3, 2e-2)
 WRAPPER = """
 import json, runpy, sys, types
 try:
     import torchvision.transforms as transforms
 except Exception:
-    import importlib.machinery
+    import importlib.machinery, transformers.image_utils
+    from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
     transforms = types.ModuleType("torchvision.transforms")
     whole = types.ModuleType("torchvision")
     whole.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)
@@ -47,10 +48,11 @@ def peer(python, script, given, steps, rate, seed):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "pictures").mkdir()
+        given.lesson.pipeline.save_pretrained(folder / "pipeline")  # in float32: the script trains in the type of the files
         for number, picture in enumerate(to_pil(given.lesson.pictures.images)):
             picture.save(folder / "pictures" / f"{number}.png")
         options = {
-            "pretrained_model_name_or_path": WEIGHTS, "train_data_dir": folder / "pictures", "placeholder_token": "<peer>",
+            "pretrained_model_name_or_path": folder / "pipeline", "train_data_dir": folder / "pictures", "placeholder_token": "<peer>",
             "initializer_token": given.lesson.init, "resolution": 32, "train_batch_size": BATCH, "max_train_steps": steps,
             "learning_rate": rate, "lr_warmup_steps": 0, "output_dir": folder / "out", "seed": seed, "checkpointing_steps": 10_000,
             "save_steps": 10_000,

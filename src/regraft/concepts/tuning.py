@@ -1,6 +1,7 @@
 """Weights tuned to pictures of a concept, with pictures of its class beside them so that the class stays what it was (DreamBooth)."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -31,7 +32,7 @@ class Tuning(ConceptMethod):
     prior: NonNegativeInt = 0
     prior_weight: NonNegativeFloat = 1.0
     prior_steps: PositiveInt = 50
-    flip: float = Field(0.0, ge=0, le=1)
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
     weight_decay: NonNegativeFloat = 1e-2
     clip: PositiveFloat | None = 1.0
 

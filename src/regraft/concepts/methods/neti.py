@@ -46,7 +46,7 @@ class NeTI(ConceptMethod):
 
     name = "neti"
     paper = Paper("A Neural Space-Time Representation for Text-to-Image Personalization", "Alaluf et al.", 2023, "2305.15391")
-    summary = "a network of time and layer in place of a row, with a slider from likeness to obedience"
+    summary = "a network of time and layer in place of a row, with a slider of likeness"
 
     steps: PositiveInt = 1000
     batch: PositiveInt = 8

@@ -1,5 +1,7 @@
 """Textual inversion: the rows of a new word, learned through the text tower. The baseline of the family."""
 
+from typing import Annotated
+
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from regraft.concepts.host.words import rows_of
@@ -31,7 +33,7 @@ class TextualInversion(ConceptMethod):
     batch: PositiveInt = 4
     lr: PositiveFloat = 2e-3
     vectors: PositiveInt = 1
-    flip: float = Field(0.5, ge=0, le=1)
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     weight_decay: NonNegativeFloat = 1e-2
 
     def learn(self, lesson: Lesson, plan: Plan) -> Learned:

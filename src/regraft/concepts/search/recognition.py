@@ -48,7 +48,7 @@ def classification(
     return Task(model, loss, examples(features, labels))
 
 
-def dense(features: torch.Tensor, masks: torch.Tensor, *, scale: float = 10.0, shift: float = 0.5) -> Task:
+def dense(features: torch.Tensor, masks: torch.Tensor, *, scale: float = 20.0, shift: float = 0.5) -> Task:
     """Which pixels belong to a class, by the cosine of each pixel's feature with the class's row.
 
     Parameters
@@ -65,11 +65,11 @@ def dense(features: torch.Tensor, masks: torch.Tensor, *, scale: float = 10.0, s
 
 
 def mask_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of pixels and the Dice loss, as detectors weigh them, one to one; (n, classes, h, w) each."""
-    told = logits.sigmoid().flatten(2)
-    true = masks.flatten(2)
+    """Cross-entropy of pixels and the Dice loss of masks that hold any, one to one; (n, classes, h, w) each."""
+    told, true = logits.sigmoid().flatten(2), masks.flatten(2)
     dice = 1 - (2 * (told * true).sum(-1) + 1) / (told.sum(-1) + true.sum(-1) + 1)
-    return binary_cross_entropy_with_logits(logits, masks) + dice.mean()
+    there = (true > 0).any(-1)
+    return binary_cross_entropy_with_logits(logits, masks) + (dice * there).sum() / there.sum().clamp(min=1)
 
 
 def segmentation(clipseg: Any, pixels: torch.Tensor, masks: torch.Tensor) -> Task:

@@ -48,10 +48,12 @@ class ThroughText:
             hook.remove()
 
     @classmethod
-    def context(cls, tower: Tower, table: Any, tokenizer: Any, names: Sequence[str], start: str = "a photo of a") -> "ThroughText":
-        """CoOp: the words before a class's name, shared by all classes, from those of `start`."""
+    def context(
+        cls, tower: Tower, table: Any, tokenizer: Any, names: Sequence[str], start: str = "a photo of a", *, shared: bool = True
+    ) -> "ThroughText":
+        """CoOp: the words before a class's name, from those of `start`; shared by all classes, or each class's own."""
         told = [f"{start} {name}" for name in names]
-        return cls._made(tower, table, tokenizer, told, [range(_size(tokenizer, start))] * len(told), shared=True)
+        return cls._made(tower, table, tokenizer, told, [range(_size(tokenizer, start))] * len(told), shared=shared)
 
     @classmethod
     def class_words(cls, tower: Tower, table: Any, tokenizer: Any, names: Sequence[str], phrase: str = "a photo of a {}") -> "ThroughText":

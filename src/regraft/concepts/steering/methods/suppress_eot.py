@@ -1,7 +1,7 @@
 """SuppressEOT: the strongest axes of a prompt's unwanted words and of its end are weakened. A baseline of DECOR."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -34,7 +34,7 @@ class SuppressEot(PromptSteering):
     )  # fmt: skip
     summary = "baseline: weaken the strongest axes of unwanted words and of a prompt's end"
 
-    beta: float = Field(1.0, gt=0)
+    beta: Annotated[float, Field(gt=0)] = 1.0
 
     def __call__(
         self, pipeline: Any, prompts: Sequence[str], context: Conditioning, unwanted: Sequence[str], strength: float
