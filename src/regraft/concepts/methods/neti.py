@@ -24,7 +24,8 @@ class NeTI(ConceptMethod):
 
     INFERRED: the paper scales :math:`v` alone (``norm="split"``); the released code scales both outputs as one
     vector (``"joint"``). For XL, where the paper says nothing, each tower has outputs of its own and the pooled
-    vector is that of `init`.
+    vector is that of `init`. A batch holds a pass of the towers for each of its images and layers: for the 70
+    layers of XL take ``batch=1``.
 
     Attributes
     ----------
