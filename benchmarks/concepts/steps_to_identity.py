@@ -22,13 +22,15 @@ from regraft.concepts.toy import WEIGHTS
 from regraft.method import resolve
 from regraft.reproductions.harness.concepts.digits import HIDDEN, judged, task
 
-BATCH, RATES = 4, (5e-3, 1e-2, 2e-2)
+BATCH, RATES = 4, (5e-3, 2e-2)
 WRAPPER = """
 import json, runpy, sys, types
 try:
     import torchvision.transforms as transforms
 except Exception:
-    import importlib.machinery
+    import importlib.machinery, transformers.image_utils
+    from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
     transforms = types.ModuleType("torchvision.transforms")
     whole = types.ModuleType("torchvision")
     whole.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)

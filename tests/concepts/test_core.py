@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from regraft.cli.app import app
 from regraft.concepts import learning
 from regraft.concepts.concept import context_of, load_concept, together
 from regraft.concepts.host.attention import recorded
@@ -296,3 +298,18 @@ def test_what_cannot_be(tmp_path):
     (tmp_path / "odd.txt").write_text("a photo of it\n")
     with pytest.raises(CorpusError, match=r"line 1: a template has one \{\}"):
         learned(pipeline, Plan(steps=1), templates=tmp_path / "odd.txt")
+
+
+def test_both_stages_from_the_command_line_and_a_picture_of_what_they_taught(pipeline_dir, pictures_dir, tmp_path):
+    (tmp_path / "sentences.txt").write_text("a red {} on a white background\na drawing of the {}\n")
+    settings = [f"templates={tmp_path / 'sentences.txt'}", "unet_steps=100", "compat=released", "batch=2"]
+    fast = ["--steps", "3", "--sampling-steps", "1", "--preview", "0", "--method", "core-context-regularization"]
+    asked = ["--images", pictures_dir, "--word", WORD, "--init", "cat", *(part for one in settings for part in ("--set", one))]
+    found = CliRunner().invoke(app, [str(one) for one in ("concept", "learn", pipeline_dir, *asked, *fast, "--out", tmp_path / "c")])
+    assert found.exit_code == 0, found.output
+    assert sorted(path.name for path in (tmp_path / "c" / "unet").iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert not list(tmp_path.glob(".*learning*"))
+    more = ["--concept", tmp_path / "c", "--prompt", f"a {WORD}", "--sampling-steps", "1", "--out", tmp_path / "x.png"]
+    found = CliRunner().invoke(app, [str(one) for one in ("concept", "draw", pipeline_dir, *more)])
+    assert found.exit_code == 0, found.output
+    assert (tmp_path / "x.png").is_file()

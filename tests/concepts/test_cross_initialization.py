@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from regraft.cli.app import app
 from regraft.concepts.concept import load_concept, together
 from regraft.concepts.host.pipeline import encode, spelled, towers
 from regraft.concepts.host.words import rows_of, spliced
@@ -149,3 +151,34 @@ def test_what_cannot_be(tmp_path):
         method(vectors=30).rows(pipeline, "cat")
     with pytest.raises(ParameterError, match="start="):
         resolve("concept-method", "cross-initialization", {"start": "warm"})
+
+
+def test_names_from_the_command_line(pipeline_dir, pictures_dir, tmp_path):
+    (tmp_path / "names.txt").write_text("red cat\nblue dog\n")
+    asked = [
+        "--images",
+        pictures_dir,
+        "--word",
+        "<my-cat>",
+        "--init",
+        "person",
+        "--kind",
+        "face",
+        "--set",
+        f"names={tmp_path / 'names.txt'}",
+    ]
+    fast = [
+        "--set",
+        f"names={tmp_path / 'names.txt'}",
+        "--steps",
+        "2",
+        "--preview",
+        "0",
+        "--method",
+        "cross-initialization",
+        "--out",
+        tmp_path / "c",
+    ]
+    found = CliRunner().invoke(app, [str(one) for one in ("concept", "learn", pipeline_dir, *asked, *fast)])
+    assert found.exit_code == 0, found.output
+    assert load_concept(tmp_path / "c").rows["clip_l"].shape == (2, 16)

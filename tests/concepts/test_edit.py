@@ -21,7 +21,7 @@ def test_a_word_of_diffusers_own_script_is_mixed_shortened_and_cleaned(pipeline_
     save_file({"<one>": one}, tmp_path / "learned_embeds.safetensors")
     save_file({"<two>": two}, tmp_path / "two.safetensors")
     code, out, err = run(
-        tmp_path / "learned_embeds.safetensors", "--mix", tmp_path / "two.safetensors", "--share", "0.25", "--pieces", "2", "--clean", "red",
+        tmp_path / "learned_embeds.safetensors", "--mix", tmp_path / "two.safetensors", "--share", "0.25", "--pieces", 2, "--clean", "red",
         "--pipeline", pipeline_dir, "--word", "<new>", "--out", tmp_path / "out",
     )  # fmt: skip
     assert code == 0, err

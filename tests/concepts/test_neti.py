@@ -1,9 +1,13 @@
 """NeTI and XTI: taught, saved, drawn again, gone on with; the released code's files; what cannot be."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from regraft.cli.app import app
 from regraft.concepts.concept import load_concept
 from regraft.concepts.host.diffusion import Diffusion
 from regraft.concepts.host.words import spliced
@@ -34,6 +38,27 @@ def learned(pipeline, method, steps=4, **given):
 def after_steps():
     pipeline = stable_diffusion()
     return pipeline, learned(pipeline, "neti", **SMALL)
+
+
+def test_from_the_command_line_and_truncated_when_drawn(pipeline_dir, pictures_dir, tmp_path):
+    def call(*arguments):
+        found = CliRunner().invoke(app, ["concept", *map(str, arguments)])
+        return found.exit_code, found.stdout, found.stderr
+
+    asked = [pipeline_dir, "--images", pictures_dir, "--word", "<my-cat>", "--init", "digit", "--method", "neti", "--set", "hidden=16"]
+    code, out, err = call("learn", *asked, "--steps", 2, "--sampling-steps", 2, "--preview", 1, "--out", tmp_path / "c", "--json")
+    assert code == 0, err
+    assert {"loss_after", "cosine_over_time", "context_cosine"} <= json.loads(out).keys()
+    more = ["--concept", tmp_path / "c", "--prompt", PROMPT[0], "--sampling-steps", 2, "--out", tmp_path / "drawn.png"]
+    seen = []
+    for keep in ([], ["--truncate", 2], ["--truncate", 16]):
+        code, _, err = call("draw", pipeline_dir, *more, *keep)
+        assert code == 0, err
+        seen.append((tmp_path / "drawn.png").read_bytes())
+    assert seen[0] == seen[2] != seen[1]
+    code, _, err = call("draw", pipeline_dir, *more, "--truncate", 17)
+    assert code == 2
+    assert "16 hidden units: give 0 to 16" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(("make", "method"), [(stable_diffusion_xl, "neti"), (stable_diffusion_xl, "xti"), (stable_diffusion, "xti")])

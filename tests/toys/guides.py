@@ -107,6 +107,21 @@ def probe_spectrum(folder: Path, _: Path) -> None:
     (folder / "where.txt").write_text(str(encoder(folder / "encoder", words_of(120))), encoding="utf-8")
 
 
+def concept_decode(folder: Path, _: Path) -> None:
+    from PIL import Image
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    (folder / "images").mkdir()
+    for number in range(40):
+        Image.fromarray(RNG.integers(256, size=(4, 4, 3)).astype(np.uint8)).save(folder / "images" / f"{number:02d}.png")
+    rows = "".join(f"{number:02d}.png,{'tumor' if number % 2 else 'other'}\n" for number in range(40))
+    (folder / "labels.csv").write_text(f"file,label\n{rows}", encoding="utf-8")
+    (folder / "grid-labels.txt").write_text("tumor\nother\n" * 5, encoding="utf-8")
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "image_size": 4, "patch_size": 2}
+    ViTModel(ViTConfig(**shape)).save_pretrained(folder / "encoder")
+    ViTImageProcessor(size={"height": 4, "width": 4}).save_pretrained(folder / "encoder")
+
+
 def grow_depth(folder: Path, _: Path) -> None:
     save_decoder(folder / "model", layers=4)
     (folder / "notes.txt").write_text("\n\n".join(domain_texts(90)), encoding="utf-8")
@@ -193,6 +208,10 @@ def graph_classify(folder: Path, _: Path) -> None:
     (folder / "kinds.csv").write_text(f"id,facebook_id,page_name,page_type\n{''.join(rows)}", encoding="utf-8")
 
 
+def nothing(_: Path, __: Path) -> None:
+    """The guide's commands make what they need, or the package brings it."""
+
+
 TOYS = {
     "align-relative": align_relative,
     "align-words": align_words,
@@ -200,6 +219,9 @@ TOYS = {
     "bias-sequences": bias_sequences,
     "bias-symbols": bias_symbols,
     "clinical-notes": clinical_notes,
+    "concept-decode": concept_decode,
+    "concept-learn": nothing,
+    "concept-split": nothing,
     "graph-classify": graph_classify,
     "graph-facts": graph_facts,
     "graph-nodes": graph_nodes,

@@ -1,6 +1,5 @@
 """Draw a prompt with taught concepts in it, and write the images."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,26 @@ from regraft.concepts.concept import Concept, load_concept
 from regraft.concepts.drawing import Drawing
 from regraft.concepts.drawing import draw as draw_images
 from regraft.concepts.host.images import to_pil
-from regraft.concepts.host.pipeline import Conditioning, open_pipeline
+from regraft.concepts.host.pipeline import open_pipeline
 from regraft.concepts.host.words import joined
-from regraft.concepts.steering.steering import FAMILY, PromptSteering, check_phrases
+from regraft.concepts.steering.steering import steer
 from regraft.errors import OutputError, ParameterError
-from regraft.method import resolve
 from regraft.output import atomic_file
 from regraft.progress import step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is drawn. `concepts` : paths. `remove` : words whose meaning is taken out, by `strength` in [0, 1]. `truncate` : of mappers."""
+    """What is drawn. `concepts` : paths. `remove` : words whose meaning is taken out by `strength` (0 to 1), by the method `steer`.
+
+    truncate : what a mapper keeps. count : how many images.
+    """
 
     prompt: str
     concepts: tuple[str, ...] = ()
     remove: str | None = None
     strength: float = 0.7
+    steer: str = "decor"
     truncate: int | None = None
     count: int = 1
 
@@ -49,16 +51,8 @@ def draw(
         )
     with step("opening the pipeline"):
         opened = open_pipeline(pipeline, device=device, dtype=dtype)
-    steer = None
-    if asked.remove is not None:
-        check_phrases([asked.remove])
-        method: PromptSteering = resolve(FAMILY, "decor")
-        unwanted, strength = [asked.remove], asked.strength
-
-        def steer(opened: Any, prompts: Sequence[str], context: Conditioning) -> Conditioning:
-            return method(opened, prompts, context, unwanted, strength)
-
-    images = draw_images(opened, concepts, [asked.prompt] * asked.count, how, steer=steer)
+    change = None if asked.remove is None else steer([asked.remove], asked.strength, method=asked.steer)
+    images = draw_images(opened, concepts, [asked.prompt] * asked.count, how, steer=change)
     pictures = to_pil(images)
     files = [out] if asked.count == 1 else [out.with_stem(f"{out.stem}-{number}") for number in range(1, asked.count + 1)]
     for file, picture in zip(files, pictures, strict=True):

@@ -143,11 +143,25 @@ _ALL = [
         example="regraft concept draw PIPELINE --prompt TEXT --remove WORDS --steer {name} --out image.png",
     ),
     Family(
+        key="embedding-decoder",
+        module="concepts.decode.decoders",
+        base="EmbeddingDecoder",
+        summary="images of the embeddings of a frozen encoder",
+        example="regraft concept decode train IMAGES EMBEDDINGS.npy --method {name} --out DIR",
+    ),
+    Family(
         key="word-model",
         module="text.words.models",
         base="WordModel",
         summary="how vectors of words are learned from plain text",
         example="regraft text words CORPUS --model {name} --out DIR",
+    ),
+    Family(
+        key="class-splitter",
+        module="concepts.split.learners",
+        base="ClassLearner",
+        summary="how a diffusion transformer learns classes that it has never seen",
+        example="regraft concept split compare digits --classes 0-5 --new 6-9 --methods {name} --out DIR",
     ),
 ]
 FAMILIES = {family.key: family for family in _ALL}

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.fields import FieldInfo
 
 from regraft.errors import ParameterError
 from regraft.method.card import Described
@@ -37,7 +38,8 @@ class Method(Described, ABC):
 def parameters(cls: type) -> dict[str, Any]:
     """Hyper-parameters and their defaults, in order: a dataclass's fields, else what ``__init__`` takes by name and need not be given."""
     if dataclasses.is_dataclass(cls):
-        return {field.name: field.default for field in dataclasses.fields(cls)}
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        return {name: value.default if isinstance(value, FieldInfo) else value for name, value in defaults.items()}
     return {name: given.default for name, given in _taken(cls).items() if given.default is not inspect.Parameter.empty}
 
 

@@ -1,5 +1,5 @@
 """The verbs of `regraft concept`."""
 
-from regraft.cli.concept import compare, draw, edit, example, learn
+from regraft.cli.concept import compare, decode, draw, edit, example, learn, split, sweep
 
-__all__ = ["compare", "draw", "edit", "example", "learn"]
+__all__ = ["compare", "decode", "draw", "edit", "example", "learn", "split", "sweep"]

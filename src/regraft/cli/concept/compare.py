@@ -8,7 +8,7 @@ import typer
 from regraft.cli import options as o
 from regraft.cli.app import verb
 from regraft.cli.concept.group import group
-from regraft.cli.concept.options import Drawn, Pipeline, Steps, Taught, Where, drawing_of, materials
+from regraft.cli.concept.options import Budget, Drawn, Pipeline, Taught, Trials, Where, drawing_of, materials
 
 
 @verb(group=group)
@@ -18,15 +18,8 @@ def compare(
     *,
     methods: Annotated[str, typer.Option(help="Names separated by commas, or all.")] = "all",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, method.field=value. Repeatable.")] = None,
-    steps: Steps = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="How many times each is taught.", min=1)] = 3,
-    copies: Annotated[int, typer.Option("--copies", help="Images of each prompt.", min=1)] = 2,
-    prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="File of prompts to draw, one a line, {} where the word stands.")
-    ] = None,
-    judge: Annotated[
-        str | None, typer.Option("--judge", help="A CLIP model, by directory or Hub id, that says what is drawn (toy-t2i has its own).")
-    ] = None,
+    budget: Budget,
+    trials: Trials,
     drawn: Drawn,
     where: Where,
     seed: o.Seed = 42,
@@ -48,14 +41,14 @@ def compare(
         lesson,
         methods=[name.strip() for name in methods.split(",") if name.strip()],
         settings=by_method(settings or []),
-        plan=Plan(steps=steps, seed=seed),
+        plan=Plan(steps=budget.steps, seed=seed, accumulate=budget.accumulate),
         trial=Trial(
-            seeds=seeds,
-            copies=copies,
-            prompts=COMPOSED if prompts is None else tuple(read_templates(prompts)),
+            seeds=trials.seeds,
+            copies=trials.copies,
+            prompts=COMPOSED if trials.prompts is None else tuple(read_templates(trials.prompts)),
             drawing=drawing_of(drawn, seed),
         ),
-        judge=judge_of(pipeline, judge, lesson.pictures.images, where.device),
+        judge=judge_of(pipeline, trials.judge, lesson.pictures.images, where.device),
         out=out,
     )
     if not json_output:

@@ -9,7 +9,7 @@ from regraft.cli import options as o
 from regraft.cli.app import verb
 from regraft.cli.completion import methods_of
 from regraft.cli.concept.group import group
-from regraft.cli.concept.options import Drawn, Pipeline, Steps, Taught, Where, drawing_of, materials
+from regraft.cli.concept.options import Budget, Drawn, Pipeline, Taught, Where, drawing_of, materials
 
 
 @verb(group=group)
@@ -24,8 +24,7 @@ def learn(
         str, typer.Option("--method", help="One of `regraft methods`.", autocompletion=methods_of("concept-method"))
     ] = "cross-initialization",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A hyper-parameter, field=value. Repeatable.")] = None,
-    steps: Steps = None,
-    accumulate: Annotated[int, typer.Option("--accumulate", help="Batches a step.", min=1)] = 1,
+    budget: Budget,
     preview: Annotated[int, typer.Option("--preview", help="Prompts drawn for the page; 0: none.", min=0)] = 4,
     drawn: Drawn,
     where: Where,
@@ -43,7 +42,7 @@ def learn(
         method,
         out=out,
         settings=parse_settings(settings or []),
-        plan=Plan(steps=steps, seed=seed, accumulate=accumulate),
+        plan=Plan(steps=budget.steps, seed=seed, accumulate=budget.accumulate),
         drawing=drawing_of(drawn, seed),
         preview=preview,
         overwrite=overwrite,

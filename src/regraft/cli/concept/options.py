@@ -10,7 +10,6 @@ from regraft.cli import options as o
 Pipeline = Annotated[
     str, typer.Argument(help="A pipeline of diffusers: a directory, a .safetensors file, a Hub id, or toy-t2i.", metavar="PIPELINE")
 ]
-Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the optimizer. Default: the method's own.", min=1)]
 
 
 @o.options
@@ -25,6 +24,30 @@ class Taught:
     kind: Annotated[str, typer.Option("--kind", help="What captions speak of: object, style or face.")] = "object"
     templates: Annotated[Path | None, typer.Option("--templates", help="File of captions, one a line, {} where the word stands.")] = None
     crop: Annotated[bool, typer.Option("--crop", help="Take the middle square of pictures that are none.")] = False
+
+
+@o.options
+class Budget:
+    """How long is learned."""
+
+    panel: ClassVar[str] = "How long"
+
+    steps: Annotated[int | None, typer.Option("--steps", help="Steps of the optimizer. Default: the method's own.", min=1)] = None
+    accumulate: Annotated[int, typer.Option("--accumulate", help="Batches a step.", min=1)] = 1
+
+
+@o.options
+class Trials:
+    """How methods are tried."""
+
+    panel: ClassVar[str] = "How they are tried"
+
+    seeds: Annotated[int, typer.Option("--seeds", help="How many times each is taught.", min=1)] = 3
+    copies: Annotated[int, typer.Option("--copies", help="Images of each prompt.", min=1)] = 2
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="File of prompts to draw, one a line, {} where the word stands.")] = None
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="A CLIP model, by directory or Hub id, that says what is drawn (toy-t2i has its own).")
+    ] = None
 
 
 @o.options

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -64,7 +64,7 @@ class CrossInitialization(ConceptMethod):
     layer: Layer = "last"
     fast: bool = False
     fast_lr: PositiveFloat = 6.4e-2
-    flip: float = Field(0.5, ge=0, le=1)
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     weight_decay: NonNegativeFloat = 1e-2
 
     def learn(self, lesson: Lesson, plan: Plan) -> Learned:

@@ -36,7 +36,9 @@ def report_of(
         caption = "Right: more of the concept. Up: more of the rest of the prompt. The concept at the cost of the prompt is down right."
         report.add_figure("Identity beside prompt match", plane([row for row in rows if row.get("identity") is not None]), caption)
     if images is not None and (drawn := read_images(images, [row["method"] for row in rows])):
-        report.add_html("What each draws", sheet(drawn, prompts), "First seed. Each column has the same noise.")
+        report.add_html(
+            "What each draws", sheet(drawn, [one.format(lesson.word) for one in prompts]), "First seed. Each column has the same noise."
+        )
     report.add_html("What was learned from", strip(lesson.pictures.images[:12]))
     curves = {name: one.curve for name, one in outcomes.items() if len(one.curve) > 1}
     if curves:
@@ -69,18 +71,10 @@ def plane(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     for place, row in enumerate(rows):
         marker = {"size": 13, "color": PALETTE[place % len(PALETTE)]}
         name = escape(row["method"])
-        figure.add_scatter(
-            x=[row["identity"]],
-            y=[row["prompt_match"]],
-            mode="markers+text",
-            text=[name],
-            textposition="top center",
-            marker=marker,
-            name=name,
-        )
+        figure.add_scatter(x=[row["identity"]], y=[row["prompt_match"]], mode="markers", marker=marker, name=name)
     figure.update_xaxes(title="identity", automargin=True)
     figure.update_yaxes(title="prompt match")
-    return figure.update_layout(height=440, showlegend=False, margin={"r": 90})
+    return figure.update_layout(height=440, showlegend=True)
 
 
 def curves_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> go.Figure:

@@ -28,7 +28,7 @@ def report_of(
     report = Report(f"The concept {lesson.word}", " ".join([lead, *(f"{note}." for note in lesson.pictures.notes)]))
     if drawn:
         caption = "Each column has the same noise. The first row is what the pipeline draws of the word that learning began with."
-        report.add_html("What it draws", sheet(drawn, prompts), caption)
+        report.add_html("What it draws", sheet(drawn, [one.format(lesson.word) for one in prompts]), caption)
     report.add_html("What it was taught by", strip(lesson.pictures.images[:12]))
     if len(learned.curve) > 1:
         caption = "Each point is the mean over the steps since the last; which moments of noise were drawn makes most of its ups and downs."

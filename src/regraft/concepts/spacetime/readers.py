@@ -97,7 +97,7 @@ class Readers:
                 reading, mark = self.reading(prompt), given
                 if reading.words:
                     half = float(next(iter(self.networks.values()))[0].times // 2)
-                    mark = self._at([(reading, half)])[0][0][len(self.names) // 2].to(given)
+                    mark = self.at([(reading, half)])[0][0][len(self.names) // 2].to(given)
                 self.known[prompt] = reading, mark
             reading, mark = self.known[prompt]
             near = 1e-4 if given.dtype in (torch.float32, torch.float64) else 3e-2
@@ -118,12 +118,12 @@ class Readers:
         pooled = [one.pooled for one in plain if one.pooled is not None]
         return Conditioning(torch.cat([one.embeds for one in plain]), torch.cat(pooled) if pooled else None)
 
-    def _at(self, asked: Sequence[tuple[Reading, float]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def at(self, asked: Sequence[tuple[Reading, float]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Keys and values (layers, length, width) of prompts at times, from what is kept or in one pass of the towers."""
         found = {(one.prompt, t): self._kept.get((one.prompt, t)) for one, t in asked}
         missing = list({(one.prompt, t): (one, t) for one, t in asked if found[one.prompt, t] is None}.values())
         if missing:
-            times = torch.tensor([t for _, t in missing], dtype=torch.float32, device=self.pipeline.unet.device)
+            times = torch.tensor([t for _, t in missing], device=missing[0][0].plain.embeds.device)
             vectors: dict[str, Vectors] = {word: net(times, keep) for word, (net, keep) in self.networks.items()}
             keys, values = contexts(self.pipeline, [one for one, _ in missing], vectors)
             for i, (one, t) in enumerate(missing):
@@ -150,7 +150,7 @@ class Readers:
         places = {(one.prompt, t): (one, t) for _, (one, t) in pairs}
         order = {key: number for number, key in enumerate(places)}
         with torch.no_grad():
-            keys, values = (torch.stack(part) for part in self._at(list(places.values())))
+            keys, values = (torch.stack(part) for part in self.at(list(places.values())))
         rows = torch.tensor([row for row, _ in pairs], device=given.device)
         which = torch.tensor([order[one.prompt, t] for _, (one, t) in pairs], device=given.device)
         self.now = Now(keys, values, rows, which)

@@ -93,33 +93,46 @@ def _marked(readings: Sequence[Reading], key: str, word: str, inputs: torch.Tens
 
 def _through(tower: Tower, hidden: torch.Tensor, start: int, leave_last: bool) -> torch.Tensor:
     """Input rows (n, m, length, width), the first `start` of them alike over m, through a CLIP text tower: hidden states, no norm yet."""
-    n, m, length, _ = hidden.shape
+    n, m, length, width = hidden.shape
     model = getattr(tower.encoder, "text_model", tower.encoder)
     hidden = hidden + model.embeddings.position_embedding.weight[:length]
-    before, tail = hidden[:, 0, :start], hidden[:, :, start:].flatten(0, 1)
-    shown = torch.ones(length - start, length, dtype=torch.bool, device=hidden.device).tril(start)
+    shape = Packed(n, m, start, length - start)
+    packed = torch.cat([hidden[:, 0, :start].reshape(-1, width), hidden[:, :, start:].reshape(-1, width)])
     for layer in list(model.encoder.layers)[: -1 if leave_last else None]:
-        before, tail = _layer(layer, before, tail, shown, m)
-    return torch.cat([before[:, None].expand(-1, m, -1, -1), tail.reshape(n, m, length - start, -1)], 2)
+        packed = packed + shape.attention(layer.self_attn, layer.layer_norm1(packed))
+        packed = packed + layer.mlp(layer.layer_norm2(packed))
+    before, tails = shape.parted(packed)
+    return torch.cat([before[:, None].expand(-1, m, -1, -1), tails.reshape(n, m, -1, width)], 2)
 
 
-def _layer(layer: Any, before: torch.Tensor, tail: torch.Tensor, shown: torch.Tensor, m: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One layer of the tower over a beginning (n, start, width) and what follows it (n m, rest, width)."""
-    attention = layer.self_attn
+@dataclass(frozen=True)
+class Packed:
+    """Places of `n` prompts in one list: `start` of each, then `rest` of each of its `m` ends. What has no neighbors runs once."""
 
-    def heads(x: torch.Tensor) -> torch.Tensor:
-        return x.reshape(*x.shape[:2], attention.num_heads, -1).transpose(1, 2)
+    n: int
+    m: int
+    start: int
+    rest: int
 
-    first, rest = layer.layer_norm1(before), layer.layer_norm1(tail)
-    (k, v), (k_rest, v_rest) = ([heads(attention.k_proj(x)), heads(attention.v_proj(x))] for x in (first, rest))
-    keys, values = (torch.cat([a.repeat_interleave(m, 0), b], 2) for a, b in ((k, k_rest), (v, v_rest)))
-    found = scaled_dot_product_attention(heads(attention.q_proj(rest)), keys, values, attn_mask=shown, scale=attention.scale)
-    tail = tail + attention.out_proj(found.transpose(1, 2).flatten(2))
-    if before.shape[1]:
-        found = scaled_dot_product_attention(heads(attention.q_proj(first)), k, v, is_causal=True, scale=attention.scale)
-        before = before + attention.out_proj(found.transpose(1, 2).flatten(2))
-        before = before + layer.mlp(layer.layer_norm2(before))
-    return before, tail + layer.mlp(layer.layer_norm2(tail))
+    def parted(self, packed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Starts (n, start, width) and ends (n m, rest, width)."""
+        count, width = self.n * self.start, packed.shape[-1]
+        return packed[:count].reshape(self.n, self.start, width), packed[count:].reshape(self.n * self.m, self.rest, width)
+
+    def attention(self, attention: Any, packed: torch.Tensor) -> torch.Tensor:
+        """Causal attention of starts to themselves, and of each end to its start and itself."""
+        heads = attention.num_heads
+
+        def apart(x: torch.Tensor) -> list[torch.Tensor]:
+            return [part.reshape(*part.shape[:2], heads, -1).transpose(1, 2) for part in self.parted(x)]
+
+        (q, q_end), (k, k_end), (v, v_end) = (apart(to(packed)) for to in (attention.q_proj, attention.k_proj, attention.v_proj))
+        shown = torch.ones(self.rest, self.start + self.rest, dtype=torch.bool, device=packed.device).tril(self.start)
+        keys, values = (torch.cat([a.repeat_interleave(self.m, 0), b], 2) for a, b in ((k, k_end), (v, v_end)))
+        found = [scaled_dot_product_attention(q_end, keys, values, attn_mask=shown, scale=attention.scale)]
+        if self.start:
+            found.insert(0, scaled_dot_product_attention(q, k, v, is_causal=True, scale=attention.scale))
+        return attention.out_proj(torch.cat([one.transpose(1, 2).reshape(-1, packed.shape[-1]) for one in found]))  # type: ignore[no-any-return]
 
 
 def _finished(pipeline: Any, tower: Tower, hidden: torch.Tensor) -> torch.Tensor:

@@ -88,9 +88,17 @@ def tokens_of(pipeline: Any, prompt: str) -> list[str]:
     return [str(piece).replace("</w>", "") for piece in told]
 
 
+def shown_tokens(pipeline: Any, prompt: str) -> tuple[list[str], list[int]]:
+    """What stands at the start, the words and the end of a prompt, and at which places."""
+    names, (words, end, _) = tokens_of(pipeline, prompt), places(pipeline, prompt)
+    told = [0, *words, end]
+    return [names[place] for place in told], told
+
+
 def losses(pipeline: Any, prompt: str, context: Conditioning, off: Basis) -> list[dict[str, Any]]:
     """For each word and the end of a prompt, and the padding's mean: the share of its row that lies in the unwanted directions."""
-    names, (words, end, padding) = tokens_of(pipeline, prompt), places(pipeline, prompt)
+    names, told = shown_tokens(pipeline, prompt)
+    padding = places(pipeline, prompt)[2]
     share = lost(context.embeds[0], off)
-    rows = [{"token": names[place], "lost": float(share[place])} for place in (0, *words, end)]
+    rows = [{"token": name, "lost": float(share[place])} for name, place in zip(names, told, strict=True)]
     return rows if not padding else [*rows, {"token": "(padding)", "lost": float(share[padding].mean())}]

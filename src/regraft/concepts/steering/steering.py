@@ -4,18 +4,20 @@ Enters: a pipeline, prompts and their conditioning, what is unwanted in words, a
 `prompt_embeds=`. Methods see the encoder's output alone: neither the rows that went in, nor any weight.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from regraft.concepts.concept import Concept, context_of
+from regraft.concepts.drawing import Steer
 from regraft.concepts.host.pipeline import Conditioning
 from regraft.errors import ParameterError
 from regraft.method import Method, resolve
 
 FAMILY = "prompt-steering"
 Task = Literal["stylization", "personalization"]
-PRESETS: dict[Task, tuple[float, dict[str, Any]]] = {  # INFERRED: strength and settings of `decor` for a task
+PRESETS: dict[Task, tuple[float, dict[str, Any]]] = {  # INFERRED: strength, and settings of `decor`
     "stylization": (1.0, {"undesired": "words"}),
     "personalization": (0.5, {"undesired": "prompt"}),
 }
@@ -33,6 +35,33 @@ class PromptSteering(Method):
         """`context` of `prompts` without what the phrases of `unwanted` say, by `strength` (0: `context` itself)."""
 
 
+def steer(
+    unwanted: Sequence[str],
+    strength: float | None = None,
+    *,
+    method: str = "decor",
+    settings: Mapping[str, Any] | None = None,
+    task: Task = "stylization",
+) -> Steer:
+    """What `draw` calls on each batch of prompts.
+
+    `task` gives the strength, and which rows of the unwanted phrases are taken, where the caller does not say: for a style, the content
+    words of its training caption, all of them out; for a concept, the whole prompt that it was trained by, half of it out.
+
+    Raises `ParameterError`: an unknown method, task or setting, a strength that is no number, a phrase that is empty.
+    """
+    if blank := [one for one in unwanted if not one.strip()]:
+        raise ParameterError(f"--remove {blank[0]!r}: give a word or a phrase to take out of the prompt")
+    if task not in PRESETS:
+        raise ParameterError(f"task {task!r}: choose {' or '.join(PRESETS)}")
+    usual, choices = PRESETS[task]
+    share = usual if strength is None else strength
+    if not math.isfinite(share):
+        raise ParameterError(f"--strength {share}: give a number, 0 (untouched) to 1")
+    steering: PromptSteering = resolve(FAMILY, method, {**(choices if method == "decor" else {}), **(settings or {})})
+    return lambda pipeline, prompts, context: steering(pipeline, prompts, context, list(unwanted), share)
+
+
 def steered(
     pipeline: Any,
     prompts: Sequence[str],
@@ -44,20 +73,6 @@ def steered(
     settings: Mapping[str, Any] | None = None,
     task: Task = "stylization",
 ) -> Conditioning:
-    """Prompts encoded and steered in one call, in a pipeline that has `concepts` in it (`together`).
-
-    `task` gives the strength, and what of the unwanted phrases is taken, where the caller does not say. Raises `ParameterError`: unknown
-    method or setting, a strength out of range, a phrase that is empty.
-    """
-    check_phrases(unwanted)
-    usual, choices = PRESETS[task]
-    given = {**(choices if method == "decor" else {}), **(settings or {})}
-    steering: PromptSteering = resolve(FAMILY, method, given)
-    context = context_of(pipeline, concepts, prompts)
-    return steering(pipeline, prompts, context, list(unwanted), usual if strength is None else strength)
-
-
-def check_phrases(unwanted: Sequence[str]) -> None:
-    """Raises `ParameterError` for a phrase without a word."""
-    if blank := [one for one in unwanted if not one.strip()]:
-        raise ParameterError(f"--remove {blank[0]!r}: give a word or a phrase to take out of the prompt")
+    """Prompts encoded and steered in one call, in a pipeline that has `concepts` in it (`together`); the rest is as in `steer`."""
+    change = steer(unwanted, strength, method=method, settings=settings, task=task)
+    return change(pipeline, prompts, context_of(pipeline, concepts, prompts))

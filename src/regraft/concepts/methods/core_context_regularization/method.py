@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -66,13 +66,13 @@ class CoreContextRegularization(ConceptMethod):
     caption: str = "a photo of a {}"
     vectors: PositiveInt | None = None
     rescale: bool = True
-    rescale_from: float = Field(0.4, ge=0, le=1)
-    rescale_to: float = Field(0.6, ge=0, le=1)
+    rescale_from: Annotated[float, Field(ge=0, le=1)] = 0.4
+    rescale_to: Annotated[float, Field(ge=0, le=1)] = 0.6
     padding: bool = False
     unet_steps: NonNegativeInt = 1000
     unet_batch: PositiveInt = 4
     unet_lr: PositiveFloat = 2e-6
-    flip: float = Field(0.25, ge=0, le=1)
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.25
     weight_decay: NonNegativeFloat = 1e-2
     compat: Literal["released"] | None = None
 

@@ -72,7 +72,7 @@ class Decor(PromptSteering):
         """The same with `unwanted` rows (m, width) that the caller chose, for example of another encoder; `strength` may be (n, length)."""
         moved = chosen(pipeline, prompts, self.rows, start=self.move_start, protected=self.protected.split())
         if self.flag is not None:
-            held, off = torch.zeros_like(moved), self._basis(unwanted.embeds)
+            held, off = torch.zeros_like(moved), self.joint(unwanted.embeds)
             for row, prompt in enumerate(prompts):
                 held[row, flagged(pipeline, prompt, off, self.flag)] = True
             moved &= held
@@ -87,19 +87,20 @@ class Decor(PromptSteering):
         if self.pooled == "left" or context.pooled is None or unwanted.pooled is None:
             return context.with_embeds(embeds)
         whole = float(torch.as_tensor(strength).max())
-        return Conditioning(embeds, projected(context.pooled, self._basis(unwanted.pooled), whole, renorm=self.renorm))
+        return Conditioning(embeds, projected(context.pooled, self.joint(unwanted.pooled), whole, renorm=self.renorm))
 
     def bases(self, pipeline: Any, unwanted: torch.Tensor) -> list[Basis]:
         """The directions to take out: of all columns, or of each encoder's."""
         if self.blocks == "joint":
-            return [self._basis(unwanted)]
+            return [self.joint(unwanted)]
         widths = [tower.width for tower in towers(pipeline)]
-        return [self._basis(part) for part in torch.split(unwanted, widths, dim=-1)]
+        return [self.joint(part) for part in torch.split(unwanted, widths, dim=-1)]
 
-    def _basis(self, rows: torch.Tensor) -> Basis:
+    def joint(self, rows: torch.Tensor) -> Basis:
+        """The directions that rows (m, width) span, as many as are wanted."""
         return basis(rows, rank=self.rank, energy=self.energy, tolerance=self.tolerance)
 
     def lost(self, pipeline: Any, context: Conditioning, unwanted: Sequence[str]) -> torch.Tensor:
         """The share of each row (n, length) that lies in the unwanted directions: what strength 1 takes away."""
         found = unwanted_rows(pipeline, unwanted, self.undesired, caption=self.caption, start=self.start)
-        return lost(context.embeds, self._basis(found.embeds))
+        return lost(context.embeds, self.joint(found.embeds))

@@ -1,0 +1,1 @@
+"""Factorised layers, how their components are divided, and what they cost."""
