@@ -29,7 +29,7 @@ from regraft.reproductions.harness.record import Findings, Ledger
 RATE = 2e-2
 SHORT, LONG = 50, 200
 METHODS: dict[str, ConceptMethod] = {
-    "textual-inversion": TextualInversion(lr=RATE, flip=0),
+    "textual-inversion": TextualInversion(lr=5e-3, flip=0),
     "slot": Cones(lr=RATE, flip=0),
     "full": Cones(lr=RATE, flip=0, rows="full"),
 }
@@ -53,7 +53,10 @@ DECLARED = {
         **ATTR,
     ),
     "trade": Declared(
-        f"a slot that is searched for {LONG} steps has lost colors that it kept at {SHORT}", f"{SHORT} steps", Expectation(high=0.0), **ATTR
+        f"a slot that is searched for {LONG} steps draws the prompt's colors 10 points less often than at {SHORT}",
+        f"{SHORT} steps",
+        Expectation(high=-0.1),
+        **ATTR,
     ),
     "second": Declared("LoRA beside searched rows has a lower loss than beside the word's own", "the word", Expectation(high=0.0), **LOSS),
     "identity": Declared(
@@ -153,7 +156,7 @@ def taught(pipeline: Any, seeds: int, digits: Sequence[int], shrink: int) -> Arm
                     with step(f"{name}, {digit}, seed {seed}, {steps} steps"):
                         learned = method.learn(given.lesson, Plan(steps=max(1, steps // shrink), seed=seed)).concept
                         arms.add(f"{name}, {steps} steps", seed, judged(given, learned, per_coloring=images))
-                    if (name, steps) == ("slot", SHORT):
+                    if (name, steps) == ("slot", LONG):
                         rows = learned
             plain = METHODS["slot"].learn(given.lesson, Plan(steps=0)).concept
             for name, beside in (("the word", plain), ("searched rows", rows)):
@@ -205,8 +208,15 @@ def seen(pipeline: Any, ledger: Ledger, seeds: int, shrink: int) -> dict[str, li
         if way != "names":
             times = [one.found.seconds_a_step / base.found.seconds_a_step for one, base in zip(few[4, way], few[4, "cones"], strict=True)]
             row["time of a step, search = 1"] = float(np.median(times))
+            row["steps to CoOp's last loss"] = reached(few[4, way], few[4, "coop"])
         table.append(row)
     return {"Classes": table, "Masks": [{"way": way, "intersection over union": one.value} for way, one in overlaps.items()]}
+
+
+def reached(runs: Sequence[Any], target: Sequence[Any]) -> float | None:
+    """Steps until a search's loss is no higher than the last of another's, a median over seeds; None where one never was."""
+    steps = [one.found.steps_to(other.found.curve[-1][1]) for one, other in zip(runs, target, strict=True)]
+    return None if None in steps else float(np.median([one for one in steps if one is not None]))
 
 
 def relative_to(baseline: Sample, method: Sample) -> tuple[Sample, Sample]:
@@ -216,10 +226,12 @@ def relative_to(baseline: Sample, method: Sample) -> tuple[Sample, Sample]:
 
 
 def by_steps(pipeline: Any, colors: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Digit 2, one seed, every budget: held-out loss and colors of unseen colorings."""
+    """Digit 2, one seed, every budget: held-out loss and colors of unseen colorings; and a slot that stops while other words matter."""
     given, rows = task(2, colors=colors, pipeline=pipeline), []
-    for name, method in METHODS.items():
-        for steps in (20, SHORT, 100, LONG):
-            found = judged(given, method.learn(given.lesson, Plan(steps=steps)).concept, per_coloring=6)
-            rows.append({"method": name, "steps": steps, "loss": float(found.loss.mean()), "attr": float(found.attr.mean())})
+    asked = [(name, method, steps) for name, method in METHODS.items() for steps in (20, SHORT, 100, LONG)]
+    for name, method, steps in [*asked, ("slot, keep=0.5", Cones(lr=RATE, flip=0, keep=0.5), LONG)]:
+        learned = method.learn(given.lesson, Plan(steps=steps))
+        found = judged(given, learned.concept, per_coloring=6)
+        made = int(learned.curve[-1][0])
+        rows.append({"method": name, "steps": made, "loss": float(found.loss.mean()), "attr": float(found.attr.mean())})
     return rows

@@ -13,7 +13,7 @@ from regraft.concepts.host.words import rows_of
 from regraft.concepts.kinds.output_rows import FILE, encoder_hash
 from regraft.concepts.method import Lesson, Plan
 from regraft.concepts.methods.cones import Cones
-from regraft.concepts.methods.textual_inversion import TextualInversion
+from regraft.concepts.methods.lora import Lora
 from regraft.concepts.search.core import Pace, Task, examples, search
 from regraft.concepts.search.prompts import BESIDE, Effect, Prompts, pairs_beside, resting
 from regraft.concepts.search.second_stage import conditioned_by
@@ -209,16 +209,25 @@ def test_a_second_stage_sees_the_rows_and_the_pipeline_comes_back(kind):
 
 
 def test_weights_tuned_in_the_second_stage_read_the_rows():
-    """Any method that encodes by the pipeline learns with the rows in its prompts: here textual inversion of another word beside them."""
-    pipeline = stable_diffusion()
-    found = learned(pipeline).concept
-    beside = Lesson(pipeline, pictures(), "<b>", "dog", sentences=["a <my-cat> on a {}"])
-    ends = []
+    """LoRA knows nothing of them: its prompts hold the searched rows, and a search of no steps is the word itself."""
+    pipeline, read = stable_diffusion(), []
+    plain, found = (learned(pipeline, steps).concept for steps in (0, 3))
+    before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
+    taught = Lesson(pipeline, pictures(), WORD, "cat", sentences=["a photo of a {}"])
+    adapters, hook = [], pipeline.unet.register_forward_pre_hook(lambda module, args: read.append(args[2]))
+    for rows in (plain, found):
+        read.clear()
+        with conditioned_by(pipeline, [rows]):
+            adapters.append(Lora(rank=1, lr=0.1).learn(taught, Plan(steps=2)).concept)
+        assert read
+        assert all(torch.equal(context, rows.context.embeds.expand_as(context)) for context in read)
+    hook.remove()
+    assert any(not torch.equal(value, adapters[1].tensors[name]) for name, value in adapters[0].tensors.items())
+    assert all(torch.equal(value, before[name]) for name, value in pipeline.unet.state_dict().items())
+    drawn = [draw(pipeline, [found, adapters[1]], [PHRASE], HOW)]
     with conditioned_by(pipeline, [found]):
-        ends.append(TextualInversion().learn(beside, Plan(steps=2)).concept.rows["clip_l"])
-    with together(pipeline, [found]):
-        ends.append(TextualInversion().learn(beside, Plan(steps=2)).concept.rows["clip_l"])
-    assert not torch.equal(*ends)
+        drawn.append(draw(pipeline, [adapters[1]], [PHRASE], HOW))
+    assert torch.equal(*drawn)
 
 
 def test_captions_of_images_hold_the_rows_too():
