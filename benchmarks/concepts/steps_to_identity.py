@@ -28,7 +28,8 @@ try:
     import torchvision.transforms as transforms
 except Exception:
     import importlib.machinery, transformers.image_utils
-    from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, DiffusionPipeline, StableDiffusionPipeline
+    from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
     transforms = types.ModuleType("torchvision.transforms")
     whole = types.ModuleType("torchvision")
