@@ -214,6 +214,18 @@ def test_results_table_has_a_line_for_each_claim(tmp_path):
     assert to_report("zip-tie", findings(), found).to_html().count("not reproduced") >= 1
 
 
+def test_an_order_of_what_never_changes_is_no_evidence():
+    ledger = record.Ledger("data")
+    for expected, orders in (
+        (Expectation(low=-0.8), [math.nan] * 3),
+        (Expectation(high=-0.8), [-1.0, math.nan]),
+        (Expectation(high=-0.8), [-1.0, -0.9]),
+    ):
+        ledger.settle_order(Declared("falls", "no order", expected), "text", orders)
+    assert [claim.verdict for claim in ledger.claims] == ["inconclusive", "inconclusive", "reproduced"]
+    assert "3 of 3 seeds" in ledger.claims[0].note
+
+
 @pytest.mark.parametrize("found", read_records(), ids=lambda r: r["method"])
 def test_committed_results_keep_the_contract_and_their_verdicts_follow_from_their_numbers(found):
     assert list(found)[:8] == ["method", "paper", "commit", "versions", "cpu", "seconds", "quick", "claims"]

@@ -61,7 +61,7 @@ def reproduce(quick: bool) -> Findings:
     ledger.settle(STYLE, told, arms["LoRA"]["style"], half["style"])
     names = ["LoRA", *(f"strength {one}" for one in STRENGTHS)]
     orders = [order([float(run[name]["leak"].mean()) for name in names]) for run in runs]
-    ledger.settle(LESS, told, sample([np.zeros(1)] * seeds), sample([np.array([one]) for one in orders]))
+    ledger.settle_order(LESS, told, orders)
     ledger.settle(SCALED, told, arms["LoRA at 0.6"]["text"], half["text"])
     ledger.settle(KEPT, told, arms["LoRA at 0.6"]["style"], half["style"])
     ledger.settle(NEGATIVE, told, arms["negative prompt"]["text"], half["text"])
@@ -108,10 +108,10 @@ def sample(rows: Sequence[Any]) -> Sample:
 
 
 def order(values: Sequence[float]) -> float:
-    """Spearman's correlation of values with their place; 0 where they do not change."""
+    """Spearman's correlation of values with their place; not a number where they do not change."""
     from scipy.stats import spearmanr
 
-    return 0.0 if len(set(values)) == 1 else float(spearmanr(range(len(values)), values).statistic)
+    return float("nan") if len(set(values)) == 1 else float(spearmanr(range(len(values)), values).statistic)
 
 
 def probes(count: int) -> dict[str, tuple[Sample, Sample]]:

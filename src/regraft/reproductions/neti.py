@@ -93,8 +93,8 @@ def reproduce(quick: bool) -> Findings:
         (DIGIT, "neti", "digit"),
         (CONTROL, "neti, no nested dropout", "background"),
     ):
-        found = np.array([[order(one, score)] for one in slides[way]])
-        ledger.settle(declared, f"{', '.join(map(str, kept))} of 32 units, {detail}", Sample(found * 0, np.ones_like(found)), ranked(found))
+        orders = [order(one, score) for one in slides[way]]
+        ledger.settle_order(declared, f"{', '.join(map(str, kept))} of 32 units, {detail}", orders)
     rows = [
         {"way": way, "steps": budget, **{name: float(of(found, name).value) for name in ("loss", "digit", "toned")},
          "cpu_seconds_a_step": sum(one.cpu for one in found) / seeds / steps[budget]}
@@ -135,9 +135,9 @@ def slide(given: Task, taught: Any, kept: tuple[int, ...], images: int) -> dict[
 
 
 def order(found: dict[int, dict[str, float]], score: str) -> float:
-    """Spearman's correlation of a score with the number of units; 0 where the score never changes."""
+    """Spearman's correlation of a score with the number of units; not a number where the score never changes, which says nothing."""
     values = [one[score] for one in found.values()]
-    return 0.0 if len(set(values)) == 1 else float(spearmanr(list(found), values).statistic)
+    return float("nan") if len(set(values)) == 1 else float(spearmanr(list(found), values).statistic)
 
 
 def of(found: list[Arm], score: str = "loss") -> Sample:

@@ -7,18 +7,20 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from regraft.errors import OutputError
 from regraft.method import Paper
 from regraft.output import atomic_file
 from regraft.progress import console
 from regraft.report import Report, plain
-from regraft.reproductions.harness.claim import Claim, Declared, Measured
+from regraft.reproductions.harness.claim import Claim, Declared, Measured, Sample
 
 RESULTS = Path(__file__).parents[1] / "results"
 PACKAGES = ("regraft", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors")
@@ -44,7 +46,19 @@ class Ledger:
 
     def settle(self, declared: Declared, text: str, baseline: Measured, method: Measured, note: str = "") -> None:
         """Measure a declared claim on `text`, say how it ended, and keep it."""
-        claim = declared.settle(f"{self.data}; {text}", baseline, method, note)
+        self._keep(declared.settle(f"{self.data}; {text}", baseline, method, note))
+
+    def settle_order(self, declared: Declared, text: str, orders: Sequence[float]) -> None:
+        """A claim about a rank correlation, one of each seed. Where one is not a number (what is ranked never changed) nothing is known."""
+        found = np.array(orders, dtype=np.float64)[:, None]
+        known = np.nan_to_num(found)
+        claim = declared.settle(f"{self.data}; {text}", Sample(known * 0, np.ones_like(found)), Sample(known, np.ones_like(found)))
+        if np.isnan(found).any():
+            note = f"{claim.note} In {int(np.isnan(found).sum())} of {len(found)} seeds what is ranked never changed.".strip()
+            claim = replace(claim, interval=[-1.0, 1.0], verdict="inconclusive", note=note)
+        self._keep(claim)
+
+    def _keep(self, claim: Claim) -> None:
         low, high = claim.interval
         console.print(f"  {claim.verdict}: {claim.claim}: {claim.effect:+.3f} [{low:+.3f}, {high:+.3f}]", highlight=False, markup=False)
         self.claims.append(claim)
