@@ -74,7 +74,7 @@ class WordConcept(Concept):
         """Its first `count` pieces."""
         most = len(next(iter(self.rows.values())))
         if not 1 <= count <= most:
-            raise ParameterError(f"--pieces {count}: {self.word} has {most}: give 1 to {most}")
+            raise ParameterError(f"{self.word} has {most} piece(s): {count} cannot be kept, give 1 to {most}")
         return WordConcept(self.word, {key: value[:count] for key, value in self.rows.items()}, self.init)
 
     def mixed(self, other: "WordConcept", share: float) -> "WordConcept":
