@@ -211,7 +211,7 @@ def test_both_stages_leave_the_pipeline_as_it_was(make, tmp_path):
 
 def test_a_run_stopped_in_the_second_stage_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(learning, "KEPT_EVERY", 2)
-    pipeline, plan = stable_diffusion(), Plan(steps=3, state=tmp_path / "x.safetensors")
+    pipeline, plan = stable_diffusion(), Plan(steps=3, state=tmp_path / "x")
     whole = learned(pipeline, replace(plan, state=None), unet_steps=500)
     plain, calls = Diffusion.losses, []
 
@@ -225,10 +225,9 @@ def test_a_run_stopped_in_the_second_stage_goes_on(tmp_path, monkeypatch):
         patch.setattr(Diffusion, "losses", stopping)
         with pytest.raises(KeyboardInterrupt):
             learned(pipeline, plan, unet_steps=500)
-    assert (tmp_path / "x-unet.safetensors").is_file()
+    assert (tmp_path / "x" / "unet" / "training.safetensors").is_file()
     again = learned(pipeline, plan, unet_steps=500)
     assert same(dict(whole.concept.unet), dict(again.concept.unet))
-    assert not (tmp_path / "x-unet.safetensors").exists()
 
 
 def test_ablations_take_their_part_away(monkeypatch):

@@ -77,7 +77,7 @@ def test_a_stopped_run_ends_where_one_that_was_not_does(pipeline_dir, pictures_d
     part = learn(given, "textual-inversion", out=tmp_path / "part", plan=Plan(steps=10), preview=0)
     assert len(calls) == 107 + 6  # four of ten steps were not made again
     assert torch.equal(part.concept.rows["clip_l"], whole.concept.rows["clip_l"])
-    assert not list(tmp_path.glob(".*.safetensors"))
+    assert not list(tmp_path.glob(".*.learning"))
 
 
 def test_a_loss_that_is_no_number_ends_with_the_last_good_state():

@@ -96,7 +96,7 @@ def test_a_run_that_goes_on_is_the_run_that_was_never_stopped(after_steps, tmp_p
 
     monkeypatch.setattr(learning, "KEPT_EVERY", 2)
     pipeline, found = after_steps
-    method, state = NeTI(**SMALL), tmp_path / "state.safetensors"
+    method, state = NeTI(**SMALL), tmp_path / "state"
 
     class StopError(Exception):
         pass
@@ -113,7 +113,7 @@ def test_a_run_that_goes_on_is_the_run_that_was_never_stopped(after_steps, tmp_p
     with pytest.raises(StopError):
         method.learn(lesson(pipeline), Plan(steps=4, state=state))
     monkeypatch.setattr(Diffusion, "losses", losses)
-    assert state.is_file()
+    assert (state / "training.safetensors").is_file()
     assert not any(module._forward_pre_hooks for module in pipeline.unet.modules())
     again = method.learn(lesson(pipeline), Plan(steps=4, state=state))
     kept = found.concept.net.state_dict()

@@ -194,7 +194,7 @@ class TestVerb:
 
     def test_bad_settings(self, tmp_path):
         found = read_nodes(*files(tmp_path))
-        with pytest.raises(ParameterError, match="--set gcn: that method is not asked for"):
+        with pytest.raises(ParameterError, match="--set gcn: that method is not compared"):
             classify(found, methods=["fm"], settings={"gcn": {"dim": 2}}, plan=Plan(1, 1))
         with pytest.raises(ParameterError, match="nothing"):
             classify(found, methods=["nothing"], plan=Plan(1, 1))

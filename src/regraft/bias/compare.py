@@ -16,11 +16,11 @@ import numpy as np
 from regraft.bias.prior import Learned, Plan, Prior
 from regraft.bias.report.comparison import report_of
 from regraft.bias.tasks.task import Task
-from regraft.comparison import Arm, Bench, Kept, Outcome, ranked, run, save
+from regraft.comparison import Arm, Bench, Kept, Outcome, arms_of, ranked, run, save
 from regraft.errors import ParameterError
 from regraft.evaluation.paired import Sample
 from regraft.meter import metered
-from regraft.method import list_methods, resolve
+from regraft.method import list_methods
 from regraft.progress import step
 from regraft.report import Report
 
@@ -84,15 +84,10 @@ def compare(
     plan = plan or Plan()
     able: list[type[Prior]] = [cls for cls in list_methods("prior") if task.kind in cls.kinds]
     plain = next(cls for cls in able if task.kind in cls.plain_of)
-    names = list(methods)
-    if names == ["all"]:
-        names = [cls.name for cls in able if cls is not plain]
-    if wrong := [name for name in names if name not in {cls.name for cls in able}]:
+    if wrong := [name for name in methods if name not in {"all", *(cls.name for cls in able)}]:
         raise ParameterError(f"--methods {wrong[0]}: no prior that learns {task.kind}: choose {', '.join(cls.name for cls in able)}")
-    if lost := [name for name in settings if name not in (*names, plain.name)]:
-        raise ParameterError(f"--set {lost[0]}: that method is not compared")
-    bench = PriorBench(task, resolve("prior", plain.name, settings.get(plain.name)), plan, seeds)
-    arms = [Arm(name, resolve("prior", name, settings.get(name))) for name in names if name != plain.name]
+    beside, arms = arms_of("prior", methods, settings, plain.name, able=[cls.name for cls in able])
+    bench = PriorBench(task, beside, plan, seeds)
     outcomes = run(bench, arms, 0, Kept(out, ROWS))
     rows = ranked([one.row for one in outcomes.values()], outcomes, bench.metric)
     report = report_of(task, plan, seeds, rows, outcomes)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from regraft.comparison import Arm, Bench, Kept, Metric, Outcome, ranked, run, save
+from regraft.comparison import Arm, Bench, Kept, Metric, Outcome, arms_of, ranked, run, save
 from regraft.concepts.concept import Concept
 from regraft.concepts.drawing import Drawing, draw
 from regraft.concepts.host.captions import known
@@ -28,7 +28,6 @@ from regraft.concepts.report.comparison import report_of
 from regraft.errors import ParameterError
 from regraft.evaluation.paired import Sample
 from regraft.meter import metered
-from regraft.method import list_methods, resolve
 from regraft.progress import step
 from regraft.report import Report
 
@@ -184,14 +183,9 @@ def compare(
     `comparison.html` are kept there. Raises `ParameterError`: an unknown method, settings of none, one picture.
     """
     plan, trial = plan or Plan(), trial or Trial()
-    names = [cls.name for cls in list_methods("concept-method")] if list(methods) == ["all"] else list(methods)
-    if lost := [name for name in settings if name not in (*names, REFERENCE)]:
-        raise ParameterError(f"--set {lost[0]}: that method is not compared")
-    arms = [Arm(UNTOUCHED, Untouched())]
-    arms += [Arm(name, resolve("concept-method", name, settings.get(name))) for name in names if name != REFERENCE]
-    plain = resolve("concept-method", REFERENCE, settings.get(REFERENCE))
+    plain, arms = arms_of("concept-method", methods, settings, REFERENCE)
     bench = ConceptBench(lesson, plain, plan, trial, judge, out)
-    outcomes = run(bench, arms, 0, Kept(out, ROWS))
+    outcomes = run(bench, [Arm(UNTOUCHED, Untouched()), *arms], 0, Kept(out, ROWS))
     rows = ranked([one.row for one in outcomes.values()], outcomes, bench.metric)
     report = report_of(bench.lesson, bench.prompts, trial.seeds, judge, bench.metric, rows, outcomes, None if out is None else out / IMAGES)
     if out is not None:

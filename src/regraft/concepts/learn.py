@@ -6,6 +6,7 @@ programs load, a page, and `regraft.json`. A run that was stopped goes on when t
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -115,7 +116,7 @@ def learn(
             notes=lesson.pictures.notes + ([learned.stopped] if learned.stopped else []),
         )
         provenance.save(record, folder, [path.name for path in folder.iterdir() if path.suffix == ".safetensors" or path.name == FACTS])
-    state.unlink(missing_ok=True)
+    shutil.rmtree(state, ignore_errors=True)
     return Taught(learned.concept, {**about, "out": str(out), "report": str(out / "report.html")}, report)
 
 
@@ -140,11 +141,11 @@ def source_of(pipeline: str) -> provenance.Given:
 
 
 def _state(out: Path, lesson: Lesson, way: ConceptMethod, plan: Plan) -> Path:
-    """Where a stopped run of just this kind keeps its state: a hidden file beside `out`."""
+    """Where a stopped run of just this kind keeps its state: a hidden folder beside `out`."""
     given = [_digest(lesson), str(way), str(plan), lesson.word, lesson.init, lesson.kind, list(lesson.captions())]
     name = hashlib.sha256(json.dumps(given).encode()).hexdigest()[:12]
     out = out.expanduser().resolve()
-    return out.with_name(f".{out.name}.{name}.learning.safetensors")
+    return out.with_name(f".{out.name}.{name}.learning")
 
 
 def _digest(lesson: Lesson) -> str:

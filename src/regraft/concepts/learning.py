@@ -5,11 +5,9 @@ Every draw follows the seed and the step alone, so a run that goes on is the run
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from regraft.concepts.host.diffusion import Batch, Diffusion
@@ -18,8 +16,8 @@ from regraft.concepts.host.words import Rows, spliced
 from regraft.concepts.kinds.word import WordConcept
 from regraft.concepts.method import ConceptMethod, Learned, Lesson, Plan
 from regraft.errors import ParameterError
-from regraft.output import atomic_file
 from regraft.progress import progress_bar
+from regraft.training.state import load_state, save_state
 
 KEPT_EVERY, SHOWN_EVERY = 50, 10
 
@@ -88,8 +86,9 @@ def optimize(
 
     accelerator = Accelerator(cpu=next(iter(parameters.values())).device.type == "cpu")
     steps = plan.steps or 0
-    run, gathered = Run(), []
-    begin = _go_on(plan.state, parameters, optimizer)
+    gathered: list[float] = []
+    kept = None if plan.state is None else load_state(plan.state, parameters, optimizer, {"shapes": _shapes(parameters)})
+    begin, run = (0, Run()) if kept is None else (int(kept["step"]), Run([(float(at), float(value)) for at, value in kept["curve"]]))
     with progress_bar(told, steps) as bar:
         bar.update(begin)
         for number in range(begin, steps):
@@ -122,7 +121,9 @@ def optimize(
                 run.curve.append((number + 1, sum(gathered) / len(gathered)))
                 gathered = []
             if plan.state is not None and (number + 1) % KEPT_EVERY == 0 and number + 1 < steps:
-                _keep(plan.state, number + 1, parameters, optimizer)
+                save_state(
+                    plan.state, parameters, optimizer, {"step": number + 1, "curve": run.curve, "identity": {"shapes": _shapes(parameters)}}
+                )
             bar.advance(1)
             if run.stopped:
                 break
@@ -133,34 +134,12 @@ def _generator(seed: int, number: int, process: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + number) * 64 + process)
 
 
+def _shapes(parameters: Mapping[str, nn.Parameter]) -> dict[str, list[int]]:
+    return {name: list(value.shape) for name, value in parameters.items()}
+
+
 def _finite(values: list[Any]) -> bool:
     return all(bool(value.detach().isfinite().all()) for value in values)
-
-
-def _keep(path: Path, step: int, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-    tensors = {"step": torch.tensor(step)}
-    for name, value in parameters.items():
-        tensors[f"value {name}"] = value.detach().contiguous()
-        tensors |= {f"{part} {name}": torch.as_tensor(kept).contiguous() for part, kept in optimizer.state[value].items()}
-    with atomic_file(path) as place:
-        save_file(tensors, place)
-
-
-def _go_on(path: Path | None, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
-    """How many steps a stopped run had made, with its state put back."""
-    if path is None or not path.is_file():
-        return 0
-    kept = load_file(path)
-    if {key.partition(" ")[2] for key in kept if key.startswith("value ")} != set(parameters):
-        raise ParameterError(f"{path}: the state of another run: remove it, or give another --out")
-    for name, value in parameters.items():
-        if kept[f"value {name}"].shape != value.shape:
-            raise ParameterError(f"{path}: the state of another run: remove it, or give another --out")
-        value.data.copy_(kept[f"value {name}"])
-        optimizer.state[value] = {
-            key.partition(" ")[0]: saved for key, saved in kept.items() if key.endswith(f" {name}") and not key.startswith("value ")
-        }
-    return int(kept["step"])
 
 
 def prompts_for(lesson: Lesson, step: Step, sentences: list[str]) -> list[str]:

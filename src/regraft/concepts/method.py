@@ -42,7 +42,7 @@ class Lesson:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How to learn. `steps` : None, the method's own. `state` : file from which a stopped run goes on. `accumulate` : batches a step."""
+    """How to learn. `steps` : None, the method's own. `state` : folder from which a stopped run goes on. `accumulate` : batches a step."""
 
     steps: int | None = None
     seed: int = 0

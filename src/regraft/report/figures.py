@@ -5,6 +5,7 @@ and marks by shape, so no plot is read by colour alone. Fonts, grids and backgro
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -89,6 +90,17 @@ def learning_curves(
     figure.update_xaxes(title=x_title, type="log", tickvals=ticks, ticktext=[f"{tick:,.0f}" for tick in ticks])
     label_right(figure, ends, height, [bound for points in curves.values() for point in points for bound in point[2:]])
     return figure.update_layout(height=height, showlegend=False, yaxis_title=y_title)
+
+
+def dots(rows: Sequence[Mapping[str, Any]], metric: str, *, x_title: str | None = None) -> go.Figure:
+    """One mark a row (`method`, and the number called `metric`), the first row's value as a line. The axis begins near the values."""
+    figure = go.Figure()
+    names = [escape(row["method"]) for row in rows]
+    figure.add_scatter(x=[row[metric] for row in rows], y=names, mode="markers", marker={"size": 12, "color": PALETTE[0]})
+    figure.add_vline(x=rows[0][metric], line={"dash": "dot"})
+    figure.update_xaxes(title=x_title or metric)
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_layout(height=140 + 36 * len(rows), showlegend=False)
 
 
 def bars(values: Mapping[str, float | None], *, title: str, untouched: str = "untouched", ascending: bool = True) -> go.Figure:

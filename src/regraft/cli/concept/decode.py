@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from regraft.cli import options as o
 from regraft.cli.app import verb
 from regraft.cli.concept.group import decode as group
+from regraft.cli.concept.options import one_of
 
 
 class DecodeCommands(TyperGroup):
@@ -154,13 +155,6 @@ def settings_of(size: str, settings: list[str] | None) -> dict[str, Any]:
     if size not in SIZES:
         raise ParameterError(f"--size {size}: choose {', '.join(SIZES)}")
     return {**SIZES[size], **parse_settings(settings or [])}
-
-
-def one_of(option: str, value: str | None, known: tuple[str, ...]) -> None:
-    from regraft.errors import ParameterError
-
-    if value is not None and value not in known:
-        raise ParameterError(f"{option} {value}: choose {' or '.join(known)}")
 
 
 def grid_shape(text: str, option: str = "--large") -> tuple[int, int]:

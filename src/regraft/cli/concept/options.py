@@ -97,10 +97,12 @@ def dtype_of(name: str) -> Any:
     return getattr(torch, one_of("--dtype", name, ("float32", "bfloat16", "float16")))
 
 
-def one_of(option: str, given: str, known: tuple[str, ...]) -> str:
-    """`given`, if it is known. Raises `ParameterError`."""
+def one_of(option: str, given: str | None, known: tuple[str, ...]) -> str:
+    """`given`, if it is known, and nothing for nothing. Raises `ParameterError`."""
     from regraft.errors import ParameterError
 
+    if given is None:
+        return ""
     if given not in known:
         raise ParameterError(f"{option} {given}: choose {', '.join(known)}")
     return given

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.comparison import Arm, Bench, Kept, Outcome, ranked, run, save
+from regraft.comparison import Arm, Bench, Kept, Outcome, arms_of, ranked, run, save
 from regraft.concepts.decode.decoder import EmbeddingDecoder, Examples, Plan
 from regraft.concepts.decode.job import Drawing
 from regraft.concepts.decode.judging import FRECHET, Distance, Encoder, PixelFeatures, similarity
 from regraft.concepts.decode.report import comparison_page
 from regraft.concepts.decode.training import train
-from regraft.errors import InputError, ParameterError
+from regraft.errors import InputError
 from regraft.meter import metered
-from regraft.method import list_methods, resolve
+from regraft.method import list_methods
 from regraft.progress import step
 from regraft.report import Report
 
@@ -106,16 +106,12 @@ def compare(
     of one that is not compared.
     """
     plan = plan or Plan()
-    names = list(methods)
-    if names == ["all"]:
-        names = [cls.name for cls in list_methods("embedding-decoder") if examples.labels is not None or "labels" not in cls.needs]
-    if lost := [name for name in settings if name not in (*names, REFERENCE)]:
-        raise ParameterError(f"--set {lost[0]}: that method is not compared")
-    made = {name: resolve("embedding-decoder", name, {**shared, **settings.get(name, {})}) for name in dict.fromkeys([REFERENCE, *names])}
-    bench = DecoderBench(split(examples, held_out, plan.seed), made[REFERENCE], plan, seeds, drawing or Drawing(), encoder)
+    able = [cls.name for cls in list_methods("embedding-decoder") if examples.labels is not None or "labels" not in cls.needs]
+    plain, arms = arms_of("embedding-decoder", methods, settings, REFERENCE, able=able, shared=shared)
+    bench = DecoderBench(split(examples, held_out, plan.seed), plain, plan, seeds, drawing or Drawing(), encoder)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    outcomes = run(bench, [Arm(name, made[name]) for name in names if name != REFERENCE], 0, Kept(out, ROWS))
+    outcomes = run(bench, arms, 0, Kept(out, ROWS))
     rows = ranked([one.row for one in outcomes.values()], outcomes, FRECHET)
     said = [f"{len(bench.train_on.pictures):,} images were trained on for {plan.steps:,} steps, {len(bench.held.pictures):,} held out."]
     sheets = {"real": bench.real, **{name: bench.sheets[name] for name in outcomes if name in bench.sheets}}

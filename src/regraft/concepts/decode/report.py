@@ -14,7 +14,7 @@ from regraft.comparison import Outcome, tables_of
 from regraft.concepts.decode.judging import FRECHET, Similarity
 from regraft.concepts.decode.pipeline import as_output
 from regraft.report import Report, escape
-from regraft.report.figures import PALETTE, line_colors
+from regraft.report.figures import dots, line_colors, training_curves
 
 SHOWN, SIDE = 12, 72  # rows of a sheet; pixels of an image on the page
 
@@ -76,34 +76,22 @@ def comparison_page(
     report = Report("Decoders of embeddings", lead + " ".join(said))
     if sheets:
         report.add_html("Held-out images, and what is drawn for them", sheet(sheets), f"The first {SHOWN}, first seed.")
-    report.add_figure("Distance to held-out images", dots(scored), "The line is the model without a condition; lower is better.")
+    report.add_figure(
+        "Distance to held-out images",
+        dots(scored, FRECHET.name, x_title="Fréchet distance"),
+        "The line is the model without a condition; lower is better.",
+    )
     curves = {name: one.curve for name, one in outcomes.items() if len(one.curve) > 1}
     if curves:
-        report.add_figure("How they learn", curves_of(curves), "First seed, mean error of the noise in training.")
+        report.add_figure(
+            "How they learn",
+            training_curves(curves, x_title="steps", y_title="squared error"),
+            "First seed, mean error of the noise in training.",
+        )
     caption = "frechet in principal components of pixels and gradients, means over seeds; behind_first with half its 95 % interval."
     for table in tables_of(rows, outcomes, FRECHET, caption):
         report.add_table(**table)
     return report
-
-
-def dots(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """One mark a method, the first row's value as a line."""
-    figure, names = go.Figure(), [escape(row["method"]) for row in rows]
-    figure.add_scatter(x=[row["frechet"] for row in rows], y=names, mode="markers", marker={"size": 12, "color": PALETTE[0]})
-    figure.add_vline(x=rows[0]["frechet"], line={"dash": "dot"})
-    figure.update_xaxes(title="Fréchet distance")
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(height=140 + 36 * len(rows), showlegend=False)
-
-
-def curves_of(curves: Mapping[str, Sequence[tuple[float, float]]]) -> go.Figure:
-    figure, colors = go.Figure(), line_colors(list(curves))
-    for name, curve in curves.items():
-        at, value = zip(*curve, strict=True)
-        figure.add_scatter(x=at, y=value, mode="lines", name=escape(name), line={"color": colors[name]})
-    figure.update_xaxes(title="steps")
-    figure.update_yaxes(title="squared error")
-    return figure.update_layout(height=400)
 
 
 def grid_of(images: Tensor, columns: int) -> Tensor:

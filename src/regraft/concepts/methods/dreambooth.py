@@ -1,13 +1,8 @@
 """DreamBooth: every weight of the U-Net is tuned to a concept's pictures. A baseline of the family."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
-from torch import nn
 
-from regraft.concepts.kinds.finetuned import FinetunedConcept, config_of
+from regraft.concepts.kinds.finetuned import FinetunedConcept, config_of, trainable
 from regraft.concepts.method import Learned, Lesson, Plan
 from regraft.concepts.tuning import Tuning
 from regraft.method import Paper
@@ -46,25 +41,8 @@ class Dreambooth(Tuning):
 
     def learn(self, lesson: Lesson, plan: Plan) -> Learned:
         unet, rows, beside = lesson.pipeline.unet, self.rows(lesson), self.class_pictures(lesson, plan.seed)
-        with tunable(unet) as parameters:
+        with trainable(unet) as parameters:
             run = self.tune(lesson, plan, parameters, rows, beside)
             learned = {name: value.detach().clone() for name, value in unet.state_dict().items()}
         concept = FinetunedConcept(lesson.word, learned, config_of(unet), rows, lesson.init)
         return Learned(concept, sum(value.numel() for value in parameters.values()), run.curve, stopped=run.stopped)
-
-
-@contextmanager
-def tunable(unet: Any) -> Iterator[dict[str, nn.Parameter]]:
-    """All its weights as float32 copies with gradients, and its own again afterwards."""
-    own = dict(unet.named_parameters())
-    before = {name: (value.data, value.requires_grad) for name, value in own.items()}
-    for value in own.values():
-        value.data = value.data.float().clone()
-        value.requires_grad_(True)
-    try:
-        yield own
-    finally:
-        for name, value in own.items():
-            value.grad = None
-            value.data = before[name][0]
-            value.requires_grad_(before[name][1])

@@ -13,7 +13,7 @@ from regraft.concepts.judges.judge import Judge
 from regraft.concepts.method import Lesson
 from regraft.concepts.report.sheets import sheet, strip
 from regraft.report import Report, escape
-from regraft.report.figures import PALETTE, line_colors
+from regraft.report.figures import PALETTE, training_curves
 
 UNRELIABLE = (
     "no judge was given: methods are ranked by their loss on pictures that none of them saw (--judge CLIP_MODEL tells what is drawn)"
@@ -43,7 +43,9 @@ def report_of(
     curves = {name: one.curve for name, one in outcomes.items() if len(one.curve) > 1}
     if curves:
         report.add_figure(
-            "How the losses went", curves_figure(curves), "First seed. Methods with more in their loss are not to be compared here."
+            "How the losses went",
+            training_curves(curves, x_title="steps", y_title="loss"),
+            "First seed. Methods with more in their loss are not to be compared here.",
         )
     caption = f"{metric.name}: mean over images and seeds; behind_first with half its 95 % interval over images and seeds."
     for table in tables_of(rows, outcomes, metric, caption):
@@ -75,17 +77,6 @@ def plane(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     figure.update_xaxes(title="identity", automargin=True)
     figure.update_yaxes(title="prompt match")
     return figure.update_layout(height=440, showlegend=True)
-
-
-def curves_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> go.Figure:
-    """One line a method."""
-    figure, colors = go.Figure(), line_colors(list(curves))
-    for name, curve in curves.items():
-        at, value = zip(*curve, strict=True)
-        figure.add_scatter(x=at, y=value, mode="lines", name=escape(name), line={"color": colors[name]})
-    figure.update_xaxes(title="steps")
-    figure.update_yaxes(title="loss")
-    return figure.update_layout(height=420)
 
 
 def read_images(folder: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:

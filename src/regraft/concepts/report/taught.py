@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
 import torch
 
 from regraft.concepts.method import Learned, Lesson
 from regraft.concepts.report.sheets import sheet, strip
 from regraft.report import Report
-from regraft.report.figures import PALETTE
+from regraft.report.figures import training_curves
 
 
 def report_of(
@@ -32,15 +31,8 @@ def report_of(
     report.add_html("What it was taught by", strip(lesson.pictures.images[:12]))
     if len(learned.curve) > 1:
         caption = "Each point is the mean over the steps since the last; which moments of noise were drawn makes most of its ups and downs."
-        report.add_figure("How the loss went", curve(learned.curve), caption)
+        report.add_figure(
+            "How the loss went", training_curves({"loss": learned.curve}, x_title="steps", y_title="loss", height=320), caption
+        )
     report.add_table("In numbers", [dict(figures)])
     return report
-
-
-def curve(points: Sequence[tuple[float, float]]) -> go.Figure:
-    """One line of losses over steps."""
-    at, value = zip(*points, strict=True)
-    figure = go.Figure(go.Scatter(x=at, y=value, mode="lines", line={"color": PALETTE[0]}))
-    figure.update_xaxes(title="step")
-    figure.update_yaxes(title="loss")
-    return figure.update_layout(height=320)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from regraft.comparison import Arm, Bench, Kept, Outcome, check_out, ranked, run, save
+from regraft.comparison import Arm, Bench, Kept, Outcome, arms_of, check_out, ranked, run, save
 from regraft.concepts.split.images.drawing import Sampling, draw
 from regraft.concepts.split.images.judge import Judge
 from regraft.concepts.split.images.pictures import Pictures, open_pictures
@@ -29,7 +29,6 @@ from regraft.concepts.split.training import Plan, fit
 from regraft.errors import InputError, ParameterError
 from regraft.evaluation.paired import Sample
 from regraft.meter import metered
-from regraft.method import list_methods, resolve
 from regraft.output import atomic_directory
 from regraft.progress import step
 from regraft.report import Report
@@ -120,10 +119,7 @@ def compare(
     """
     body, plan, trial, sampling = body or Body(), plan or Plan(), trial or Trial(), sampling or Sampling(each=48)
     check_out(out, [Path(source)] if Path(source).exists() else [])
-    names = [cls.name for cls in list_methods("class-splitter")] if list(methods) == ["all"] else list(methods)
-    if lost := [name for name in settings if name not in (*names, REFERENCE)]:
-        raise ParameterError(f"--set {lost[0]}: that method is not compared")
-    arms = [Arm(name, resolve("class-splitter", name, settings.get(name))) for name in names if name != REFERENCE]
+    plain, arms = arms_of("class-splitter", methods, settings, REFERENCE)
     first, second = open_pictures(source, classes, side=side), open_pictures(source, new, side=side)
     if both := set(first.names) & set(second.names):
         raise InputError(f"class {sorted(both)[0]!r} is among --classes and --new: a new class is one that was not learned")
@@ -132,8 +128,7 @@ def compare(
     if sampling.each < 2:
         raise ParameterError(f"--each {sampling.each}: a comparison draws 2 images a class or more")
     out.mkdir(parents=True, exist_ok=True)
-    backbones = Backbones(*(pretrained(first, replace(body, plain=plain), plan, out) for plain in (True, False)))
-    plain: ClassLearner = resolve("class-splitter", REFERENCE, settings.get(REFERENCE))
+    backbones = Backbones(*(pretrained(first, replace(body, plain=one), plan, out) for one in (True, False)))
     bench = TransferBench(backbones, second, plain, (trial, body, plan, sampling), out)
     outcomes = run(bench, arms, 0, Kept(out, ROWS))
     rows = ranked([one.row for one in outcomes.values()], outcomes, bench.metric)

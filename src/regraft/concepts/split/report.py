@@ -3,17 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import plotly.graph_objects as go
-
 from regraft.comparison import Metric, Outcome, tables_of
 from regraft.concepts.split.images.drawing import Sampling, draw, sheet
 from regraft.concepts.split.images.judge import Judge
 from regraft.concepts.split.layers.cost import cost_of
 from regraft.concepts.split.model import Split
-from regraft.report import Report, escape
-from regraft.report.figures import PALETTE, line_colors
+from regraft.report import Report
+from regraft.report.figures import dots, training_curves
 
+ERROR = "squared error of the noise"
 RIGHT = Metric("right", "high", amounts="taken", sizes="images")
 Curve = Sequence[tuple[float, float]]
 
@@ -63,7 +61,7 @@ def report_of_training(
     for way, drawn in images.items():
         report.add_html(f"Drawn with {way}" if split.gate is not None else "Drawn", sheet(dict(zip(split.names, drawn, strict=True))))
     if len(curve) > 1:
-        report.add_figure("How it learned", curves_figure({"loss": curve}))
+        report.add_figure("How it learned", training_curves({"loss": curve}, x_title="steps", y_title=ERROR))
     report.add_table(
         "What acts", rows, "right: share of drawn images taken for their class; distance: Fréchet, to images that were held out."
     )
@@ -94,42 +92,18 @@ def report_of_comparison(
     best = max(scored, key=lambda row: row[RIGHT.name])
     report = Report("New classes", f"{best['method']} draws {best[RIGHT.name]:.1%} of the classes that are asked for. {about}")
     report.add_figure(
-        "How many images are of the class asked for", dots(scored), "The line is full fine-tuning. The axis begins near the values."
+        "How many images are of the class asked for",
+        dots(scored, RIGHT.name, x_title="share of images"),
+        "The line is full fine-tuning. The axis begins near the values.",
     )
     if sheets:
         rows_of_images = {name: images.flatten(0, 1) for name, images in sheets.items()}
         report.add_html("What they draw", sheet(rows_of_images, names), "First seed, from the same noise; real ones above.")
     curves = {name: one.curve for name, one in outcomes.items() if len(one.curve) > 1}
     if curves:
-        report.add_figure("How they learn", curves_figure(curves), "First seed.")
+        report.add_figure("How they learn", training_curves(curves, x_title="steps", y_title=ERROR), "First seed.")
     caption = "right: share of drawn images taken for their class; distance: Fréchet, to real images that nothing was trained on. "
     caption += "Means over seeds; behind_first with half its 95 % interval over images and seeds."
     for table in tables_of(rows, outcomes, RIGHT, caption):
         report.add_table(**table)
     return report
-
-
-def dots(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """One mark a method, the first row's value as a line."""
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[row[RIGHT.name] for row in rows],
-        y=[escape(row["method"]) for row in rows],
-        mode="markers",
-        marker={"size": 12, "color": PALETTE[0]},
-    )
-    figure.add_vline(x=rows[0][RIGHT.name], line={"dash": "dot"})
-    figure.update_xaxes(title="share of images")
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(height=140 + 36 * len(rows), showlegend=False)
-
-
-def curves_figure(curves: Mapping[str, Curve]) -> go.Figure:
-    """One line each."""
-    figure, colors = go.Figure(), line_colors(list(curves))
-    for name, curve in curves.items():
-        at, value = np.asarray(curve).T.tolist()
-        figure.add_scatter(x=at, y=value, mode="lines", name=escape(name), line={"color": colors[name]})
-    figure.update_xaxes(title="steps")
-    figure.update_yaxes(title="squared error of the noise")
-    return figure.update_layout(height=420)

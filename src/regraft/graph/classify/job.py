@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from regraft.comparison import Arm, Bench, Kept, Outcome, ranked, run, save
-from regraft.errors import ParameterError
+from regraft.comparison import Arm, Bench, Kept, Outcome, arms_of, ranked, run, save
 from regraft.evaluation.paired import Sample
 from regraft.graph.classify.classifier import Classified, NodeClassifier, Nodes
 from regraft.graph.classify.data import Found, split
 from regraft.graph.classify.report import ACCURACY, report_of
 from regraft.graph.labels import macro_f1
 from regraft.meter import metered
-from regraft.method import list_methods, resolve
 from regraft.progress import step
 from regraft.report import Report
 
@@ -100,13 +98,10 @@ def classify(
     settings of one that is not asked for; `InputError`: too few labelled nodes.
     """
     plan = plan or Plan()
-    names = [cls.name for cls in list_methods("node-classifier")] if list(methods) == ["all"] else list(methods)
-    if lost := [name for name in settings if name not in (*names, REFERENCE)]:
-        raise ParameterError(f"--set {lost[0]}: that method is not asked for")
-    arms = [Arm(name, resolve("node-classifier", name, settings.get(name))) for name in names if name != REFERENCE]
+    plain, arms = arms_of("node-classifier", methods, settings, REFERENCE)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    bench = NodeBench(found.nodes, resolve("node-classifier", REFERENCE, settings.get(REFERENCE)), plan, out)
+    bench = NodeBench(found.nodes, plain, plan, out)
     outcomes = run(bench, arms, 0, Kept(out, ROWS))
     rows = ranked([one.row for one in outcomes.values()], outcomes, bench.metric)
     report = report_of(bench.nodes, found.notes, tuple(map(len, bench.parts)), plan.seeds, rows, outcomes)

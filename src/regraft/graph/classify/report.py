@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from regraft.comparison import Metric, Outcome, tables_of
 from regraft.graph.classify.classifier import Nodes
-from regraft.report import Report, escape
-from regraft.report.figures import PALETTE, line_colors
+from regraft.report import Report
+from regraft.report.figures import dots, training_curves
 
 ACCURACY = Metric("accuracy", "high", amounts="right", sizes="nodes")
 
@@ -33,34 +32,18 @@ def report_of(
     lead += f"{sizes[0]:,} nodes were learned from, and {sizes[1]:,} told when to stop. " + " ".join(f"{note}." for note in notes)
     report = Report("Classes of nodes", lead.strip())
     report.add_figure(
-        "How many nodes each names rightly", dots(scored), "The line is simple graph convolution. The axis begins near the values."
+        "How many nodes each names rightly",
+        dots(scored, "accuracy"),
+        "The line is simple graph convolution. The axis begins near the values.",
     )
     curves = {name: one.curve for name, one in outcomes.items() if len(one.curve) > 1}
     if curves:
-        report.add_figure("How they learn", curves_figure(curves), "First seed, loss on the nodes that tell when to stop.")
+        report.add_figure(
+            "How they learn",
+            training_curves(curves, x_title="epochs", y_title="nats"),
+            "First seed, loss on the nodes that tell when to stop.",
+        )
     caption = "accuracy and macro F1 on test nodes, means over seeds; behind_first with half its 95 % interval over nodes and seeds."
     for table in tables_of(rows, outcomes, ACCURACY, caption):
         report.add_table(**table)
     return report
-
-
-def dots(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """One mark a method, the first row's value as a line."""
-    figure = go.Figure()
-    names = [escape(row["method"]) for row in rows]
-    figure.add_scatter(x=[row["accuracy"] for row in rows], y=names, mode="markers", marker={"size": 12, "color": PALETTE[0]})
-    figure.add_vline(x=rows[0]["accuracy"], line={"dash": "dot"})
-    figure.update_xaxes(title="accuracy")
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(height=140 + 36 * len(rows), showlegend=False)
-
-
-def curves_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> go.Figure:
-    """One line a method."""
-    figure, colors = go.Figure(), line_colors(list(curves))
-    for name, curve in curves.items():
-        at, value = zip(*curve, strict=True)
-        figure.add_scatter(x=at, y=value, mode="lines", name=escape(name), line={"color": colors[name]})
-    figure.update_xaxes(title="epochs")
-    figure.update_yaxes(title="nats")
-    return figure.update_layout(height=420)

@@ -138,7 +138,7 @@ class CoreContextRegularization(ConceptMethod):
     def _second(self, lesson: Lesson, plan: Plan, diffusion: Diffusion, told: list[str]) -> tuple[dict[str, torch.Tensor], Run]:
         """Weights of the U-Net, tuned with the word as it is. The U-Net has its own again afterwards."""
         pipeline = lesson.pipeline
-        state = None if plan.state is None else plan.state.with_name(f"{plan.state.stem}-unet{plan.state.suffix}")
+        state = None if plan.state is None else plan.state / "unet"
 
         def loss_of(step: Step) -> torch.Tensor:
             with torch.no_grad():
@@ -151,8 +151,6 @@ class CoreContextRegularization(ConceptMethod):
                 diffusion, weights, loss_of, paced, replace(plan, state=state), weight_decay=self.weight_decay, told="CoRe: the U-Net"
             )
             learned = {name: value.detach().clone() for name, value in weights.items()}
-        if state is not None:
-            state.unlink(missing_ok=True)
         return {name: value.to(pipeline.unet.dtype) for name, value in learned.items()}, run
 
 
